@@ -1,0 +1,37 @@
+# make run    all notebooks in the quick profile, on a CPU, offline
+# make test   all tests
+# make lab    JupyterLab in notebooks/
+#
+# Needs Python 3.11 or newer and nothing else; the first call makes .venv and installs into it.
+#   make test PYTHON=python3.12
+#   make run PIP_EXTRA="--extra-index-url https://download.pytorch.org/whl/cpu"    CPU build of torch: a much smaller download
+
+PYTHON ?= python3
+PIP_EXTRA ?=
+BIN = .venv/bin
+
+run: .venv/installed
+	@$(BIN)/python -m workbench run all --profile quick
+
+test: .venv/installed
+	@$(BIN)/python -m pytest
+
+lab: .venv/installed
+	@$(BIN)/jupyter lab notebooks
+
+lint: .venv/installed
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is not: make PYTHON=python3.12"; exit 1; }
+	@echo 'installing into .venv: some minutes, once'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet $(PIP_EXTRA) -c constraints.txt -e '.[test]'
+	@touch $@
+
+.PHONY: run test lab lint clean

@@ -1,0 +1,70 @@
+"""HTML pieces: right marks, everything escaped, nothing that JupyterLab's sanitiser strips."""
+
+import re
+
+import pytest
+
+from workbench.show.cards import cell_text, environment_card, plain_table, progress, table
+from workbench.show.steps import prefix_view, result_view, solution_strip, step_strip
+from workbench.types import Meter, Prefix, Problem, SearchResult
+
+EVIL = "<script>alert('x')</script> & 3 < 4"
+PROBLEM = Problem("p", "math", f"How many {EVIL}?", "4")
+
+
+def views():
+    rows = [{EVIL: EVIL, "n": 3}]
+    result = SearchResult(PROBLEM, best=Prefix.of(PROBLEM, [EVIL]), meter=Meter(samples=3, generated=1200), error=EVIL)
+    return {
+        "table": table(rows, mark="n"),
+        "card": environment_card({EVIL: EVIL}, title=EVIL, parameters={"seed": EVIL}),
+        "strip": step_strip([EVIL, "b"], [None, EVIL], [0.1, 1.0]),
+        "solution": solution_strip(PROBLEM, [EVIL]),
+        "prefix": prefix_view(Prefix.of(PROBLEM, [EVIL])),
+        "result": result_view(result),
+        "progress": progress(EVIL, 1, 2),
+    }
+
+
+@pytest.mark.parametrize("name", views())
+def test_text_is_escaped_and_the_sanitiser_keeps_it_all(name):
+    html = views()[name]
+    assert "<script" not in html and "&lt;script&gt;" in html and "& 3" not in html
+    assert not re.search(r"<svg|<style|var\(|class=|onclick", html)
+    allowed = {"div", "span", "table", "thead", "tbody", "tr", "th", "td", "meter", "progress", "p"}
+    assert set(re.findall(r"</?([a-z]+)", html)) <= allowed
+    assert not re.search(r"[;\"]color:", html), "text colour is inherited"
+    assert not re.search(r"background-color:(?!rgba\([\d,]+,\.15\))", html)
+    for tag in ("div", "table", "tr", "td", "span", "meter", "progress"):
+        assert len(re.findall(f"<{tag}[ >]", html)) == html.count(f"</{tag}>")
+
+
+def test_step_strip_marks_right_and_wrong():
+    html = step_strip(["a", "b", "c"], [None, "5 is not 2 + 2", None], [0.9, 0.25, 0.5])
+    assert html.count("✓") == 2 and html.count("✗") == 1 and "5 is not 2 + 2" in html
+    assert html.count("<meter") == 3 and 'value="0.250"></meter> 0.25' in html
+    neutral = step_strip(["a", "b"])
+    assert "✓" not in neutral and "✗" not in neutral and "<meter" not in neutral
+    assert "<tr" not in step_strip([])
+
+
+@pytest.mark.parametrize(
+    ("reasons", "scores"),
+    [([None], None), (None, [0.5]), ([None] * 3, None), (None, [0.5, 1.2]), (None, [0.5, float("nan")])],
+)
+def test_step_strip_refuses_what_does_not_fit(reasons, scores):
+    with pytest.raises(ValueError):
+        step_strip(["a", "b"], reasons, scores)
+
+
+def test_result_view_says_what_it_cost():
+    html = result_view(SearchResult(PROBLEM, meter=Meter(samples=3, generated=1200, prefilled=30), stopped="budget"))
+    assert "3 samples · 1,230 tokens" in html and "stopped: budget" in html
+
+
+def test_numbers_as_a_table_shows_them():
+    shown = [cell_text(v) for v in (None, 0.123456, 1234.5, 12345, 123, True, "x", 1e-5)]
+    assert shown == ["–", "0.123", "1,234", "12,345", "123", "True", "x", "1e-05"]
+    assert plain_table([{"a": 1, "bb": "x"}, {"a": 100, "bb": None}]) == "a    bb\n1    x\n100  –"
+    assert table([]) == "<p>(no rows)</p>" and plain_table([]) == "(no rows)"
+    assert "<progress" not in progress("x", 1, None)

@@ -1,0 +1,67 @@
+"""Who may import whom, and that `import workbench` stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "workbench"
+ALLOWED = {
+    "types": set(),
+    "problems": {"types"},
+    "analyse": {"types", "problems"},
+    "jsonl": {"types"},  # records on disk, for the driver and for training
+    "drive": {"types", "jsonl"},
+    "supervise": {"types", "problems", "analyse"},
+    "search": {"types", "problems", "analyse"},
+    "models": {"types", "problems"},
+    "train": {"types", "problems", "analyse", "jsonl", "drive", "supervise", "search", "models"},
+    "show": {"types", "problems", "analyse"},
+}
+TOP = {"runs", "__main__", "__init__"}  # may import everything
+LIGHT = {"types", "jsonl", "problems", "analyse", "drive", "supervise", "search", "show"}
+HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
+
+
+def imports(path: Path) -> list[str]:
+    """Full names of all modules that a file imports, anywhere in it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: write imports in full, not relative"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_follow_the_layers(path):
+    here = layer(path)
+    assert here in {*ALLOWED, *TOP}, f"{here} has no place among the layers of tests/test_layers.py"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "workbench" and len(parts) > 1 and here not in TOP and parts[1] != "__version__":
+            assert parts[1] in ALLOWED[here] | {here}, f"{here} may not import {name}"
+        if here in LIGHT:
+            assert parts[0] not in HEAVY, f"{here} may not import {name}"
+
+
+def test_importing_the_package_is_light():
+    code = """
+import sys, time
+before = time.perf_counter()
+import workbench, workbench.__main__, workbench.types
+assert time.perf_counter() - before < 0.5
+assert not {"torch", "transformers", "pandas", "matplotlib", "papermill", "numpy"} & set(sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,148 @@
+"""Run notebooks, record a run, check what is committed, and look whether everything is in place."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EXAMPLES = """examples:
+  python -m workbench run                        all notebooks, quick sizes
+  python -m workbench run 06 --profile full      one notebook, full sizes
+  python -m workbench run 04 -p seed=1           another value for a parameter
+  python -m workbench run --resume runs/DIR      go on where a batch stopped
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its complaint as one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"workbench: {message} (help: {self.prog} --help)\n")
+
+
+def parser() -> Parser:
+    """The parser of all commands."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    top = Parser(prog="python -m workbench", description=__doc__, epilog=EXAMPLES, formatter_class=formatter)
+    commands = top.add_subparsers(dest="command", required=True, metavar="run|record|check|doctor")
+    run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
+    run.add_argument("notebooks", nargs="*", metavar="NN", help="numbers (06) or names; none or `all`: every one")
+    run.add_argument("--profile", choices=("quick", "full"), help="sizes: quick (default) or full")
+    run.add_argument("-p", action="append", default=[], dest="given", metavar="NAME=VALUE", help="set a parameter")
+    where = run.add_mutually_exclusive_group()
+    where.add_argument(
+        "--resume", type=Path, metavar="DIR", help="continue a batch; its notebooks and parameters apply"
+    )
+    where.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/<time>-<profile>)"
+    )
+    record = commands.add_parser("record", help="make a finished batch the recorded run (notebooks/, figures/)")
+    record.add_argument("folder", type=Path, metavar="DIR")
+    check = commands.add_parser("check", help="are the committed notebooks well-formed and fresh?")
+    check.add_argument("--against", type=Path, metavar="DIR", help="also compare the metrics of the batch in DIR")
+    commands.add_parser("doctor", help="is everything installed and in place?")
+    return top
+
+
+def run(arguments: argparse.Namespace, base: Path) -> int:
+    """Execute notebooks: 0 if all completed, 1 if one failed, 130 if interrupted."""
+    from workbench.runs import batch, manifest
+    from workbench.runs.parameters import parse_assignments
+
+    if arguments.resume:
+        _take_over(arguments)
+    profile, given = arguments.profile or "quick", parse_assignments(arguments.given)
+    jobs = batch.plan(batch.select(base, arguments.notebooks), profile=profile, given=given)
+    folder = arguments.resume or batch.open_folder(base, arguments.output, profile)
+    if not arguments.resume:
+        asked = {"notebooks": [job.name for job in jobs], "profile": profile, "given": arguments.given}
+        manifest.append(folder, {"event": "batch", **asked})
+    print(f"{len(jobs)} notebook{'s' * (len(jobs) > 1)}, {profile} profile, results in {folder}", flush=True)
+    try:
+        results = batch.run_batch(jobs, folder, base, profile=profile)
+    except KeyboardInterrupt:
+        print(f"\nstopped; go on with: python -m workbench run --resume {folder}", file=sys.stderr)
+        return 130
+    return _report(results, folder)
+
+
+def _take_over(arguments: argparse.Namespace) -> None:
+    """Let a batch that is resumed say what to run; ValueError if it is none, or other things are asked for."""
+    from workbench.runs import manifest
+
+    asked = manifest.header(manifest.read(arguments.resume))
+    if asked is None:
+        raise ValueError(f"--resume {arguments.resume}: no batch of `python -m workbench run` was started there")
+    if arguments.notebooks or arguments.given or arguments.profile not in (None, asked["profile"]):
+        raise ValueError(
+            f"--resume continues {arguments.resume} as it was asked for: give no notebooks, -p or --profile"
+        )
+    arguments.notebooks, arguments.given, arguments.profile = asked["notebooks"], asked["given"], asked["profile"]
+
+
+def _report(results: list[dict], folder: Path) -> int:
+    from workbench.runs.report import report_text
+
+    figures = [f"{r['notebook']}/{name}.png" for r in results for name in r.get("figures", [])]
+    print(f"\n{report_text(results)}\n")
+    if figures:
+        print(f"figures in {folder / 'figures'}: {', '.join(figures)}")
+    print(f"report: {folder / 'report.md'}")
+    failed = [r["notebook"] for r in results if r["status"] == "failed"]
+    if failed:
+        print(f"failed: {', '.join(failed)}; repair, then: python -m workbench run --resume {folder}")
+    return 1 if failed else 0
+
+
+def record(arguments: argparse.Namespace, base: Path) -> int:
+    """Copy a finished batch into notebooks/ and figures/."""
+    from workbench.runs.record import record
+
+    print(f"recorded {', '.join(record(arguments.folder, base))}")
+    return 0
+
+
+def check(arguments: argparse.Namespace, base: Path) -> int:
+    """Say what is stale: 0 if nothing is, 1 otherwise."""
+    from workbench.runs.check import check, compare
+
+    found = check(base)
+    if arguments.against:
+        for name, problems in compare(base, arguments.against).items():
+            found.setdefault(name, []).extend(problems)
+    for name, problems in found.items():
+        print("\n".join([f"{'✗' if problems else '✓'} {name}", *(f"    {problem}" for problem in problems)]))
+    return 1 if any(found.values()) else 0
+
+
+def doctor(arguments: argparse.Namespace, base: Path) -> int:
+    """Say what is there and what is missing: 0 if all is well, 1 otherwise."""
+    from workbench.runs.doctor import examine
+
+    well = True
+    for right, line in examine(base):
+        print(f"{'✓' if right else '✗'} {line}", flush=True)
+        well = well and right
+    return 0 if well else 1
+
+
+COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor}
+
+
+def main(words: list[str] | None = None, base: Path | None = None) -> int:
+    """Run a command on the repository at `base` (default: this one). Bad input: one line on stderr, exit code 2."""
+    arguments = parser().parse_args(words)
+    try:
+        if base is None:
+            from workbench.runs.content import root
+
+            base = root()
+        return COMMANDS[arguments.command](arguments, base)
+    except ValueError as error:
+        print(f"workbench: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""Models that write and models that judge."""
+
+
+def load_policy(name_or_path, **options):
+    """A policy from a shipped name, a folder or the hub; see `workbench.models.policy.load_policy`."""
+    from workbench.models.policy import load_policy
+
+    return load_policy(name_or_path, **options)

@@ -1,0 +1,179 @@
+"""Models that write: any Hugging Face causal LM behind `Policy.sample`.
+
+A solution is sampled as token ids and kept as token ids: steps are cut after the tokens that hold the step separator,
+and nothing is ever re-tokenised. Prefixes that come as text (a data set's solutions) are tokenised once, step by step.
+Taught in notebooks 00 and 06.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from workbench.models.decoding import Context, Engine, Row
+from workbench.models.templates import EMBEDDED, render
+from workbench.types import Meter, Prefix, Step
+
+
+class HFPolicy:
+    """A causal LM that writes step by step. Use `load_policy` to get one from a name or a folder.
+
+    `separator` ends a step; `max_tokens` bounds a whole solution; `temperature` is what `Sample` uses unless it says
+    otherwise; `templates` are the prompts by name.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer,
+        *,
+        name: str = "policy",
+        temperature: float = 1.0,
+        max_tokens: int = 384,
+        separator: str = "\n",
+        templates: Mapping[str, str] = EMBEDDED,
+        batch_tokens: int = 32_768,
+        cache_tokens: int = 131_072,
+    ):
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.temperature, self.max_tokens, self.separator, self.templates = temperature, max_tokens, separator, templates
+        self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
+        self._weights = self._fingerprint()
+        self._stops = self._stop_tables()
+        config = model.config.get_text_config()
+        self._room = getattr(config, "max_position_embeddings", None) or 10**9
+        self._flops = 2 * sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)
+        self._attention_flops = 4 * config.num_hidden_layers * config.hidden_size  # per token of context
+
+    def sample(
+        self,
+        prefixes: Sequence[Prefix],
+        keys: Sequence[int],
+        *,
+        until: str = "end",
+        temperature: float | None = None,
+        prompt: str = "solve",
+        meters: Sequence[Meter] | None = None,
+    ) -> list[Prefix]:
+        """One continuation per row, up to the next step or the end; row i draws from the stream `keys[i]`.
+
+        Raises ValueError on an ended prefix, an unknown `until` or prompt, or a prompt too long for the model.
+        """
+        if until not in self._stops:
+            raise ValueError(f"until={until!r}: use 'step' or 'end'")
+        if len(keys) != len(prefixes):
+            raise ValueError(f"{len(keys)} keys for {len(prefixes)} prefixes, need one per row")
+        if (seen := self._fingerprint()) != self._weights:  # key-values of other weights are worth nothing
+            self.engine.cache.clear()
+            self._weights = seen
+        meters = meters if meters is not None else [Meter() for _ in prefixes]
+        temperature = self.temperature if temperature is None else temperature
+        contexts = {id(prefix): self._context(prefix, prompt) for prefix in prefixes}
+        rows = [
+            Row(contexts[id(prefix)][0], key, contexts[id(prefix)][1], meter)
+            for prefix, key, meter in zip(prefixes, keys, meters)
+        ]
+        before = {id(meter): meter.prefilled for meter in meters}
+        self.engine.run(rows, stops=self._stops[until], temperature=temperature, keep=until == "step")
+        for meter in {id(meter): meter for meter in meters}.values():
+            meter.flops += self._flops * (meter.prefilled - before[id(meter)])
+        for row in rows:
+            self._pay(row)
+        return self._extend(prefixes, rows, prompt)
+
+    # -- text to ids ------------------------------------------------------------------------------
+
+    def _context(self, prefix: Prefix, prompt: str) -> tuple[Context, int]:
+        """What the model reads before it writes on, in segments, and how many tokens it may still write."""
+        if prefix.ended:
+            raise ValueError(f"{prefix.problem.id}: the solution has ended, there is nothing to continue")
+        start = self.tokenizer(render(self.templates, prompt, prefix.problem)).input_ids
+        steps = [step.ids or self._step_ids(step.text) for step in prefix.steps]
+        written = sum(map(len, steps))
+        room = min(self.max_tokens, self._room - len(start)) - written
+        if room <= 0:
+            raise ValueError(
+                f"{prefix.problem.id}: {len(start)} prompt and {written} solution tokens leave no room "
+                f"(the model reads {self._room}, a solution may take {self.max_tokens})"
+            )
+        return Context([start, *steps]), room
+
+    def _step_ids(self, text: str) -> list[int]:
+        encode = self.tokenizer
+        return encode(text, add_special_tokens=False).input_ids + encode(self.separator, add_special_tokens=False).input_ids
+
+    # -- ids to text ------------------------------------------------------------------------------
+
+    def _extend(self, prefixes: Sequence[Prefix], rows: list[Row], prompt: str) -> list[Prefix]:
+        """The prefixes with what their rows drew, cut into steps after each separator or end."""
+        cuts = [self._cut(row.ids) for row in rows]
+        pieces = [row.ids[a:b] for row, spans in zip(rows, cuts) for a, b in spans]
+        texts = iter(self._decode(pieces))
+        out = []
+        for prefix, row, spans in zip(prefixes, rows, cuts):
+            steps = [Step(next(texts), tuple(row.ids[a:b]), tuple(row.logprobs[a:b])) for a, b in spans]
+            over = "end" if self._stops["end"][row.ids[-1]] else "length" if len(row.ids) >= row.room else None
+            out.append(Prefix(prefix.problem, (*prefix.steps, *steps), over, prompt))
+        return out
+
+    def _cut(self, ids: list[int]) -> list[tuple[int, int]]:
+        borders = [i + 1 for i, stop in enumerate(self._stops["step"][ids]) if stop]
+        if not borders or borders[-1] != len(ids):
+            borders.append(len(ids))
+        return list(zip([0, *borders], borders))
+
+    def _decode(self, pieces: list[list[int]]) -> list[str]:
+        texts = self.tokenizer.batch_decode(pieces, skip_special_tokens=True)
+        return [text.removesuffix(self.separator).strip() for text in texts]
+
+    def _stop_tables(self) -> dict[str, np.ndarray]:
+        """(V,) tables of the tokens that end a solution, and of those that end a step (or the solution)."""
+        size = self.model.get_output_embeddings().weight.shape[0]
+        ends = self.model.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        end = np.zeros(size, bool)
+        end[[i for i in (ends if isinstance(ends, list) else [ends]) if i is not None]] = True
+        step = end.copy()
+        for i, text in enumerate(self.tokenizer.batch_decode([[i] for i in range(min(size, len(self.tokenizer)))])):
+            step[i] |= self.separator in text
+        return {"end": end, "step": step}
+
+    # -- bookkeeping ------------------------------------------------------------------------------
+
+    def _fingerprint(self) -> tuple:
+        """Changes whenever a weight is written to, replaced, or another adapter is made active."""
+        versions = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
+        return versions, str(getattr(self.model, "active_adapter", None))
+
+    def _pay(self, row: Row) -> None:
+        """Book one row: tokens sampled, and the operations of weights and of attention over the growing context."""
+        n, start = len(row.ids), len(row.context.ids)
+        row.meter.samples += 1
+        row.meter.generated += n
+        row.meter.flops += n * self._flops + self._attention_flops * (n * start + n * (n - 1) // 2)
+
+
+def load_policy(
+    name_or_path: str | Path, *, dtype: str | torch.dtype = "float32", device: str | None = None, **options
+) -> HFPolicy:
+    """A policy from a shipped name (`weak`, `base`, `strong`), a folder, or the Hugging Face hub.
+
+    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates, batch_tokens, cache_tokens). Raises
+    ValueError in one line when there is no whole checkpoint under that name.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from workbench.models.checkpoints import locate
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    path = locate(name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
+    except OSError as error:
+        raise ValueError(f"cannot load {str(name_or_path)!r}: {str(error).splitlines()[0]}") from error
+    return HFPolicy(model, tokenizer, name=Path(str(name_or_path)).name, **options)

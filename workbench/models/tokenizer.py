@@ -1,0 +1,47 @@
+"""The tokenizer of the embedded models: one token a word, one a digit, one for the end of a step.
+
+A number is spelled digit by digit (`13` is `1 ##3`), so arithmetic is learnt on digits; the two kinds of digit say
+where a number begins and let `decode` put it together again. Words that later stages need (hints, sub-questions,
+rephrasings, critiques, verifier labels) have their ids from the start, and 16 more are spare.
+"""
+
+from __future__ import annotations
+
+from workbench.problems.programs import VARIABLES
+from workbench.problems.quantities import ITEMS, NAMES
+
+PAD, END, UNKNOWN, STEP, PAUSE = "<pad>", "<end>", "<unk>", "\n", "<pause>"
+GOOD, BAD = "<good>", "<bad>"  # verifier labels: no word of any problem
+SPECIALS = [PAD, END, UNKNOWN, STEP, PAUSE, GOOD, BAD, *(f"<spare{i}>" for i in range(16))]
+_WORDS = (
+    "How many does do have has ? . , : ; = + - * more fewer than times as the and together difference between answer is "
+    "What hold after these lines show steps step Hint "  # programs, hints
+    "First we need to know so now who what In other words that with each of total left asked "  # sub-questions, rephrasing
+    "Check Yes No right wrong not because but should be says question value The therefore Step correct it was said"  # critiques
+)
+
+
+def vocabulary() -> list[str]:
+    """All tokens in the order of their ids."""
+    digits = [str(d) for d in range(10)] + [f"##{d}" for d in range(10)]
+    tokens = [*SPECIALS, *digits, *_WORDS.split(), *NAMES, *ITEMS, *VARIABLES]
+    if len(set(tokens)) != len(tokens):
+        raise ValueError(f"tokens listed twice: {sorted({t for t in tokens if tokens.count(t) > 1})}")
+    return tokens
+
+
+def build_tokenizer():
+    """A `PreTrainedTokenizerFast` over `vocabulary()`; encode and decode are inverse on problems and solutions."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {token: i for i, token in enumerate(vocabulary())}
+    core = Tokenizer(models.WordPiece(vocab, unk_token=UNKNOWN))
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # splits on space and isolates punctuation
+    lines = decoders.Replace(f" {STEP} ", STEP)
+    core.decoder = decoders.Sequence([decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), lines])
+    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIALS if t != STEP])
+    core.add_tokens([AddedToken(STEP, normalized=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, clean_up_tokenization_spaces=False
+    )

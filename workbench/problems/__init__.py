@@ -1,0 +1,51 @@
+"""Where questions come from, how steps are split and judged, how answers are graded.
+
+`check_steps`, `explain` and `solvable` work on a problem of any embedded kind; `is_right` grades the final answer of
+any problem at all.
+"""
+
+from collections.abc import Sequence
+
+from workbench.problems import programs, quantities
+from workbench.types import Prefix, Problem
+
+KINDS = {"quantities": quantities, "programs": programs}  # the kinds with exact truth of their steps
+
+
+def _kind(problem: Problem):
+    if problem.kind not in KINDS:
+        raise ValueError(f"no exact truth for kind {problem.kind!r} ({problem.id}): only for {', '.join(KINDS)}")
+    return KINDS[problem.kind]
+
+
+def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
+    """Exact truth: for each step (the answer line is one), is it right?"""
+    return _kind(problem).check_steps(problem, steps)
+
+
+def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
+    """For each step None if it is right, else its fault in words."""
+    return _kind(problem).explain(problem, steps)
+
+
+def solvable(problem: Problem, steps: Sequence[str]) -> bool:
+    """Can the answer still be reached from here?"""
+    return _kind(problem).solvable(problem, steps)
+
+
+def answer_of(prefix: Prefix) -> str | None:
+    """The final answer of a solution, None while it is not over or if it ran out of room or says none."""
+    from workbench.problems.grading import extract_answer
+
+    if prefix.stop != "end" or not prefix.steps:
+        return None
+    return extract_answer(prefix.texts[-1] if prefix.problem.kind in KINDS else prefix.text)
+
+
+def is_right(problem: Problem, prefix: Prefix) -> bool:
+    """Is the final answer of this solution equal to the problem's? (`problem` must hold its answer.)"""
+    from workbench.problems.grading import is_equal
+
+    if problem.answer is None:
+        raise ValueError(f"{problem.id} has no answer to grade against (a blind copy?): grade with the original problem")
+    return is_equal(problem.answer, answer_of(prefix))

@@ -1,0 +1,199 @@
+r"""Public benchmarks as our records, from a file, a folder or the Hugging Face hub.
+
+| name | records | source |
+|---|---|---|
+| `gsm8k` | `Problem` | Cobbe et al. 2021, arXiv 2110.14168; the answer is what follows `####` |
+| `math500`, `math` | `Problem` | Hendrycks et al. 2021, arXiv 2103.03874; 500 of them: Lightman et al., 2305.20050 |
+| `jsonl` | `Problem` | your own rows: `question` (or `problem`) and `answer`, whatever else a `Problem` has |
+| `processbench` | `LabelledSolution` | Zheng et al. 2024, 2412.06559; the first wrong step, 0-based, -1 if none |
+| `prmbench` | `LabelledSolution` | Song et al. 2025, 2501.03124; every wrong step, 1-based |
+
+Deviations: the `<<48/2=24>>` marks of GSM8K solutions are removed; where MATH rows have no answer field it is the last
+box of the solution; steps after ProcessBench's first error are not labelled (None); the 100 PRMBench rows whose error
+lies past the last step keep that index in `meta["past_end"]`. Taught in notebook 01.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import islice
+from pathlib import Path
+
+from workbench.problems.grading import extract_answer
+from workbench.types import LabelledSolution, Problem
+
+HUB = {  # name -> repository and configuration, or file; ProcessBench's subsets are its splits
+    "gsm8k": ("openai/gsm8k", "main"),
+    "math500": ("HuggingFaceH4/MATH-500", None),
+    "math": ("DigitalLearningGmbH/MATH-lighteval", "default"),
+    "processbench": ("Qwen/ProcessBench", None),
+    "prmbench": ("hitsmy/PRMBench_Preview", "prmbench_preview.jsonl"),  # its rows differ in fields: read by us
+}
+SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json")
+
+
+def load(
+    name: str, *, path: str | Path | None = None, split: str | None = None, limit: int | None = None
+) -> list[Problem] | list[LabelledSolution]:
+    """The first `limit` records of a benchmark, from `path` (a file, or a folder that holds it) or else the hub.
+
+    `split` is `test` or `train`; for ProcessBench one of its four subsets. Left out, it is `test` (ProcessBench: all
+    four). Ids are unique and the same on every load. Raises ValueError, with file and line, for what it can't read.
+    """
+    if name not in READERS:
+        raise ValueError(f"unknown benchmark {name!r}: use {', '.join(READERS)}")
+    if name == "processbench" and split is None and (path is None or Path(path).is_dir()):
+        records = [r for subset in SUBSETS for r in load(name, path=path, split=subset, limit=limit)]
+        return records[:limit]
+    split = split or "test"
+    rows = _rows_of_path(name, Path(path), split) if path is not None else _rows_of_hub(name, split)
+    records = []
+    for number, (place, row) in enumerate(islice(rows, limit), start=1):
+        try:
+            records.append(READERS[name](row, f"{name}/{split}/{number}"))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"no field {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{place}: not a {name} record: {what}") from error
+    return _unique(records)
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _rows_of_path(name: str, path: Path, split: str) -> Iterator[tuple[str, dict]]:
+    """(place, row) pairs; the place, `file:line`, is for messages."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: give a {', '.join(SUFFIXES)} file or a folder with one")
+    file = _file_in(name, path, split) if path.is_dir() else path
+    if file.suffix == ".json":
+        try:
+            rows = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file}: not a JSON array: {error}") from None
+        yield from ((f"{file}, row {i}", row) for i, row in enumerate(rows, start=1))
+        return
+    number = 0
+    try:
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield f"{file}:{number}", json.loads(line)
+    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file}:{number}: corrupt or cut-off JSON line: {error}") from None
+
+
+def _file_in(name: str, folder: Path, split: str) -> Path:
+    """The file of a folder that holds a split: named for it, or for the benchmark."""
+    stems = [f"{name}_{split}", *([name] if split == "test" else []), split]
+    files = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
+    found = next((file for file in files if file.exists()), None)
+    if found is None:
+        raise ValueError(f"{folder} holds no {' or '.join(stems)} ({', '.join(SUFFIXES)}): give the file itself")
+    return found
+
+
+def _rows_of_hub(name: str, split: str) -> Iterator[tuple[str, dict]]:
+    if name not in HUB:
+        raise ValueError(f"{name!r} needs path=...: a {', '.join(SUFFIXES)} file")
+    repository, part = HUB[name]
+    try:
+        if str(part).endswith(".jsonl"):
+            from huggingface_hub import hf_hub_download
+
+            return _rows_of_path(name, Path(hf_hub_download(repository, part, repo_type="dataset")), split)
+        from datasets import load_dataset
+
+        rows = load_dataset(repository, part, split=split)
+    except Exception as error:
+        raise ValueError(
+            f"no {repository} (split {split!r}) from the hub ({type(error).__name__}): check split and network, "
+            "or download it elsewhere and give path=..."
+        ) from error
+    return ((f"{repository}, row {i}", dict(row)) for i, row in enumerate(rows, start=1))
+
+
+def _unique(records: list) -> list:
+    """The records; from its second time on, an id is followed by #2, #3, …"""
+    seen, unique = Counter(), []
+    for record in records:
+        problem = getattr(record, "problem", record)
+        seen[problem.id] += 1
+        if (times := seen[problem.id]) > 1:
+            problem = replace(problem, id=f"{problem.id}#{times}")
+        unique.append(replace(record, problem=problem) if hasattr(record, "problem") else problem)
+    return unique
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+
+def _gsm8k(row: dict, id: str) -> Problem:
+    solution, mark, answer = row["answer"].rpartition("####")
+    if not mark:
+        raise ValueError(f"no '####' before the answer in {row['answer'][-40:]!r}")
+    solution = re.sub(r"<<[^>]*>>", "", solution).strip()
+    return Problem(id, "math", row["question"], answer.strip().replace(",", ""), solution)
+
+
+def _math(row: dict, id: str) -> Problem:
+    stated = next((key for key in ("answer", "final_answer") if key in row), None)
+    answer = row[stated] or None if stated else extract_answer(row["solution"])
+    meta = {"subject": row.get("subject", row.get("type"))}
+    level = re.search(r"\d+", str(row.get("level")))  # `Level 3` or 3; some rows have none, MATH has two `Level ?`
+    return Problem(
+        str(row.get("unique_id", id)),
+        "math",
+        row["problem"],
+        answer,
+        row.get("solution"),
+        int(level[0]) if level else None,
+        meta,
+    )
+
+
+def _own(row: dict, id: str) -> Problem:
+    known = {field.name: row[field.name] for field in fields(Problem) if field.name in row}
+    known["question"] = row["problem"] if "problem" in row and "question" not in row else row["question"]
+    known["answer"] = None if row["answer"] is None else str(row["answer"])
+    rest = {key: value for key, value in row.items() if key not in known and key != "problem"}
+    known["meta"] = {**known.get("meta", {}), **rest}
+    return Problem(**{"id": id, "kind": "math", **known})
+
+
+def _processbench(row: dict, id: str) -> LabelledSolution:
+    steps, first = tuple(row["steps"]), row["label"]
+    if not -1 <= first < len(steps):
+        raise ValueError(f"label {first} for {len(steps)} steps, need -1 to {len(steps) - 1}")
+    right = len(steps) if first == -1 else first
+    labels = tuple(1 if i < right else 0 if i == first else None for i in range(len(steps)))
+    id = str(row.get("id", id))
+    meta = {"subset": id.split("-")[0]} | {k: row[k] for k in ("generator", "final_answer_correct") if k in row}
+    return LabelledSolution(Problem(id, "math", row["problem"]), steps, labels, source="processbench", meta=meta)
+
+
+def _prmbench(row: dict, id: str) -> LabelledSolution:
+    steps, wrong = tuple(row["modified_process"]), [step - 1 for step in row["error_steps"]]
+    if min(wrong, default=0) < 0:
+        raise ValueError(f"error_steps {row['error_steps']}, need 1 or more")
+    labels = tuple(0 if i in wrong else 1 for i in range(len(steps)))
+    meta = {key: row[key] for key in ("classification", "reason", "original_process", "modified_steps") if key in row}
+    meta["past_end"] = tuple(i for i in wrong if i >= len(steps))
+    id = "/".join(filter(None, (row.get("classification"), row.get("idx", id))))
+    problem = Problem(id, "math", row["modified_question"], row.get("ground_truth"))
+    return LabelledSolution(problem, steps, labels, source="prmbench", meta=meta)
+
+
+READERS = {
+    "gsm8k": _gsm8k,
+    "math500": _math,
+    "math": _math,
+    "jsonl": _own,
+    "processbench": _processbench,
+    "prmbench": _prmbench,
+}

@@ -1,0 +1,200 @@
+"""The figures of the notebooks: scaling curves over a budget, the same by level, and training curves.
+
+Data in, `Figure` out. The title is the finding, the subtitle says n, seeds and model; bands are 95 % intervals over
+problems; the dashed black line is the ceiling (pass@N), the dotted grey one the floor (greedy). Taught in notebook 00.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from workbench.show.style import (
+    BLACK,
+    FAINT,
+    GREY,
+    METHOD_STYLE,
+    Style,
+    budget_axis,
+    headline,
+    style_of,
+    use_style,
+)
+
+__all__ = ["METHOD_STYLE", "scaling_by_level", "scaling_plot", "style_of", "training_curve", "use_style"]
+
+
+def _columns(frame: pd.DataFrame, needed: Sequence[str]) -> None:
+    if missing := [name for name in needed if name not in frame.columns]:
+        raise ValueError(f"columns {', '.join(missing)} are missing; there are {', '.join(map(str, frame.columns))}")
+    if frame.empty:
+        raise ValueError("no rows to plot")
+
+
+def scaling_plot(
+    curves: pd.DataFrame,
+    *,
+    title: str,
+    subtitle: str,
+    ceiling: Mapping[int, float] | float | None = None,
+    floor: float | None = None,
+    unit: str = "samples per problem",
+    ylabel: str = "accuracy",
+) -> Figure:
+    """Accuracy over budget, one labelled line per method; `curves` has columns method, budget, value and low, high.
+
+    `ceiling` is one number or {budget: value}. ValueError for missing columns or a method without a style.
+    """
+    _columns(curves, ("method", "budget", "value"))
+    fig, ax = plt.subplots(figsize=(8, 4.8))
+    headline(fig, title, subtitle, right=2.1)
+    names = _draw(ax, curves, ceiling, floor, unit)
+    ax.set_ylabel(ylabel)
+    _label_ends(ax, names)
+    return fig
+
+
+def scaling_by_level(
+    curves: pd.DataFrame,
+    *,
+    title: str,
+    subtitle: str,
+    unit: str = "samples per problem",
+    ylabel: str = "accuracy",
+) -> Figure:
+    """The scaling plot as small multiples, one per value of the column `level`, with one legend below."""
+    _columns(curves, ("level", "method", "budget", "value"))
+    levels = sorted(curves["level"].unique())
+    fig, axes = _panels(len(levels), title, subtitle, sharey=True)
+    for ax, level in zip(axes.flat, levels):
+        _draw(ax, curves[curves["level"] == level], None, None, unit)
+        ax.set_title(f"level {level}", loc="left", color=FAINT)
+        ax.set_xlabel("")
+    _below(fig, f"{unit} (log₂)", {line.get_label(): line for ax in axes.flat for line in ax.get_lines()})
+    for row in axes:
+        row[0].set_ylabel(ylabel)
+    return fig
+
+
+def _panels(n: int, title: str, subtitle: str, *, sharey: bool = False):
+    """A figure of `n` small panels, at most four a row, and its axes: (rows, columns)."""
+    rows = -(-n // 4)
+    columns = -(-n // rows)
+    width, height = max(2.75 * columns + 1.0, 6.0), 2.5 * rows + 1.9
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height), sharey=sharey, squeeze=False)
+    headline(fig, title, subtitle, above=0.45)
+    fig.subplots_adjust(hspace=0.38, wspace=0.12 if sharey else 0.3)
+    for ax in axes.flat[n:]:
+        ax.set_visible(False)
+    return fig, axes
+
+
+def _below(fig: Figure, label: str, lines: Mapping[str, object]) -> None:
+    """The common x label and, in as many columns as fit, the legend; the panels end above them."""
+    width, height = fig.get_size_inches()
+    columns = max(1, int(width / (0.6 + 0.08 * max(map(len, lines), default=1))))
+    rows = -(-len(lines) // columns)
+    fig.subplots_adjust(bottom=(0.72 + 0.24 * rows) / height)
+    fig.text(0.5, (0.18 + 0.24 * rows) / height, label, ha="center")
+    if lines:
+        look = {"ncols": columns, "columnspacing": 1.4, "handlelength": 1.8, "borderaxespad": 0.2}
+        fig.legend(lines.values(), lines, loc="lower center", **look)
+
+
+def _draw(ax, curves: pd.DataFrame, ceiling, floor: float | None, unit: str) -> list[str]:
+    """Lines and bands of all methods, ceiling and floor; returns the labels of the lines in order."""
+    budgets = sorted(curves["budget"].unique())
+    for method in curves["method"].unique():
+        _line(ax, curves[curves["method"] == method].sort_values("budget"), "budget", style_of(method))
+    if ceiling is not None:
+        points = ceiling if isinstance(ceiling, Mapping) else dict.fromkeys(budgets, ceiling)
+        x = sorted(points)
+        ax.plot(x, [points[b] for b in x], color=BLACK, dashes=(5, 2), linewidth=1.5, label="pass@N")
+    if floor is not None:
+        ax.plot(budgets, [floor] * len(budgets), color=GREY, dashes=(1, 1.5), linewidth=1.5, label="greedy")
+    budget_axis(ax, budgets, unit)
+    return [line.get_label() for line in ax.get_lines()]
+
+
+def _line(ax, rows: pd.DataFrame, x: str, style: Style) -> None:
+    look = {"color": style.color, "marker": style.marker, "linestyle": style.dash, "label": style.label}
+    ax.plot(rows[x], rows["value"], markeredgecolor="white", markeredgewidth=0.8, **look)
+    if {"low", "high"} <= set(rows.columns) and rows["low"].notna().any():
+        ax.fill_between(rows[x], rows["low"], rows["high"], color=style.color, alpha=0.13, linewidth=0)
+
+
+def _label_ends(ax, names: Sequence[str]) -> None:
+    """Write each line's name at its right end, moved apart where names would touch, with a thin leader."""
+    ends = [(line.get_xdata()[-1], line.get_ydata()[-1], line.get_color()) for line in ax.get_lines()]
+    to_axes = ax.transData + ax.transAxes.inverted()
+    wanted = [to_axes.transform((x, y))[1] for x, y, _ in ends]
+    gap = 0.21 / (ax.get_position().height * ax.figure.get_figheight())  # 0.21 inches: one line of text
+    for (x, y, color), name, place in zip(ends, names, spread(wanted, gap)):
+        ax.annotate(
+            name,
+            xy=(x, y),
+            xytext=(1.045, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=10.5,
+            color=color if color != METHOD_STYLE["greedy"].color else FAINT,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5, "alpha": 0.7},
+            annotation_clip=False,
+        )
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """The nearest positions in the same order that are at least `gap` apart (least squares).
+
+    >>> spread([0.5, 0.5, 0.9], 0.1)
+    [0.45, 0.55, 0.9]
+    """
+    order = np.argsort(wanted, kind="stable")
+    groups: list[list[float]] = []  # runs of touching labels: [their shifted targets]
+    for rank, i in enumerate(order):
+        groups.append([wanted[i] - rank * gap])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    flat = [float(np.mean(group)) for group in groups for _ in group]
+    placed = {i: round(flat[rank] + rank * gap, 6) for rank, i in enumerate(order)}
+    return [placed[i] for i in range(len(wanted))]
+
+
+def training_curve(
+    df: pd.DataFrame, *, title: str, subtitle: str, metrics: Sequence[str] | None = None, smooth: int = 1
+) -> Figure:
+    """Metrics over updates, one panel each; `df` has columns update, metric, value and maybe run, low, high.
+
+    With `smooth` > 1 the line is a running mean over that many updates and the raw values stay behind it, faint.
+    """
+    _columns(df, ("update", "metric", "value"))
+    metrics = list(metrics or df["metric"].unique())
+    if unknown := [m for m in metrics if m not in set(df["metric"])]:
+        known = ", ".join(df["metric"].unique())
+        raise ValueError(f"metrics {', '.join(unknown)} are not in the data; there are {known}")
+    fig, axes = _panels(len(metrics), title, subtitle)
+    for ax, metric in zip(axes.flat, metrics):
+        _training_panel(ax, df[df["metric"] == metric], smooth)
+        ax.set_title(metric, loc="left")
+    lines = {line.get_label(): line for line in axes[0, 0].get_lines() if not line.get_label().startswith("_")}
+    _below(fig, "update", lines if len(lines) > 1 else {})
+    return fig
+
+
+def _training_panel(ax, rows: pd.DataFrame, smooth: int) -> None:
+    runs = list(rows["run"].unique()) if "run" in rows else ["run"]
+    for i, run in enumerate(runs):
+        part = (rows[rows["run"] == run] if "run" in rows else rows).sort_values("update")
+        style = style_of(run, i)
+        marker = style.marker if len(part) <= 30 else "None"
+        if smooth > 1:
+            ax.plot(part["update"], part["value"], color=style.color, alpha=0.25, linewidth=1)
+            part = part.assign(value=part["value"].rolling(smooth, min_periods=1, center=True).mean())
+        _line(ax, part, "update", Style(style.label, style.color, marker, style.dash))
+    ax.margins(x=0.02)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))

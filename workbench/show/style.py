@@ -1,0 +1,146 @@
+"""How every figure looks: one colour, marker and dash per method and per model, the same in the whole repository.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; marker and dash tell them apart in grey, too.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+INK, FAINT = "#222222", "#6b6b6b"
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, RED, PINK = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#8a8a8a"
+
+
+@dataclass(frozen=True)
+class Style:
+    """Label, colour, marker and dash of one line."""
+
+    label: str
+    color: str
+    marker: str
+    dash: str | tuple = "-"
+
+
+DASHED, DOTTED, MIXED = (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5))
+
+METHOD_STYLE = {
+    "greedy": Style("greedy", GREY, "x", DOTTED),
+    "sample": Style("one sample", GREY, "."),
+    "pass@k": Style("pass@k", BLACK, "None", DASHED),
+    "majority": Style("majority vote", BLUE, "o"),
+    "best_of_n": Style("best of n", RED, "s"),
+    "weighted_vote": Style("weighted vote", GREEN, "D"),
+    "prm_min_max": Style("best of n, PRM min", RED, "s"),
+    "prm_last_max": Style("best of n, PRM last", RED, "v", DASHED),
+    "prm_prod_max": Style("best of n, PRM prod", RED, "<", MIXED),
+    "prm_mean_max": Style("best of n, PRM mean", RED, ">", DOTTED),
+    "prm_min_vote": Style("weighted vote, PRM min", GREEN, "D"),
+    "prm_last_vote": Style("weighted vote, PRM last", GREEN, "d", DASHED),
+    "prm_prod_vote": Style("weighted vote, PRM prod", GREEN, "p", MIXED),
+    "prm_mean_vote": Style("weighted vote, PRM mean", GREEN, "h", DOTTED),
+    "orm_max": Style("best of n, ORM", PINK, "s", DASHED),
+    "orm_vote": Style("weighted vote, ORM", PINK, "D", MIXED),
+    "oracle": Style("best of n, oracle", BLACK, "*", MIXED),
+    "beam_search": Style("beam search", ORANGE, "^"),
+    "diverse_beam_search": Style("diverse beam search", ORANGE, "v", DASHED),
+    "lookahead": Style("look-ahead search", PINK, "X"),
+    "mcts": Style("MCTS", SKY, "P"),
+    "rstar": Style("rStar", SKY, "H", DASHED),
+    # policies and verifiers
+    "weak": Style("weak policy", SKY, "o", DOTTED),
+    "base": Style("base policy", BLUE, "s", DASHED),
+    "strong": Style("strong policy", RED, "^"),
+    "prm": Style("PRM", GREEN, "D"),
+    "orm": Style("ORM", PINK, "s", DASHED),
+}
+METHOD_STYLE["beam"] = METHOD_STYLE["beam_search"]
+METHOD_STYLE["dvts"] = METHOD_STYLE["diverse_beam_search"]
+
+OTHERS = tuple(zip((BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK), "os^DvPX", ("-", DASHED, MIXED, DOTTED) * 2))
+
+
+def style_of(name: str, index: int | None = None) -> Style:
+    """The style of a method or model; other series take the `index`-th style. ValueError if there is neither."""
+    if name in METHOD_STYLE:
+        return METHOD_STYLE[name]
+    if index is None:
+        raise ValueError(f"no style for {name!r}: use one of {', '.join(METHOD_STYLE)}, or add it to METHOD_STYLE")
+    return Style(name, *OTHERS[index % len(OTHERS)])
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults: white background, readable text, quiet axes, 150 dpi."""
+    import matplotlib as mpl
+    from cycler import cycler
+
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "savefig.dpi": 150,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "font.size": 11,
+            "axes.titlesize": 11,
+            "axes.labelsize": 11,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+            "legend.fontsize": 10,
+            "legend.frameon": False,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": "#9a9a9a",
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "grid.color": "#e6e6e6",
+            "axes.axisbelow": True,
+            "lines.linewidth": 2.0,
+            "lines.markersize": 6,
+            "axes.prop_cycle": cycler(color=[color for color, _, _ in OTHERS]),
+        }
+    )
+
+
+def headline(fig, title: str, subtitle: str = "", *, left=0.75, right=0.25, bottom=0.7, above=0.18) -> None:
+    """Write the finding and, smaller, how it was measured; the axes get the room below. Margins are in inches."""
+    width, height = fig.get_size_inches()
+    lines = textwrap.wrap(title, int(width * 9.2), break_on_hyphens=False) or [""]
+    notes = textwrap.wrap(subtitle, int(width * 12), break_on_hyphens=False)
+    x, y = 0.14 / width, 1 - 0.12 / height
+    fig.text(x, y, "\n".join(lines), ha="left", va="top", fontsize=13, fontweight="bold", linespacing=1.2)
+    y -= 0.235 * len(lines) / height
+    fig.text(x, y, "\n".join(notes), ha="left", va="top", fontsize=10, color=FAINT, linespacing=1.2)
+    top = y - (0.19 * len(notes) + above) / height
+    fig.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=top)
+
+
+def budget_axis(ax, budgets, unit: str = "samples per problem") -> None:
+    """Budgets on log₂ x: ticks at the powers of two in the range, thinned where they would touch."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = min(budgets), max(budgets)
+    if low <= 0:
+        raise ValueError(f"budget {low}: must be positive to stand on a logarithmic axis")
+    ax.set_xscale("log", base=2)
+    first, last = int(low).bit_length() - 1, max(int(high), 1).bit_length()
+    powers = [2**k for k in range(first, last + 1) if low * 0.99 <= 2**k <= high * 1.01]
+    ax.xaxis.set_major_locator(FixedLocator(powers[:: 1 + len(powers) // 9]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_number(x)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(f"{unit} (log₂)")
+
+
+def short_number(x: float) -> str:
+    """1024 → 1k, 2097152 → 2M, 3e12 → 3T: short enough for a tick."""
+    if x < 1024:
+        return f"{x:g}"
+    for size, letter in ((2**40, "T"), (2**30, "G"), (2**20, "M"), (2**10, "k")):
+        if x >= size:
+            return f"{x / size:.3g}{letter}"
+    return f"{x:g}"

@@ -1,0 +1,174 @@
+"""Supervised fine-tuning: next-token prediction on solution tokens, one problem a row.
+
+`batches` turns an endless stream of problems into padded tensors, `train` is a generator that yields after every
+update, so that a notebook decides what to show and when to look. Weights are kept in float32 and computed in bfloat16;
+Muon (Jordan et al. 2024, `torch.optim.Muon`) updates the matrices, AdamW everything else. The learning rate is
+constant and then decays linearly to zero ("warm-up, stable, decay"), so that one trunk serves models of several sizes
+of budget: `fork` them where their decay begins. Taught in notebook 01.
+
+Deviation: row-wise right padding without an attention mask. Causal attention never looks right and padded positions
+carry no loss, so the mask would change nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from workbench.models.templates import EMBEDDED, render
+from workbench.problems import programs, quantities
+from workbench.types import Problem
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: batch size in tokens (padding included) and peak learning rates."""
+
+    batch_tokens: int = 8192
+    matrix_lr: float = 0.02  # Muon
+    other_lr: float = 3e-3  # AdamW
+    weight_decay: float = 0.01
+    warmup_updates: int = 50
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one optimiser update did."""
+
+    updates: int
+    tokens: int  # seen so far, padding not counted
+    problems: int  # read so far from the stream
+    loss: float
+    lr: float  # as a share of the peak
+
+
+def curriculum(seed: int, *, ramp: int = 40_000, programs_share: float = 0.05) -> Iterator[Problem]:
+    """Endless training problems, shorter ones first: the highest level grows from 2 to 8 over the first `ramp`."""
+    for i in count():
+        levels = range(1, 3 + min(6, 6 * i // ramp))
+        if i % 100 < 100 * programs_share:
+            yield programs.problem_at(i, levels=levels, seed=seed)
+        else:
+            yield quantities.problem_at(i, levels=levels, seed=seed, split="train")
+
+
+def encode(tokenizer, problems: Sequence[Problem], prompts: Sequence[str]) -> list[tuple[list[int], int]]:
+    """For each problem the ids of prompt + solution + end, and the prompt's length, from which on tokens carry loss."""
+    starts = tokenizer([render(EMBEDDED, prompt, p) for prompt, p in zip(prompts, problems)]).input_ids
+    solutions = tokenizer([p.solution for p in problems]).input_ids
+    return [(start + ids + [tokenizer.eos_token_id], len(start)) for start, ids in zip(starts, solutions)]
+
+
+def collate(rows: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad rows on the right: ids (B, T) and labels (B, T), where `labels[b, t]` is the token that *follows* `ids[b, t]`.
+
+    >>> ids, labels = collate([([5, 6, 7, 1], 2), ([5, 1], 1)], pad=0)
+    >>> ids.tolist(), labels.tolist()
+    ([[5, 6, 7, 1], [5, 1, 0, 0]], [[-100, 7, 1, -100], [1, -100, -100, -100]])
+    """
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), width), pad)  # (B, T)
+    labels = torch.full((len(rows), width), IGNORE)  # (B, T)
+    for b, (row, start) in enumerate(rows):
+        ids[b, : len(row)] = torch.tensor(row)
+        labels[b, start - 1 : len(row) - 1] = torch.tensor(row[start:])
+    return ids, labels
+
+
+def batches(
+    problems: Iterable[Problem], tokenizer, *, batch_tokens: int, seed: int, hinted: float = 0.0, chunk: int = 1024
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
+    """(ids, labels, tokens, problems) a batch; rows of like length share one, a share `hinted` is told the answer."""
+    stream, number = iter(problems), 0
+    while block := [problem for _, problem in zip(range(chunk), stream)]:
+        rng = random.Random(f"{seed}/{number}")
+        rows = encode(tokenizer, block, ["hint" if rng.random() < hinted else "solve" for _ in block])
+        rows.sort(key=lambda row: len(row[0]))
+        groups: list[list] = [[]]
+        for row in rows:
+            if len(row[0]) * (len(groups[-1]) + 1) > batch_tokens:
+                groups.append([])
+            groups[-1].append(row)
+        rng.shuffle(groups)
+        for group in groups:
+            yield *collate(group, tokenizer.pad_token_id), sum(len(ids) for ids, _ in group), len(group)
+        number += 1
+
+
+class Trainer:
+    """The state of a run: float32 weights, their computing copy, both optimisers, and how far it has come."""
+
+    def __init__(self, model: torch.nn.Module, recipe: Recipe | None = None, *, dtype: torch.dtype = torch.bfloat16):
+        self.model, self.recipe, self.dtype = model, recipe or Recipe(), dtype
+        self.done = Update(0, 0, 0, float("nan"), 0.0)
+        self.weights = {name: p.detach().float().clone().requires_grad_() for name, p in model.named_parameters()}
+        model.to(dtype)
+        matrices = [p for name, p in self.weights.items() if p.ndim == 2 and "embed" not in name and "head" not in name]
+        others = [p for p in self.weights.values() if not any(p is m for m in matrices)]
+        decay = self.recipe.weight_decay
+        self.optimizers = [
+            torch.optim.Muon(matrices, lr=self.recipe.matrix_lr, weight_decay=decay),
+            torch.optim.AdamW(others, lr=self.recipe.other_lr, betas=(0.9, 0.98), weight_decay=decay),
+        ]
+
+    def update(self, ids: torch.Tensor, labels: torch.Tensor, lr: float) -> float:
+        """One optimiser update at `lr` times the peak rate; returns the mean loss per solution token."""
+        logits = self.model(input_ids=ids, use_cache=False).logits  # (B, T, V)
+        loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
+        loss.backward()
+        for p, weight in zip(self.model.parameters(), self.weights.values()):
+            weight.grad, p.grad = p.grad.float(), None
+        torch.nn.utils.clip_grad_norm_(self.weights.values(), self.recipe.clip)
+        for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_lr, self.recipe.other_lr)):
+            optimizer.param_groups[0]["lr"] = peak * lr
+            optimizer.step()
+        with torch.no_grad():
+            for p, weight in zip(self.model.parameters(), self.weights.values()):
+                p.copy_(weight)
+        return loss.item()
+
+    def train(self, data: Iterable, *, until: int, decay_from: int | None = None) -> Iterator[Update]:
+        """Train until `until` tokens have been seen, yielding after every update.
+
+        `decay_from`: tokens at which the learning rate starts its straight way down to zero at `until`.
+        """
+        device = next(self.model.parameters()).device
+        self.model.train()
+        data = iter(data)
+        while self.done.tokens < until:
+            ids, labels, tokens, problems = next(data)
+            lr = min(1.0, (self.done.updates + 1) / self.recipe.warmup_updates)
+            if decay_from is not None and self.done.tokens > decay_from:
+                lr *= (until - self.done.tokens) / (until - decay_from)
+            loss = self.update(ids.to(device), labels.to(device), lr)
+            done = self.done
+            self.done = Update(done.updates + 1, done.tokens + tokens, done.problems + problems, loss, lr)
+            yield self.done
+
+    def save(self, path: str | Path, **extra: Any) -> None:
+        """Write everything that resuming needs, whole or not at all; `extra` holds plain values only."""
+        state = dict(weights=self.weights, optimizers=[o.state_dict() for o in self.optimizers], done=vars(self.done))
+        part = Path(path).with_suffix(".part")
+        torch.save(state | extra, part)
+        part.replace(path)
+
+    def load(self, path: str | Path) -> None:
+        """Go on exactly where `save` stood."""
+        state = torch.load(path, weights_only=True)
+        with torch.no_grad():
+            for p, (name, weight) in zip(self.model.parameters(), self.weights.items()):
+                weight.copy_(state["weights"][name])
+                p.copy_(weight)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        self.done = replace(self.done, **state["done"])

@@ -1,0 +1,222 @@
+"""The nouns of the workbench: problems, prefixes, labelled solutions, and the two requests that algorithms make.
+
+Everything else imports from here and this module imports nothing of ours. An algorithm (a search method, a labeller,
+a roll-out collector) is a generator function for **one** problem that yields `Sample` and `Score` requests;
+`workbench.drive.solve` answers them for many problems at once. Taught in notebook 00.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question with a known final answer.
+
+    `kind` names the family that grades it (`quantities`, `programs`, `math`); `level` is its difficulty; `meta` holds
+    what else its source says (subject, file, ...).
+    """
+
+    id: str
+    kind: str
+    question: str
+    answer: str | None = None
+    solution: str | None = None
+    level: int | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def blind(self) -> Problem:
+        """The problem as a search method may see it: without answer, solution and meta."""
+        return replace(self, answer=None, solution=None, meta={})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One reasoning step: its text without the separator, and the token ids exactly as they were sampled."""
+
+    text: str
+    ids: tuple[int, ...] = ()  # separator or end token included; empty when the step came as text
+    logprobs: tuple[float, ...] = ()  # of each id, at the sampling temperature
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A problem and the first t steps of a solution; `stop` says why it is over (None while it is not).
+
+    >>> p = Prefix(Problem("p1", "quantities", "How many?"), (Step("a", (5, 2), (-.1, 0.0)), Step("b", (6, 2), (-.5, 0.0))))
+    >>> p.texts, p.ids, p.ended
+    (('a', 'b'), (5, 2, 6, 2), False)
+    """
+
+    problem: Problem
+    steps: tuple[Step, ...] = ()
+    stop: Literal["end", "length"] | None = None  # end-of-sequence token, or out of room
+    prompt: str = "solve"  # the template under which the steps were sampled
+
+    @classmethod
+    def of(cls, problem: Problem, texts: Sequence[str], *, ended: bool = False) -> Prefix:
+        """A prefix from step texts alone (they are tokenised when a model first reads them)."""
+        return cls(problem, tuple(Step(t) for t in texts), "end" if ended else None)
+
+    @property
+    def ended(self) -> bool:
+        return self.stop is not None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(step.text for step in self.steps)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.texts)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(i for step in self.steps for i in step.ids)
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        return tuple(x for step in self.steps for x in step.logprobs)
+
+
+@dataclass(frozen=True)
+class LabelledSolution:
+    """A solution with one training target per step.
+
+    `labels[i]` is 1 (right), 0 (wrong) or None (not labelled); `values[i]` estimates P(correct | prefix up to step i);
+    `source` names who labelled it.
+    """
+
+    problem: Problem
+    steps: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    values: tuple[float | None, ...] | None = None
+    source: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self):
+        for name, row in (("labels", self.labels), ("values", self.values)):
+            if row is not None and len(row) != len(self.steps):
+                raise ValueError(f"{self.problem.id}: {len(row)} {name} for {len(self.steps)} steps, need one per step")
+
+    @property
+    def first_error(self) -> int | None:
+        """0-based index of the first step labelled wrong, None if there is none."""
+        return next((i for i, label in enumerate(self.labels) if label == 0), None)
+
+
+# -- requests: what an algorithm yields -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Continue each prefix `n` times, up to the next step or the end. Reply: flat, prefix-major list of `Prefix`."""
+
+    prefixes: Sequence[Prefix]
+    n: int = 1
+    until: Literal["step", "end"] = "end"
+    temperature: float | None = None  # None: the policy's own; 0: greedy
+    prompt: str = "solve"
+    by: str = "policy"
+
+
+@dataclass(frozen=True)
+class Score:
+    """Judge each prefix. Reply: one list of scores per prefix, one score per step (or one, for per = "solution")."""
+
+    prefixes: Sequence[Prefix]
+    by: str = "verifier"
+
+
+# -- what a run costs and what it brings ------------------------------------------------------------------------------
+
+
+@dataclass
+class Meter:
+    """What one problem has cost so far, everything thrown away included. Models add to it; the driver owns it."""
+
+    samples: int = 0  # continuations drawn from a policy
+    generated: int = 0  # tokens sampled
+    prefilled: int = 0  # prompt and prefix tokens computed by a policy
+    cached: int = 0  # prefix tokens taken from a cache instead
+    verifier: int = 0  # tokens computed by a verifier
+    calls: int = 0  # requests answered
+    flops: float = 0.0  # of policy and verifier
+    seconds: float = 0.0  # this problem's share of the time spent in model calls
+
+    @property
+    def tokens(self) -> int:
+        """All tokens computed: generated + prefilled + verifier."""
+        return self.generated + self.prefilled + self.verifier
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Allowed compute per problem, with its unit: `samples`, `tokens` (policy + verifier) or `flops`."""
+
+    amount: float
+    unit: Literal["samples", "tokens", "flops"]
+
+    def __post_init__(self):
+        if self.unit not in ("samples", "tokens", "flops"):
+            raise ValueError(f"budget unit {self.unit!r}: use samples, tokens or flops")
+
+    def spent(self, meter: Meter) -> bool:
+        return getattr(meter, self.unit) >= self.amount
+
+
+class Stopped(Exception):
+    """Thrown into a generator at its `yield`: return the best so far. `reason` is `budget` or `interrupt`."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a method brings back for one problem; the driver fills in `meter`, `error` and `stopped`.
+
+    `rollouts` are the whole solutions found, `scores` (if any) one number each; `best` is the method's choice;
+    labellers put their rows into `labelled`.
+    """
+
+    problem: Problem
+    rollouts: tuple[Prefix, ...] = ()
+    scores: tuple[float, ...] | None = None
+    best: Prefix | None = None
+    labelled: tuple[LabelledSolution, ...] = ()
+    meter: Meter = field(default_factory=Meter)
+    error: str | None = None
+    stopped: str | None = None
+
+
+# -- who answers: models arrive at the driver as arguments ------------------------------------------------------------
+
+
+class Policy(Protocol):
+    """A model that writes."""
+
+    def sample(
+        self,
+        prefixes: Sequence[Prefix],
+        keys: Sequence[int],
+        *,
+        until: str,
+        temperature: float | None,
+        prompt: str,
+        meters: Sequence[Meter] | None,
+    ) -> list[Prefix]:
+        """One continuation per row; row i draws its uniforms from the stream `keys[i]` and pays into `meters[i]`."""
+        ...
+
+
+class Verifier(Protocol):
+    """A model that judges; `per` says whether it scores each step or the whole solution."""
+
+    per: Literal["step", "solution"]
+
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]: ...
