@@ -436,7 +436,7 @@ def tampered(line):
     clause, _, computation = line.partition(" : ")
     number = re.search(r"\d+", computation)[0]
     yield from (clause, computation, clause + " : ", " : " + computation, line.replace(" : ", ":"), line + line)
-    yield from (f"{line[:-1]}{extra}" for extra in ("..", "!", "= 3 .", "\n.", ". so"))
+    yield from (f"{line[:-2]}{extra}" for extra in ("..", "!", " = 3 .", "\n.", " \n.", " . so"))
     yield from (line.replace(" ", gap) for gap in ("", "  ", "\n", "\t", "\u00a0"))
     yield from (line.replace(f" {number} ", f" {n} ") for n in (HUGE, f"-{number}", f"0{number}", f"{number}.0"))
     yield line.replace(number, "".join(chr(ord("\u0660") + int(digit)) for digit in number))  # other scripts' digits

@@ -1,0 +1,257 @@
+"""The driver: order, batching, streams, budget, errors, interrupts, resume and the meter, with a scripted policy."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+
+from workbench import jsonl
+from workbench.drive import sees_answer, solve, stream, stream_key
+from workbench.search import METHODS
+from workbench.types import Budget, LabelledSolution, Meter, Prefix, Problem, Sample, Score, SearchResult, Step, Stopped
+
+PROBLEMS = [Problem(f"p{i}", "quantities", f"Question {i}?", str(i), f"The answer is {i} .", 1) for i in range(10)]
+
+
+class Scripted:
+    """A policy without a model: three steps, whose text is the row's key; counts its calls and rows."""
+
+    per = "step"
+
+    def __init__(self, broken: str | None = None):
+        self.calls: list[int] = []
+        self.broken = broken
+
+    def sample(self, prefixes, keys, *, until, temperature, prompt, meters):
+        self.calls.append(len(prefixes))
+        if self.broken and any(p.problem.id == self.broken for p in prefixes):
+            raise RuntimeError("this problem breaks the model")
+        out = []
+        for prefix, key, meter in zip(prefixes, keys, meters):
+            n = 1 if until == "step" else 3 - len(prefix.steps)
+            steps = tuple(Step(f"{key}:{i}", (key % 97,), (0.0,)) for i in range(n))
+            meter.samples += 1
+            meter.generated += n
+            done = len(prefix.steps) + n >= 3
+            out.append(Prefix(prefix.problem, prefix.steps + steps, "end" if done else None, prompt))
+        return out
+
+    def score(self, prefixes, *, meters):
+        for prefix, meter in zip(prefixes, meters):
+            meter.verifier += len(prefix.steps)
+        return [[len(prefix.steps) / 10] * len(prefix.steps) for prefix in prefixes]
+
+
+def walk(problem, *, width=2):
+    """Step by step, the newest child of each; brings back its best so far when stopped."""
+    prefixes = [Prefix(problem)]
+    try:
+        while not prefixes[0].ended:
+            prefixes = (yield Sample(prefixes[:1], n=width, until="step"))[-1:]
+            yield Score(prefixes)
+    except Stopped as stop:
+        return SearchResult(problem, rollouts=tuple(prefixes), best=prefixes[0], stopped=stop.reason)
+    return SearchResult(problem, rollouts=tuple(prefixes), best=prefixes[0])
+
+
+def run(method=walk, problems=PROBLEMS, **arguments):
+    model = arguments.pop("model", None) or Scripted()
+    return solve(problems, method, policy=model, verifier=model, **arguments)
+
+
+def test_batched_equals_one_by_one_whatever_runs_beside():
+    alone = [run(problems=[p])[0] for p in PROBLEMS]
+    for in_flight in (1, 3, 64):
+        together = run(in_flight=in_flight)
+        assert [r.rollouts for r in together] == [r.rollouts for r in alone]
+        assert [r.problem for r in together] == PROBLEMS
+    assert [r.rollouts for r in run(problems=PROBLEMS[::-1])] == [r.rollouts for r in alone][::-1]
+
+
+def test_streams_differ_by_seed_problem_occurrence_request_and_row():
+    keys = {
+        stream_key(*k)
+        for k in [(0, "a", 0, 0, 0), (1, "a", 0, 0, 0), (0, "b", 0, 0, 0), (0, "a", 1, 0, 0), (0, "a", 0, 1, 0), (0, "a", 0, 0, 1)]
+    }
+    assert len(keys) == 6
+    twice = run(METHODS["sample"], [PROBLEMS[0]] * 2, n=2)
+    texts = [p.text for r in twice for p in r.rollouts]
+    assert len(set(texts)) == 4
+    assert run(seed=1)[0].rollouts != run(seed=0)[0].rollouts
+
+
+def test_requests_of_a_kind_are_answered_together_and_batches_stay_full():
+    model = Scripted()
+    run(model=model, width=2)
+    assert model.calls == [20, 20, 20]
+    model = Scripted()
+    list(stream(PROBLEMS, METHODS["sample"], policy=model, n=3, in_flight=4))
+    assert model.calls == [12, 12, 6]
+
+
+def test_search_methods_see_no_answer_and_labellers_do():
+    seen = []
+
+    def nosy(problem):
+        seen.append(problem)
+        yield Sample([Prefix(problem)])
+        return SearchResult(problem)
+
+    run(nosy)
+    assert all(p.answer is None and p.solution is None and not p.meta for p in seen)
+    for method in METHODS.values():
+        assert not getattr(method, "sees_answer", False)
+    seen.clear()
+
+    @sees_answer
+    def labeller(problem):
+        seen.append(problem)
+        (rollout,) = yield Sample([Prefix(problem)])
+        return [LabelledSolution(problem, rollout.texts, (1,) * len(rollout.steps))]
+
+    results = run(labeller)
+    assert seen == PROBLEMS and results[3].labelled[0].labels == (1, 1, 1)
+
+
+def test_results_carry_the_whole_problem_again():
+    result = run()[4]
+    assert result.problem.answer == "4" and result.best.problem.answer == "4" and result.rollouts[0] == result.best
+
+
+def test_meter_counts_what_was_thrown_away():
+    result = run(width=5)[0]
+    assert (result.meter.samples, result.meter.generated, result.meter.verifier) == (15, 15, 1 + 2 + 3)
+    assert result.meter.calls == 6 and result.meter.tokens == 21 and result.meter.seconds > 0
+
+
+def test_budget_ends_a_problem_with_its_best_so_far():
+    result = run(width=4, budget=Budget(5, "samples"))[0]
+    assert result.stopped == "budget" and result.meter.samples == 8 and len(result.best.steps) == 2
+    assert run(METHODS["sample"], n=9, budget=Budget(5, "samples"))[0].stopped is None  # one request, then it is done
+    with pytest.raises(ValueError, match="use samples, tokens or flops"):
+        Budget(5, "dollars")
+
+
+def test_a_method_that_ignores_the_end_of_its_budget_is_ended():
+    def stubborn(problem):
+        while True:
+            try:
+                yield Sample([Prefix(problem)])
+            except Stopped:
+                pass
+
+    result = run(stubborn, PROBLEMS[:2], budget=Budget(3, "samples"))[0]
+    assert result.stopped == "budget" and result.rollouts == ()
+
+
+def test_an_error_inside_one_problem_is_its_own():
+    def picky(problem):
+        yield Sample([Prefix(problem)])
+        if problem.id == "p3":
+            raise KeyError("no such thing")
+        return SearchResult(problem)
+
+    results = run(picky)
+    assert "KeyError" in results[3].error and "test_drive.py" in results[3].error
+    assert sum(r.error is None for r in results) == 9
+
+
+def test_an_error_of_the_model_falls_on_the_culprit_alone():
+    results = run(model=Scripted(broken="p3"))
+    assert "this problem breaks the model" in results[3].error
+    assert [r.rollouts for i, r in enumerate(results) if i != 3] == [r.rollouts for i, r in enumerate(run()) if i != 3]
+
+
+def test_misuse_is_named():
+    def wrong(problem):
+        yield "please"
+
+    assert "yields Sample or Score requests" in run(wrong)[0].error
+    assert "asks for 'coach'" in run(lambda problem: (yield Sample([Prefix(problem)], by="coach")))[0].error
+    with pytest.raises(ValueError, match="no generator function"):
+        run(lambda problem: SearchResult(problem))
+    with pytest.raises(ValueError, match="in_flight=0"):
+        run(in_flight=0)
+
+
+def test_interrupt_brings_back_the_best_so_far(tmp_path):
+    class Interrupted(Scripted):
+        def sample(self, *args, **kwargs):
+            if len(self.calls) == 2:
+                raise KeyboardInterrupt
+            return super().sample(*args, **kwargs)
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        results = run(model=Interrupted(), in_flight=4, save=tmp_path / "r.jsonl")
+    assert [r.stopped for r in results] == ["interrupt"] * 10
+    assert [len(r.rollouts[0].steps) if r.rollouts else 0 for r in results] == [2] * 4 + [0] * 6
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1  # the header: nothing unfinished is saved
+
+
+def test_save_and_resume_lose_and_double_nothing(tmp_path):
+    file = tmp_path / "results.jsonl"
+    problems = [*PROBLEMS, PROBLEMS[0]]  # one of them twice
+    whole = run(problems=problems)
+    run(problems=problems[:4], save=file)
+    with file.open("a") as f:
+        f.write('{"occurrence": 0, "problem": {"id": "p7"')  # a kill in the middle of a line
+    model = Scripted()
+    resumed = run(problems=problems, save=file, model=model)
+    assert [r.rollouts for r in resumed] == [r.rollouts for r in whole]
+    assert [replace(r.meter, seconds=0) for r in resumed] == [replace(r.meter, seconds=0) for r in whole]
+    assert model.calls == [14, 14, 14]
+    rows = list(jsonl.read_lines(file))[1:]
+    assert sorted((r["problem"]["id"], r["occurrence"]) for r in rows) == sorted([*((p.id, 0) for p in PROBLEMS), ("p0", 1)])
+
+
+def test_a_result_file_of_another_run_or_with_a_corrupt_line_is_refused(tmp_path):
+    file = tmp_path / "results.jsonl"
+    run(save=file)
+    with pytest.raises(ValueError, match="belongs to another run"):
+        run(save=file, seed=5)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:3], lines[3][:20], *lines[4:]]) + "\n")
+    with pytest.raises(ValueError, match=r"results.jsonl, line 4: not JSON"):
+        run(save=file)
+
+
+def test_a_killed_process_resumes(tmp_path):
+    """SIGKILL in the middle of a run: the next run goes on and ends with what an undisturbed one has."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys, time
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import test_drive as t
+        class Slow(t.Scripted):
+            def sample(self, *a, **k):
+                time.sleep(0.05)
+                return super().sample(*a, **k)
+        t.run(model=Slow(), in_flight=1, save={str(tmp_path / "r.jsonl")!r})
+        """)
+    )
+    process = subprocess.Popen([sys.executable, script])
+    while not (tmp_path / "r.jsonl").exists() or (tmp_path / "r.jsonl").read_text().count("\n") < 4:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    model = Scripted()
+    resumed = run(model=model, save=tmp_path / "r.jsonl", in_flight=1)
+    assert len(model.calls) <= 3 * 7
+    assert [r.rollouts for r in resumed] == [r.rollouts for r in run()]
+
+
+def test_results_survive_json():
+    problem = PROBLEMS[0]
+    rollout = Prefix(problem, (Step("5 + 4 = 9 · é", (1, 2), (-0.25, -1e-9)),), "end")
+    row = LabelledSolution(problem, ("a", "b"), (1, None), (0.5, None), "shepherd")
+    result = SearchResult(problem, (rollout, rollout), (0.5, 1.0), rollout, (row,), Meter(samples=2, flops=1e9), None, "budget")
+    assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(result)))) == result
+    other = replace(result, best=Prefix(problem), scores=None)
+    assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(other)))) == other
