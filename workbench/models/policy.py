@@ -127,7 +127,7 @@ class HFPolicy:
 
     def _decode(self, pieces: list[list[int]]) -> list[str]:
         texts = self.tokenizer.batch_decode(pieces, skip_special_tokens=True)
-        return [text.removesuffix(self.separator).strip() for text in texts]
+        return [text.strip() for text in texts]
 
     def _stop_tables(self) -> dict[str, np.ndarray]:
         """(V,) tables of the tokens that end a solution, and of those that end a step (or the solution)."""

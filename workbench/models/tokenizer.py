@@ -31,7 +31,7 @@ def vocabulary() -> list[str]:
 
 
 def build_tokenizer():
-    """A `PreTrainedTokenizerFast` over `vocabulary()`; encode and decode are inverse on problems and solutions."""
+    """A `PreTrainedTokenizerFast` over `vocabulary()`; decode brings solutions back exactly."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -96,7 +96,7 @@ def batches(
         rows.sort(key=lambda row: len(row[0]))
         groups: list[list] = [[]]
         for row in rows:
-            if len(row[0]) * (len(groups[-1]) + 1) > batch_tokens:
+            if groups[-1] and len(row[0]) * (len(groups[-1]) + 1) > batch_tokens:
                 groups.append([])
             groups[-1].append(row)
         rng.shuffle(groups)
@@ -146,8 +146,10 @@ class Trainer:
         self.model.train()
         data = iter(data)
         while self.done.tokens < until:
-            ids, labels, tokens, problems = next(data)
-            lr = min(1.0, (self.done.updates + 1) / self.recipe.warmup_updates)
+            if (batch := next(data, None)) is None:
+                raise ValueError(f"the data ended after {self.done.tokens} tokens, before the {until} asked for")
+            ids, labels, tokens, problems = batch
+            lr = min(1.0, (self.done.updates + 1) / max(1, self.recipe.warmup_updates))
             if decay_from is not None and self.done.tokens > decay_from:
                 lr *= (until - self.done.tokens) / (until - decay_from)
             loss = self.update(ids.to(device), labels.to(device), lr)

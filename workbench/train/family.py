@@ -1,0 +1,87 @@
+"""The shipped policies: one trunk of training, three checkpoints of it.
+
+Weak, base and strong are one model at three budgets. The trunk trains at a constant learning rate; where a member's
+decay begins, the trunk's state is copied ("forked"), brought down to learning rate zero on the tokens that come next,
+and saved as an ordinary Hugging Face checkpoint; the trunk goes on. Resumable: what a killed run had saved is not done
+again, and goes on bit-equal. Taught in notebook 01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from workbench.models.tokenizer import END, PAD, build_tokenizer
+from workbench.train.sft import Recipe, Trainer, Update, batches, curriculum
+
+HINTED = 0.1  # share of problems that are told the answer before they are asked for the steps
+FAMILY = {"weak": (8_000_000, 10_000_000), "base": (16_000_000, 20_000_000), "strong": (32_000_000, 44_000_000)}
+
+
+def new_model(seed: int) -> torch.nn.Module:
+    """A Llama of 3.5 M parameters with random weights: 5 layers, 256 wide, 4 heads of 64 on 2 key-value heads."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = build_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=640, num_hidden_layers=5, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=64, max_position_embeddings=512, bos_token_id=None,
+        pad_token_id=tokenizer.convert_tokens_to_ids(PAD), eos_token_id=tokenizer.convert_tokens_to_ids(END),
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config)
+
+
+def training_data(seed: int, recipe: Recipe, *, skip: int = 0) -> Iterator:
+    """The family's endless batches, from number `skip` on: what an interrupted run would have seen next."""
+    tokenizer = build_tokenizer()
+    data = batches(curriculum(seed), tokenizer, batch_tokens=recipe.batch_tokens, seed=seed, hinted=HINTED)
+    return islice(data, skip, None)
+
+
+def train_family(
+    folder: str | Path,
+    *,
+    seed: int,
+    members: Mapping[str, tuple[int, int]] = FAMILY,
+    recipe: Recipe | None = None,
+    save_every: int = 200,
+) -> Iterator[tuple[str, Update]]:
+    """Train `members` {name: (tokens where the decay begins, tokens in all)} in order; yields (run, update).
+
+    Checkpoints go to `folder/<name>`, the trunk's state to `folder/trunk.pt` every `save_every` updates, and bare
+    weights of the trunk to `folder/trunk_<tokens>` for the learning curve. Call again to go on after an interruption.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = recipe or Recipe()
+    trunk = Trainer(new_model(seed), recipe)
+    if (folder / "trunk.pt").exists():
+        trunk.load(folder / "trunk.pt")
+    data = training_data(seed, recipe, skip=trunk.done.updates)
+    for name, (decay_from, until) in members.items():
+        if (folder / name / "config.json").exists():
+            continue
+        for update in trunk.train(data, until=decay_from):
+            yield "trunk", update
+            if update.updates % save_every == 0:
+                trunk.save(folder / "trunk.pt")
+                save_checkpoint(trunk, folder / f"trunk_{update.tokens}")
+        trunk.save(folder / "trunk.pt")
+        fork = Trainer(new_model(seed), recipe)
+        fork.load(folder / "trunk.pt")
+        ahead = training_data(seed, recipe, skip=fork.done.updates)
+        for update in fork.train(ahead, until=until, decay_from=decay_from):
+            yield name, update
+        save_checkpoint(fork, folder / name)
+
+
+def save_checkpoint(trainer: Trainer, folder: Path) -> None:
+    """Write a whole Hugging Face checkpoint in bfloat16 with its tokenizer, config last."""
+    part = folder.with_name(folder.name + ".part")
+    trainer.model.save_pretrained(part)
+    build_tokenizer().save_pretrained(part)
+    part.rename(folder)
