@@ -77,7 +77,14 @@ def test_batched_equals_one_by_one_whatever_runs_beside():
 def test_streams_differ_by_seed_problem_occurrence_request_and_row():
     keys = {
         stream_key(*k)
-        for k in [(0, "a", 0, 0, 0), (1, "a", 0, 0, 0), (0, "b", 0, 0, 0), (0, "a", 1, 0, 0), (0, "a", 0, 1, 0), (0, "a", 0, 0, 1)]
+        for k in [
+            (0, "a", 0, 0, 0),
+            (1, "a", 0, 0, 0),
+            (0, "b", 0, 0, 0),
+            (0, "a", 1, 0, 0),
+            (0, "a", 0, 1, 0),
+            (0, "a", 0, 0, 1),
+        ]
     }
     assert len(keys) == 6
     twice = run(METHODS["sample"], [PROBLEMS[0]] * 2, n=2)
@@ -207,7 +214,9 @@ def test_save_and_resume_lose_and_double_nothing(tmp_path):
     assert [replace(r.meter, seconds=0) for r in resumed] == [replace(r.meter, seconds=0) for r in whole]
     assert model.calls == [14, 14, 14]
     rows = list(jsonl.read_lines(file))[1:]
-    assert sorted((r["problem"]["id"], r["occurrence"]) for r in rows) == sorted([*((p.id, 0) for p in PROBLEMS), ("p0", 1)])
+    assert sorted((r["problem"]["id"], r["occurrence"]) for r in rows) == sorted(
+        [*((p.id, 0) for p in PROBLEMS), ("p0", 1)]
+    )
 
 
 def test_a_result_file_of_another_run_or_with_a_corrupt_line_is_refused(tmp_path):
@@ -251,7 +260,9 @@ def test_results_survive_json():
     problem = PROBLEMS[0]
     rollout = Prefix(problem, (Step("5 + 4 = 9 · é", (1, 2), (-0.25, -1e-9)),), "end")
     row = LabelledSolution(problem, ("a", "b"), (1, None), (0.5, None), "shepherd")
-    result = SearchResult(problem, (rollout, rollout), (0.5, 1.0), rollout, (row,), Meter(samples=2, flops=1e9), None, "budget")
+    result = SearchResult(
+        problem, (rollout, rollout), (0.5, 1.0), rollout, (row,), Meter(samples=2, flops=1e9), None, "budget"
+    )
     assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(result)))) == result
     other = replace(result, best=Prefix(problem), scores=None)
     assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(other)))) == other

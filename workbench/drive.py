@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import jsonl
-from workbench.types import Budget, Meter, Policy, Prefix, Problem, Sample, Score, SearchResult, Stopped, Verifier
+from workbench.types import Budget, Meter, Policy, Problem, Sample, Score, SearchResult, Stopped, Verifier
 
 Method = Callable[..., Generator]
 

@@ -114,7 +114,9 @@ class ResultFile:
     def _read(self, run: dict[str, Any]) -> None:
         rows = list(read_lines(self.path, drop_cut_off=True))
         if rows and rows[0].get("run") != run:
-            raise ValueError(f"{self.path} belongs to another run ({rows[0].get('run')}), this one is {run}: name a new file")
+            raise ValueError(
+                f"{self.path} belongs to another run ({rows[0].get('run')}), this one is {run}: name a new file"
+            )
         for row in rows[1:]:
             self._results[row["problem"]["id"], row.pop("occurrence")] = from_json(row)
         self._cut_off_tail()

@@ -17,7 +17,10 @@ def result(*lines: str, stop: bool = True) -> SearchResult:
 
 
 def test_answers_and_correctness_read_the_last_step():
-    results = [result("The answer is 7 .", "The answer is 17 .", "no answer here 7 x"), result(*["The answer is 7 ."] * 3)]
+    results = [
+        result("The answer is 7 .", "The answer is 17 .", "no answer here 7 x"),
+        result(*["The answer is 7 ."] * 3),
+    ]
     assert answers_of(results)[0][:2] == ["7", "17"]
     assert correctness(results)[:, :2].tolist() == [[True, False], [True, True]]
     assert answers_of([result("The answer is 7 .", stop=False)]) == [[None]]  # ran out of room

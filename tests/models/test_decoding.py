@@ -14,7 +14,7 @@ from workbench.problems import quantities
 from workbench.types import Meter, Prefix
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy  # noqa: E402
+from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy
 
 PROBLEMS = [p.blind() for p in quantities.generate(6, levels=range(1, 5), seed=3)]
 

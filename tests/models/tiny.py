@@ -1,7 +1,7 @@
 """Tiny random models of the families that the engine must serve, all over the embedded tokenizer."""
 
 import torch
-from transformers import AutoModelForCausalLM, CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from workbench.models.policy import HFPolicy
 from workbench.models.tokenizer import build_tokenizer

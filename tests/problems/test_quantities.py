@@ -18,6 +18,7 @@ from workbench.problems.quantities import (
     generate,
     problem_at,
     read_question,
+    rephrase,
     signature,
 )  # fmt: skip
 from workbench.types import Problem
@@ -295,3 +296,11 @@ def test_an_unreadable_question_is_refused_in_one_line(question, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         read_question(question)
     assert "\n" not in str(caught.value)
+
+
+def test_rephrase_says_every_fact_once_more_in_another_order():
+    problem = generate(1, levels=[6], seed=4)[0]
+    facts = [s.strip() for s in problem.question.split("?")[1].split(".") if s.strip()]
+    said = rephrase(problem, seed=1).split("\n")
+    assert sorted(said) == sorted(f"{fact} ." for fact in facts) and said != [f"{fact} ." for fact in facts]
+    assert rephrase(problem, seed=1) == "\n".join(said) != rephrase(problem, seed=2)

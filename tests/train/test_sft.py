@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from workbench.models.templates import EMBEDDED, render
 from workbench.models.tokenizer import build_tokenizer
 from workbench.problems import programs, quantities
-from workbench.train.sft import IGNORE, Recipe, Trainer, Update, batches, collate, curriculum, encode
+from workbench.train.sft import IGNORE, Lesson, Recipe, Trainer, Update, batches, collate, curriculum, encode
 
 TOKENIZER = build_tokenizer()
 PROBLEMS = quantities.generate(60, levels=range(1, 5), seed=1) + programs.generate(10, levels=[1, 2, 3], seed=1)
@@ -39,11 +39,11 @@ def trainer(seed=0, dtype=torch.float32, tied=False, **recipe):
 
 
 def data(n=None, **options):
-    return batches(PROBLEMS[:n], TOKENIZER, **dict(batch_tokens=700, seed=3, chunk=32) | options)
+    return batches(map(Lesson, PROBLEMS[:n]), TOKENIZER, **dict(batch_tokens=700, seed=3, chunk=32) | options)
 
 
 def rows_of(problems, prompt="solve"):
-    return encode(TOKENIZER, problems, [prompt] * len(problems))
+    return encode(TOKENIZER, [Lesson(problem, prompt) for problem in problems])
 
 
 # -- what carries loss ------------------------------------------------------------------------------------------------
@@ -118,34 +118,41 @@ def test_batches_are_determined_by_their_seed():
     def flat(**options):
         return [ids.tolist() for ids, *_ in data(**options)]
 
-    assert flat(hinted=0.5) == flat(hinted=0.5)
+    assert flat() == flat()
     assert flat() != flat(seed=4)
-
-
-def test_hinted_is_the_share_of_rows_that_are_told_the_answer():
-    hint = TOKENIZER.convert_tokens_to_ids("Hint")
-    many = quantities.generate(600, levels=[1, 2], seed=2)
-    for share in (0.0, 0.3, 1.0):
-        stream = batches(many, TOKENIZER, batch_tokens=2000, seed=0, hinted=share)
-        told = sum((ids == hint).any(1).sum().item() for ids, *_ in stream)
-        assert told / len(many) == pytest.approx(share, abs=0.06 if 0 < share < 1 else 0)
 
 
 def test_batches_read_their_stream_no_further_than_a_chunk():
     read = []
-    next(batches((read.append(p) or p for p in PROBLEMS), TOKENIZER, batch_tokens=700, seed=0, chunk=16))
+    next(batches((read.append(p) or Lesson(p) for p in PROBLEMS), TOKENIZER, batch_tokens=700, seed=0, chunk=16))
     assert len(read) <= 17
 
 
-def test_the_curriculum_is_seeded_ramps_up_and_holds_its_share_of_programs():
-    first = list(islice(curriculum(1, ramp=60), 120))
-    assert first == list(islice(curriculum(1, ramp=60), 120))
-    assert first != list(islice(curriculum(2, ramp=60), 120))
-    assert [p.kind for p in first].count("programs") == 10
-    highest = [max(p.level for p in first[i : i + 10]) for i in range(0, 60, 10)]
-    assert all(p.level <= 2 + i // 10 for i, p in enumerate(first[:60])) and highest[0] == 2
-    assert max(p.level for p in first[60:]) == 8
-    assert all("/train/" in p.id for p in first if p.kind == "quantities")
+def test_a_lesson_may_teach_another_text_than_the_solution():
+    ((ids, start),) = encode(TOKENIZER, [Lesson(PROBLEMS[0], "rephrase", "Ava has 3 coins .")])
+    assert TOKENIZER.decode(ids[start:-1]) == "Ava has 3 coins ." and TOKENIZER.decode(ids[:start]).endswith(
+        "words : \n"
+    )
+
+
+def test_the_curriculum_is_seeded_and_grows_in_level_and_order():
+    lessons = list(islice(curriculum(1, ramp=1000), 3000))
+    assert lessons[:200] == list(islice(curriculum(1, ramp=1000), 200))
+    assert lessons[:200] != list(islice(curriculum(2, ramp=1000), 200))
+    highest = [max(lesson.problem.level for lesson in lessons[i : i + 100]) for i in range(0, 1000, 100)]
+    assert (
+        highest == sorted(highest) and highest[0] == 1 and max(lesson.problem.level for lesson in lessons[1000:]) == 8
+    )
+    assert all("/train/" in lesson.problem.id for lesson in lessons if lesson.problem.kind == "quantities")
+
+    def share(prompt, part):
+        return sum(lesson.prompt == prompt for lesson in part) / len(part)
+
+    assert share("rephrase", lessons[:200]) == pytest.approx(0.45, abs=0.1)
+    assert share("rephrase", lessons[1000:]) == pytest.approx(0.1, abs=0.02)
+    assert share("hint", lessons[1000:]) == pytest.approx(0.1, abs=0.02)
+    kinds = [lesson.problem.kind for lesson in lessons]
+    assert kinds.count("programs") / len(kinds) == pytest.approx(0.05, abs=0.012)
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
@@ -196,6 +203,11 @@ def test_the_rate_reaches_both_optimisers():
     ids, labels = collate(rows_of(PROBLEMS[:2]), TOKENIZER.pad_token_id)
     run.update(ids, labels, lr=0.5)
     assert [group["lr"] for o in run.optimizers for group in o.param_groups] == pytest.approx([0.01, 0.0015])
+
+
+def test_data_that_ends_too_early_is_named():
+    with pytest.raises(ValueError, match="the data ended after"):
+        list(trainer().train(data(), until=10**9))
 
 
 def test_an_update_reports_how_far_the_run_has_come():

@@ -53,6 +53,12 @@ def curve(method: str, budgets: Sequence[int], values: np.ndarray, *, seed: int,
     ]
 
 
+def interval(values: np.ndarray, *, seed: int) -> Row:
+    """Mean of one value per problem with its 95 % bootstrap interval: {value, low, high}."""
+    low, high = bootstrap(values, seed=seed)
+    return {"value": float(np.mean(values)), "low": low, "high": high}
+
+
 def pass_curve(correct: np.ndarray, *, seed: int, method: str = "pass@k", **more: Any) -> list[Row]:
     """pass@k over k from a pool. correct (problems, n) of bool."""
     budgets = doublings(correct.shape[1])

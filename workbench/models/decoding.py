@@ -64,7 +64,9 @@ def draw(logits: torch.Tensor, temperature: float, u: np.ndarray) -> tuple[torch
         cdf = logp.exp().cumsum(-1)  # (B, V)
         total = cdf[:, -1:]
         at = torch.as_tensor(u, dtype=cdf.dtype, device=cdf.device)[:, None] * total
-        at = torch.minimum(at, total.nextafter(total.new_zeros(())))  # a product rounded up would draw an impossible token
+        at = torch.minimum(
+            at, total.nextafter(total.new_zeros(()))
+        )  # a product rounded up would draw an impossible token
         token = torch.searchsorted(cdf, at, right=True)[:, 0]
     return token, logp.gather(-1, token[:, None])[:, 0]
 
@@ -201,7 +203,9 @@ class Buffer:
 
     def entry(self, b: int, length: int, end: int) -> Entry:
         """Row b's key-values of `length` tokens that end before column `end`."""
-        return Entry([(k[b, :, end - length : end].clone(), v[b, :, end - length : end].clone()) for k, v in self.layers], length)
+        return Entry(
+            [(k[b, :, end - length : end].clone(), v[b, :, end - length : end].clone()) for k, v in self.layers], length
+        )
 
 
 @dataclass(frozen=True)
@@ -361,7 +365,9 @@ class Engine:
     def _forward(self, ids: torch.Tensor, buffer: Buffer, lengths: Sequence[int]) -> torch.Tensor:
         """Feed `ids` (B, new) as the next columns of the buffer; rows then hold `lengths` tokens. -> logits (B, V)"""
         width, new = buffer.used + ids.shape[1], ids.shape[1]
-        layers = [RoomyLayer(k, v, buffer.used) for k, v in buffer.layers] or [RoomyLayer() for _ in range(self.n_layers)]
+        layers = [RoomyLayer(k, v, buffer.used) for k, v in buffer.layers] or [
+            RoomyLayer() for _ in range(self.n_layers)
+        ]
         pad = torch.as_tensor(width - np.asarray(lengths))[:, None]  # (B, 1)
         columns = torch.arange(width)
         mask = None if not pad.any() else (columns >= pad).long().to(self.device)  # (B, width)

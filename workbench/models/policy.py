@@ -39,7 +39,12 @@ class HFPolicy:
         cache_tokens: int = 131_072,
     ):
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.temperature, self.max_tokens, self.separator, self.templates = temperature, max_tokens, separator, templates
+        self.temperature, self.max_tokens, self.separator, self.templates = (
+            temperature,
+            max_tokens,
+            separator,
+            templates,
+        )
         self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
         self._weights = self._fingerprint()
         self._stops = self._stop_tables()
@@ -103,7 +108,10 @@ class HFPolicy:
 
     def _step_ids(self, text: str) -> list[int]:
         encode = self.tokenizer
-        return encode(text, add_special_tokens=False).input_ids + encode(self.separator, add_special_tokens=False).input_ids
+        return (
+            encode(text, add_special_tokens=False).input_ids
+            + encode(self.separator, add_special_tokens=False).input_ids
+        )
 
     # -- ids to text ------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from workbench.types import Problem
 EMBEDDED = {
     "solve": "{question}\n",
     "hint": "{question}\nHint : the answer is {answer} , show the steps .\n",  # STaR's rationalisation
+    "rephrase": "{question}\nIn other words :\n",
 }
 
 
@@ -22,5 +23,7 @@ def render(templates: Mapping[str, str], name: str, problem: Problem) -> str:
         raise ValueError(f"prompt {name!r}: this policy has {', '.join(sorted(templates))}")
     template = templates[name]
     if "{answer}" in template and problem.answer is None:
-        raise ValueError(f"prompt {name!r} tells the answer, but {problem.id} comes without it (search methods see none)")
+        raise ValueError(
+            f"prompt {name!r} tells the answer, but {problem.id} comes without it (search methods see none)"
+        )
     return template.format(question=problem.question, answer=problem.answer)

@@ -161,6 +161,12 @@ def _quantity(op: str, name: str, k: int | None, of: Sequence[str], values: dict
     return Quantity(value, CLAUSES[op].format(name=name, k=k, a=ordered[0], b=b), tuple(of), x, sign, y)
 
 
+def rephrase(problem: Problem, *, seed: int) -> str:
+    """The facts of the question said again, one a line, in another order."""
+    facts = [f"{q.relation} ." for q in read_question(problem.question).quantities.values()]
+    return "\n".join(random.Random(f"rephrase/{seed}").sample(facts, len(facts)))
+
+
 def signature(problem: Problem) -> str:
     """A hash of what the answer computes: the graph up to renaming, and its numbers. Splits share no signature."""
     story = read_question(problem.question)

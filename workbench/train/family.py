@@ -8,16 +8,20 @@ again, and goes on bit-equal. Taught in notebook 01.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import torch
 
+from workbench.analyse.scaling import correctness, interval
+from workbench.drive import solve
+from workbench.models import load_policy
 from workbench.models.tokenizer import END, PAD, build_tokenizer
+from workbench.search import METHODS
 from workbench.train.sft import Recipe, Trainer, Update, batches, curriculum
+from workbench.types import Problem
 
-HINTED = 0.1  # share of problems that are told the answer before they are asked for the steps
 FAMILY = {"weak": (8_000_000, 10_000_000), "base": (16_000_000, 20_000_000), "strong": (32_000_000, 44_000_000)}
 
 
@@ -38,7 +42,7 @@ def new_model(seed: int) -> torch.nn.Module:
 def training_data(seed: int, recipe: Recipe, *, skip: int = 0) -> Iterator:
     """The family's endless batches, from number `skip` on: what an interrupted run would have seen next."""
     tokenizer = build_tokenizer()
-    data = batches(curriculum(seed), tokenizer, batch_tokens=recipe.batch_tokens, seed=seed, hinted=HINTED)
+    data = batches(curriculum(seed), tokenizer, batch_tokens=recipe.batch_tokens, seed=seed)
     return islice(data, skip, None)
 
 
@@ -77,6 +81,21 @@ def train_family(
         for update in fork.train(ahead, until=until, decay_from=decay_from):
             yield name, update
         save_checkpoint(fork, folder / name)
+
+
+def learning_curve(folder: str | Path, *, problems: Sequence[Problem], samples: int, seed: int) -> Iterator[dict]:
+    """pass@1 of every trunk checkpoint in `folder` by level: rows {tokens, level, value, low, high, problems}."""
+    for path in sorted(Path(folder).glob("trunk_*/"), key=lambda p: int(p.name.split("_")[1])):
+        policy = load_policy(path, dtype="bfloat16", cache_tokens=0)
+        share = correctness(solve(problems, METHODS["sample"], policy=policy, seed=seed, n=samples)).mean(1)
+        for level in sorted({p.level for p in problems}):
+            own = share[[p.level == level for p in problems]]
+            yield {
+                "tokens": int(path.name.split("_")[1]),
+                "level": level,
+                **interval(own, seed=seed),
+                "problems": len(own),
+            }
 
 
 def save_checkpoint(trainer: Trainer, folder: Path) -> None:

@@ -34,11 +34,20 @@ class Recipe:
     """How to train: batch size in tokens (padding included) and peak learning rates."""
 
     batch_tokens: int = 8192
-    matrix_lr: float = 0.02  # Muon
-    other_lr: float = 3e-3  # AdamW
+    matrix_lr: float = 0.01  # Muon
+    other_lr: float = 2e-3  # AdamW
     weight_decay: float = 0.01
     warmup_updates: int = 50
     clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one row teaches: to write `text` (the solution, unless it is given) after a prompt."""
+
+    problem: Problem
+    prompt: str = "solve"
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,21 +61,34 @@ class Update:
     lr: float  # as a share of the peak
 
 
-def curriculum(seed: int, *, ramp: int = 40_000, programs_share: float = 0.05) -> Iterator[Problem]:
-    """Endless training problems, shorter ones first: the highest level grows from 2 to 8 over the first `ramp`."""
+def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
+    """Endless lessons. Over the first `ramp` the highest level grows from 1 to 8 and order comes into the text.
+
+    What is hard to learn is to look things up by name, wherever they stand. So lessons begin with short, shuffled
+    problems, half of them to be said "in other words" (each fact once more, in another order); that share falls to a
+    tenth, that of shuffled problems to a quarter. A tenth is told the answer, a twentieth are programs.
+    """
     for i in count():
-        levels = range(1, 3 + min(6, 6 * i // ramp))
-        if i % 100 < 100 * programs_share:
-            yield programs.problem_at(i, levels=levels, seed=seed)
+        rng = random.Random(f"lessons/{seed}/{i}")
+        way = min(1.0, i / ramp)
+        levels = range(1, 2 + int(7 * way))
+        if rng.random() < 0.05:
+            yield Lesson(programs.problem_at(i, levels=levels, seed=seed))
+            continue
+        shuffled = 1 - 0.75 * way
+        problem = quantities.problem_at(i, levels=levels, seed=seed, split="train", shuffled=shuffled)
+        draw = rng.random()
+        if draw < 0.5 - 0.4 * way:
+            yield Lesson(problem, "rephrase", quantities.rephrase(problem, seed=i))
         else:
-            yield quantities.problem_at(i, levels=levels, seed=seed, split="train")
+            yield Lesson(problem, "hint" if draw > 0.9 else "solve")
 
 
-def encode(tokenizer, problems: Sequence[Problem], prompts: Sequence[str]) -> list[tuple[list[int], int]]:
-    """For each problem the ids of prompt + solution + end, and the prompt's length, from which on tokens carry loss."""
-    starts = tokenizer([render(EMBEDDED, prompt, p) for prompt, p in zip(prompts, problems)]).input_ids
-    solutions = tokenizer([p.solution for p in problems]).input_ids
-    return [(start + ids + [tokenizer.eos_token_id], len(start)) for start, ids in zip(starts, solutions)]
+def encode(tokenizer, lessons: Sequence[Lesson]) -> list[tuple[list[int], int]]:
+    """For each lesson the ids of prompt + text + end, and the prompt's length, from which on tokens carry loss."""
+    starts = tokenizer([render(EMBEDDED, lesson.prompt, lesson.problem) for lesson in lessons]).input_ids
+    texts = tokenizer([lesson.text or lesson.problem.solution for lesson in lessons]).input_ids
+    return [(start + ids + [tokenizer.eos_token_id], len(start)) for start, ids in zip(starts, texts)]
 
 
 def collate(rows: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,13 +108,13 @@ def collate(rows: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, 
 
 
 def batches(
-    problems: Iterable[Problem], tokenizer, *, batch_tokens: int, seed: int, hinted: float = 0.0, chunk: int = 1024
+    lessons: Iterable[Lesson], tokenizer, *, batch_tokens: int, seed: int, chunk: int = 1024
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
-    """(ids, labels, tokens, problems) a batch; rows of like length share one, a share `hinted` is told the answer."""
-    stream, number = iter(problems), 0
-    while block := [problem for _, problem in zip(range(chunk), stream)]:
+    """(ids, labels, tokens, lessons) a batch; rows of like length share one."""
+    stream, number = iter(lessons), 0
+    while block := [lesson for _, lesson in zip(range(chunk), stream)]:
         rng = random.Random(f"{seed}/{number}")
-        rows = encode(tokenizer, block, ["hint" if rng.random() < hinted else "solve" for _ in block])
+        rows = encode(tokenizer, block)
         rows.sort(key=lambda row: len(row[0]))
         groups: list[list] = [[]]
         for row in rows:
