@@ -1,5 +1,6 @@
 """The driver: order, batching, streams, budget, errors, interrupts, resume and the meter, with a scripted policy."""
 
+import contextlib
 import json
 import os
 import signal
@@ -75,17 +76,8 @@ def test_batched_equals_one_by_one_whatever_runs_beside():
 
 
 def test_streams_differ_by_seed_problem_occurrence_request_and_row():
-    keys = {
-        stream_key(*k)
-        for k in [
-            (0, "a", 0, 0, 0),
-            (1, "a", 0, 0, 0),
-            (0, "b", 0, 0, 0),
-            (0, "a", 1, 0, 0),
-            (0, "a", 0, 1, 0),
-            (0, "a", 0, 0, 1),
-        ]
-    }
+    first, changes = (0, "a", 0, 0, 0), (1, "b", 1, 1, 1)
+    keys = {stream_key(*first)} | {stream_key(*first[:i], changes[i], *first[i + 1 :]) for i in range(5)}
     assert len(keys) == 6
     twice = run(METHODS["sample"], [PROBLEMS[0]] * 2, n=2)
     texts = [p.text for r in twice for p in r.rollouts]
@@ -148,10 +140,8 @@ def test_budget_ends_a_problem_with_its_best_so_far():
 def test_a_method_that_ignores_the_end_of_its_budget_is_ended():
     def stubborn(problem):
         while True:
-            try:
+            with contextlib.suppress(Stopped):
                 yield Sample([Prefix(problem)])
-            except Stopped:
-                pass
 
     result = run(stubborn, PROBLEMS[:2], budget=Budget(3, "samples"))[0]
     assert result.stopped == "budget" and result.rollouts == ()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import jsonl
-from workbench.types import Budget, Meter, Policy, Problem, Sample, Score, SearchResult, Stopped, Verifier
+from workbench.types import Budget, Meter, Policy, Prefix, Problem, Sample, Score, SearchResult, Stopped, Verifier
 
 Method = Callable[..., Generator]
 
@@ -167,10 +167,15 @@ class _Task:
         name = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         self.result = SearchResult(self.problem, meter=self.meter, error=name)
 
+    def rows(self) -> list[Prefix]:
+        """The pending request as the model sees it: a prefix a row."""
+        n = self.request.n if isinstance(self.request, Sample) else 1
+        return [prefix for prefix in self.request.prefixes for _ in range(n)]
+
     def keys(self) -> list[int]:
         """One stream a row of the pending request; the request number counts this problem's `Sample`s."""
-        rows = len(self.request.prefixes) * self.request.n
-        keys = [stream_key(self.seed, self.problem.id, self.occurrence, self.sampled, row) for row in range(rows)]
+        rows = range(len(self.rows()))
+        keys = [stream_key(self.seed, self.problem.id, self.occurrence, self.sampled, row) for row in rows]
         self.sampled += 1
         return keys
 
@@ -229,10 +234,7 @@ def _answer(group: list[_Task], keys: list[list[int]], models: Mapping[str, Any]
     if model is None:
         known = ", ".join(name for name, m in models.items() if m is not None)
         raise ValueError(f"the method asks for {request.by!r}, but solve was given only {known}")
-    n = request.n if isinstance(request, Sample) else 1
-    rows = [[prefix for prefix in task.request.prefixes for _ in range(task.request.n)] for task in group] if (
-        isinstance(request, Sample)
-    ) else [list(task.request.prefixes) for task in group]  # fmt: skip
+    rows = [task.rows() for task in group]
     flat = [prefix for own in rows for prefix in own]
     meters = [task.meter for task, own in zip(group, rows) for _ in own]
     began = time.perf_counter()

@@ -1,7 +1,7 @@
 """Records as JSON lines: `SearchResult`s and all they hold, and a result file that survives a kill.
 
-The file's first line names the run (method, seed, options); each further line is one finished problem. A last line that was
-cut off is dropped and its problem run again; any other unreadable line is an error that names file and line.
+The file's first line names the run (method, seed, options); each further line is one finished problem. A last line
+that was cut off is dropped and its problem run again; any other unreadable line is an error that names file and line.
 """
 
 from __future__ import annotations

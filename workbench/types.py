@@ -46,7 +46,8 @@ class Step:
 class Prefix:
     """A problem and the first t steps of a solution; `stop` says why it is over (None while it is not).
 
-    >>> p = Prefix(Problem("p1", "quantities", "How many?"), (Step("a", (5, 2), (-.1, 0.0)), Step("b", (6, 2), (-.5, 0.0))))
+    >>> steps = Step("a", (5, 2), (-0.1, 0.0)), Step("b", (6, 2), (-0.5, 0.0))
+    >>> p = Prefix(Problem("p1", "quantities", "How many?"), steps)
     >>> p.texts, p.ids, p.ended
     (('a', 'b'), (5, 2, 6, 2), False)
     """

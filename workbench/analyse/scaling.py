@@ -35,7 +35,7 @@ def answers_of(results: Sequence[SearchResult]) -> list[list[str | None]]:
 
 
 def correctness(results: Sequence[SearchResult]) -> np.ndarray:
-    """Which solutions end in the right answer. -> (problems, n) of bool; ValueError unless all pools are of one size."""
+    """Which solutions end in the right answer, (problems, n) of bool; ValueError unless all pools are of one size."""
     sizes = {len(result.rollouts) for result in results}
     if len(sizes) != 1:
         raise ValueError(f"pools of {sorted(sizes)} samples: need the same number for every problem")

@@ -64,9 +64,7 @@ def draw(logits: torch.Tensor, temperature: float, u: np.ndarray) -> tuple[torch
         cdf = logp.exp().cumsum(-1)  # (B, V)
         total = cdf[:, -1:]
         at = torch.as_tensor(u, dtype=cdf.dtype, device=cdf.device)[:, None] * total
-        at = torch.minimum(
-            at, total.nextafter(total.new_zeros(()))
-        )  # a product rounded up would draw an impossible token
+        at = torch.minimum(at, total.nextafter(total.new_zeros(())))  # rounded up, it would draw an impossible token
         token = torch.searchsorted(cdf, at, right=True)[:, 0]
     return token, logp.gather(-1, token[:, None])[:, 0]
 

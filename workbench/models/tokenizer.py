@@ -14,10 +14,11 @@ PAD, END, UNKNOWN, STEP, PAUSE = "<pad>", "<end>", "<unk>", "\n", "<pause>"
 GOOD, BAD = "<good>", "<bad>"  # verifier labels: no word of any problem
 SPECIALS = [PAD, END, UNKNOWN, STEP, PAUSE, GOOD, BAD, *(f"<spare{i}>" for i in range(16))]
 _WORDS = (
-    "How many does do have has ? . , : ; = + - * more fewer than times as the and together difference between answer is "
-    "What hold after these lines show steps step Hint "  # programs, hints
-    "First we need to know so now who what In other words that with each of total left asked "  # sub-questions, rephrasing
-    "Check Yes No right wrong not because but should be says question value The therefore Step correct it was said"  # critiques
+    "How many does do have has ? . , : ; = + - * more fewer than times as the and together difference between answer "
+    "is What hold after these lines show steps step Hint "  # programs, hints
+    "First we need to know so now who what In other words that with each of total left asked "  # sub-questions
+    "Check Yes No right wrong not because but should be says question value The therefore Step correct it was "
+    "said"  # critiques
 )
 
 

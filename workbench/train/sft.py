@@ -92,7 +92,7 @@ def encode(tokenizer, lessons: Sequence[Lesson]) -> list[tuple[list[int], int]]:
 
 
 def collate(rows: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad rows on the right: ids (B, T) and labels (B, T), where `labels[b, t]` is the token that *follows* `ids[b, t]`.
+    """Pad rows on the right: ids and labels (B, T), where `labels[b, t]` is the token that *follows* `ids[b, t]`.
 
     >>> ids, labels = collate([([5, 6, 7, 1], 2), ([5, 1], 1)], pad=0)
     >>> ids.tolist(), labels.tolist()
