@@ -119,6 +119,13 @@ class Run:
         """Keep metrics: each a number, or (value, low, high) with its interval. ValueError for all else, NaN too."""
         self.metrics |= {name: _metric(name, value) for name, value in metrics.items()}
 
+    def say(self, name: str) -> str:
+        """A logged share in words: `41 % (38 to 44)`. KeyError for a metric that was not logged."""
+        value = self.metrics[name]
+        if not isinstance(value, list):
+            return f"{value:.0%}".replace("%", " %")
+        return f"{100 * value[0]:.0f} % ({100 * value[1]:.0f} to {100 * value[2]:.0f})"
+
     def figure(self, fig, name: str, *, data) -> None:
         """Keep a figure as PNG and the data it was drawn from (DataFrame or list of rows) as CSV, and display it.
 

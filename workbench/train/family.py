@@ -8,6 +8,8 @@ again, and goes on bit-equal. Taught in notebook 01.
 
 from __future__ import annotations
 
+import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -73,14 +75,16 @@ def train_family(
             yield "trunk", update
             if update.updates % save_every == 0:
                 trunk.save(folder / "trunk.pt")
-                save_checkpoint(trunk, folder / f"trunk_{update.tokens}")
+                save_checkpoint(trunk, folder / f"trunk_{update.tokens}", seed=seed)
         trunk.save(folder / "trunk.pt")
         fork = Trainer(new_model(seed), recipe)
         fork.load(folder / "trunk.pt")
         ahead = training_data(seed, recipe, skip=fork.done.updates)
+        losses: deque[float] = deque(maxlen=50)
         for update in fork.train(ahead, until=until, decay_from=decay_from):
+            losses.append(update.loss)
             yield name, update
-        save_checkpoint(fork, folder / name)
+        save_checkpoint(fork, folder / name, seed=seed, mean_loss=sum(losses) / len(losses), decay_from=decay_from)
 
 
 def learning_curve(folder: str | Path, *, problems: Sequence[Problem], samples: int, seed: int) -> Iterator[dict]:
@@ -98,9 +102,61 @@ def learning_curve(folder: str | Path, *, problems: Sequence[Problem], samples: 
             }
 
 
-def save_checkpoint(trainer: Trainer, folder: Path) -> None:
-    """Write a whole Hugging Face checkpoint in bfloat16 with its tokenizer, config last."""
+def save_checkpoint(trainer: Trainer, folder: Path, **facts: float) -> None:
+    """Write a whole Hugging Face checkpoint in bfloat16 with tokenizer and training facts; renamed when complete."""
     part = folder.with_name(folder.name + ".part")
     trainer.model.save_pretrained(part)
     build_tokenizer().save_pretrained(part)
+    (part / "training.json").write_text(json.dumps(vars(trainer.done) | facts, indent=1) + "\n")
     part.rename(folder)
+
+
+def write_card(folder: Path, table: Sequence[Mapping], measured: str) -> None:
+    """README.md of a checkpoint: how it was trained (from training.json) and how good it is.
+
+    `table` has rows {level, kind, value, low, high}; `measured` says on what.
+    """
+    facts = json.loads((folder / "training.json").read_text())
+    kinds = list(dict.fromkeys(row["kind"] for row in table))
+    cells = {(row["level"], row["kind"]): f"{row['value']:.2f} ({row['low']:.2f}–{row['high']:.2f})" for row in table}
+    lines = [
+        f"| {level} | " + " | ".join(cells[level, kind] for kind in kinds) + " |"
+        for level in dict.fromkeys(row["level"] for row in table)
+    ]
+    text = CARD.format(
+        name=folder.name, kinds=" | ".join(kinds), rule="|---" * (len(kinds) + 1) + "|", rows="\n".join(lines),
+        measured=measured, **facts,
+    )  # fmt: skip
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+CARD = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+---
+# {name}: a 3.5-million-parameter policy for word problems with exact step truth
+
+A Llama (5 layers, 256 wide, 4 heads on 2 key-value heads, 168-word digit-level tokenizer) trained from nothing on
+generated problems, by `workbench.train.family.train_family` (notebook 01, `rebuild=True`). It reads a question and
+writes one reasoning step a line; it knows no other language.
+
+| training | |
+|---|---|
+| data seed | {seed} |
+| tokens seen (padding not counted) | {tokens:,} |
+| updates | {updates:,} |
+| problems | {problems:,} |
+| learning rate decays from token | {decay_from:,} |
+| loss per solution token, mean of the last 50 updates | {mean_loss:.4f} |
+
+## How good it is
+
+{measured}
+
+| level | {kinds} |
+{rule}
+{rows}
+
+Trained and measured on generated problems alone: it says nothing about real mathematics.
+"""
