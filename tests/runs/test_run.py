@@ -151,3 +151,11 @@ def test_views_are_registered_in_ipython(tmp_path, monkeypatch):
         assert "1 &lt; 2" in html and "&lt;b&gt;?" in html
     finally:
         InteractiveShell.clear_instance()
+
+
+def test_say_puts_a_logged_share_into_words(tmp_path):
+    run = Run("00_x", "quick", 0, {}, tmp_path)
+    run.log(accuracy=(0.413, 0.377, 0.44), share=0.5)
+    assert run.say("accuracy") == "41 % (38 to 44)" and run.say("share") == "50 %"
+    with pytest.raises(KeyError):
+        run.say("nothing")

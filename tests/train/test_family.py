@@ -67,3 +67,16 @@ def test_the_learning_curve_measures_every_trunk_checkpoint(tmp_path):
     rows = list(family.learning_curve(tmp_path, problems=problems, samples=2, seed=0))
     assert [(row["tokens"], row["level"]) for row in rows] == sorted((row["tokens"], row["level"]) for row in rows)
     assert len(rows) == 2 * len(list(tmp_path.glob("trunk_*/"))) and all(0 <= row["value"] <= 1 for row in rows)
+
+
+def test_the_card_says_how_it_was_trained_and_how_good_it_is(tmp_path):
+    train(tmp_path)
+    table = [
+        {"level": level, "kind": kind, "value": 0.5, "low": 0.4, "high": 0.6}
+        for level in (1, 2)
+        for kind in ("pass@1", "pass@16")
+    ]
+    family.write_card(tmp_path / "weak", table, "6 problems.")
+    card = (tmp_path / "weak" / "README.md").read_text()
+    assert "| level | pass@1 | pass@16 |\n|---|---|---|\n| 1 | 0.50 (0.40–0.60) |" in card
+    assert "| learning rate decays from token | 6,000 |" in card and "{" not in card

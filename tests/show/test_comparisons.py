@@ -1,0 +1,57 @@
+"""Comparison figures: what they are given is what they show, nothing overlaps, missing columns are named."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from workbench.show.comparisons import bar_plot, level_plot, token_curve
+from workbench.show.plots import use_style
+
+LEVELS = pd.DataFrame(
+    [
+        {"method": m, "level": level, "value": 1 / (level + i), "low": 0.5 / (level + i), "high": 1.0}
+        for i, m in enumerate(("strong", "base", "weak"))
+        for level in range(1, 9)
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def style():
+    use_style()
+    yield
+    plt.close("all")
+
+
+def test_level_plot_draws_every_method_with_its_values():
+    (ax,) = level_plot(LEVELS, title="A finding", subtitle="n = 3").axes
+    lines = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+    assert set(lines) == {"strong policy", "base policy", "weak policy"}
+    assert list(lines["weak policy"]) == list(LEVELS[LEVELS.method == "weak"].value)
+
+
+def test_token_curve_orders_levels_from_light_to_dark():
+    df = LEVELS[LEVELS.method == "base"].assign(tokens=1_000_000)
+    df = pd.concat([df, df.assign(tokens=4_000_000)])
+    (ax,) = token_curve(df, title="A finding", subtitle="n = 3").axes
+    brightness = [sum(line.get_color()[:3]) for line in ax.get_lines()]
+    assert len(brightness) == 8 and brightness == sorted(brightness, reverse=True)
+
+
+def test_bar_plot_puts_the_largest_group_on_top_and_misses_none():
+    df = pd.DataFrame(
+        {"method": ["weak", "weak", "strong"], "fault": ["slip", "lost", "slip"], "share": [0.5, 0.2, 0.1]}
+    )
+    (ax,) = bar_plot(df, x="share", y="fault", title="A finding", subtitle="n = 3").axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["lost", "slip"]
+    assert sorted(bar.get_width() for bar in ax.patches) == [0, 0.1, 0.2, 0.5]
+
+
+def test_missing_columns_are_named():
+    with pytest.raises(ValueError, match="columns level are missing"):
+        level_plot(LEVELS.drop(columns="level"), title="", subtitle="")
+    with pytest.raises(ValueError, match="columns tokens are missing"):
+        token_curve(LEVELS, title="", subtitle="")
