@@ -6,6 +6,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from workbench.show.comparisons import bar_plot, level_plot, token_curve
 from workbench.show.plots import use_style
@@ -37,7 +38,7 @@ def test_token_curve_orders_levels_from_light_to_dark():
     df = LEVELS[LEVELS.method == "base"].assign(tokens=1_000_000)
     df = pd.concat([df, df.assign(tokens=4_000_000)])
     (ax,) = token_curve(df, title="A finding", subtitle="n = 3").axes
-    brightness = [sum(line.get_color()[:3]) for line in ax.get_lines()]
+    brightness = [sum(to_rgb(line.get_color())) for line in ax.get_lines()]
     assert len(brightness) == 8 and brightness == sorted(brightness, reverse=True)
 
 

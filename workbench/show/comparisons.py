@@ -8,6 +8,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -35,7 +36,7 @@ def token_curve(df: pd.DataFrame, *, title: str, subtitle: str, ylabel: str = "p
     fig, ax = plt.subplots(figsize=(8, 4.8))
     headline(fig, title, subtitle, right=1.5)
     levels = sorted(df["level"].unique())
-    shades = plt.get_cmap("cividis_r")(np.linspace(0.15, 1, len(levels)))
+    shades = map(to_hex, plt.get_cmap("cividis_r")(np.linspace(0.15, 1, len(levels))))
     for level, shade in zip(levels, shades):
         style = Style(f"level {level}", shade, "None")
         _line(ax, df[df["level"] == level].sort_values("tokens"), "tokens", style)
