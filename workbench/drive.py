@@ -71,13 +71,23 @@ def stream(
     if in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: need at least 1")
     models = {"policy": policy, "verifier": verifier, **(helpers or {})}
-    file = jsonl.ResultFile(save, dict(method=method.__name__, seed=seed, options=repr(options))) if save else None
     tasks = _tasks(problems, method, seed, options)
-    if file:
-        for task in tasks:
-            if (saved := file.get(task.problem.id, task.occurrence)) is not None:
-                yield task.index, replace(saved, problem=task.problem)
-        tasks = [task for task in tasks if file.get(task.problem.id, task.occurrence) is None]
+    file = None
+    if save:
+        name = getattr(policy, "name", type(policy).__name__)
+        run = dict(method=method.__name__, policy=name, seed=seed, budget=repr(budget), options=repr(options))
+        file = jsonl.ResultFile(save, run)
+        done = [(task, file.get(task.problem.id, task.occurrence)) for task in tasks]
+        yield from ((task.index, replace(saved, problem=task.problem)) for task, saved in done if saved)
+        tasks = [task for task, saved in done if not saved]
+    for task in _run(tasks, models, budget, in_flight):
+        if file and task.result.stopped != "interrupt":
+            file.append(task.result, task.occurrence)
+        yield task.index, task.result
+
+
+def _run(tasks: list[_Task], models: Mapping[str, Any], budget: Budget | None, in_flight: int) -> Iterator[_Task]:
+    """Keep `in_flight` tasks going, answer what they wait for, yield them as they finish."""
     waiting, live = iter(tasks), []
     while True:
         try:
@@ -86,16 +96,14 @@ def stream(
                 return
             _answer_all([task for task in live if not task.over], models, budget)
         except KeyboardInterrupt:
-            warnings.warn("interrupted: problems in flight return their best so far", stacklevel=3)
+            warnings.warn("interrupted: problems in flight return their best so far", stacklevel=4)
             for task in [*live, *waiting]:
                 task.stop("interrupt")
-                yield task.index, task.result
+                yield task
             return
-        for task in [task for task in live if task.over]:
-            live.remove(task)
-            if file:
-                file.append(task.result, task.occurrence)
-            yield task.index, task.result
+        over = [task for task in live if task.over]
+        live = [task for task in live if not task.over]
+        yield from over
 
 
 @dataclass

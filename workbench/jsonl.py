@@ -40,7 +40,7 @@ def to_json(result: SearchResult) -> dict[str, Any]:
         "problem": asdict(result.problem),
         "rollouts": [_prefix(p) for p in result.rollouts],
         "scores": result.scores,
-        "best": None if result.best is None else _index(result),
+        "best": None if result.best is None else _best(result),
         "labelled": [{**asdict(row), "problem": row.problem.id} for row in result.labelled],
         "meter": asdict(result.meter),
         "error": result.error,
@@ -66,11 +66,9 @@ def from_json(row: dict[str, Any]) -> SearchResult:
     )
 
 
-def _index(result: SearchResult) -> int | dict:
+def _best(result: SearchResult) -> int | dict:
     """Which of the rollouts the best one is, or the best one itself if it is none of them."""
-    return next((i for i, p in enumerate(result.rollouts) if p == result.best), None) or (
-        0 if result.rollouts and result.rollouts[0] == result.best else _prefix(result.best)
-    )
+    return result.rollouts.index(result.best) if result.best in result.rollouts else _prefix(result.best)
 
 
 def _prefix(prefix: Prefix) -> dict[str, Any]:
