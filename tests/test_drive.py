@@ -23,7 +23,7 @@ PROBLEMS = [Problem(f"p{i}", "quantities", f"Question {i}?", str(i), f"The answe
 class Scripted:
     """A policy without a model: three steps, whose text is the row's key; counts its calls and rows."""
 
-    per = "step"
+    per, name = "step", "scripted"
 
     def __init__(self, broken: str | None = None):
         self.calls: list[int] = []
