@@ -206,6 +206,8 @@ def test_bad_requests_are_named():
         policy.sample(prefixes(), range(6), prompt="poem")
     with pytest.raises(ValueError, match="comes without it"):
         policy.sample(prefixes(), range(6), prompt="hint")
+    with pytest.raises(ValueError, match="temperature -1"):
+        policy.sample(prefixes(), range(6), temperature=-1)
     with pytest.raises(ValueError, match="2 keys for 6 prefixes"):
         policy.sample(prefixes(), range(2))
     with pytest.raises(ValueError, match="leave no room"):

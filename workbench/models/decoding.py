@@ -176,11 +176,11 @@ class Context:
 
 @dataclass
 class Row:
-    """One continuation to draw: of which context, from which stream, at most how many tokens; then what was drawn."""
+    """One continuation to draw: of which context, at most how many tokens, from which stream; then what was drawn."""
 
     context: Context
-    key: int
     room: int
+    key: int
     meter: Meter
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)

@@ -76,11 +76,11 @@ class HFPolicy:
             self._weights = seen
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         temperature = self.temperature if temperature is None else temperature
-        contexts = {id(prefix): self._context(prefix, prompt) for prefix in prefixes}
-        rows = [
-            Row(contexts[id(prefix)][0], key, contexts[id(prefix)][1], meter)
-            for prefix, key, meter in zip(prefixes, keys, meters)
-        ]
+        if temperature < 0:
+            raise ValueError(f"temperature {temperature}: use 0 (greedy) or more")
+        distinct = {id(prefix): prefix for prefix in prefixes}
+        contexts = {i: self._context(prefix, prompt) for i, prefix in distinct.items()}
+        rows = [Row(*contexts[id(prefix)], key, meter) for prefix, key, meter in zip(prefixes, keys, meters)]
         before = {id(meter): meter.prefilled for meter in meters}
         self.engine.run(rows, stops=self._stops[until], temperature=temperature, keep=until == "step")
         for meter in {id(meter): meter for meter in meters}.values():
@@ -107,11 +107,9 @@ class HFPolicy:
         return Context([start, *steps]), room
 
     def _step_ids(self, text: str) -> list[int]:
-        encode = self.tokenizer
-        return (
-            encode(text, add_special_tokens=False).input_ids
-            + encode(self.separator, add_special_tokens=False).input_ids
-        )
+        """A step that came as text, its separator appended as ids (joined strings could merge across the border)."""
+        parts = [self.tokenizer(part, add_special_tokens=False).input_ids for part in (text, self.separator)]
+        return parts[0] + parts[1]
 
     # -- ids to text ------------------------------------------------------------------------------
 
