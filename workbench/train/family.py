@@ -24,7 +24,7 @@ from workbench.search import METHODS
 from workbench.train.sft import Recipe, Trainer, Update, batches, curriculum
 from workbench.types import Problem
 
-FAMILY = {"weak": (8_000_000, 10_000_000), "base": (16_000_000, 20_000_000), "strong": (32_000_000, 44_000_000)}
+FAMILY = {"weak": (5_998_154, 6_900_000), "base": (10_551_987, 12_000_000), "strong": (10_551_987, 23_000_000)}
 
 
 def new_model(seed: int) -> torch.nn.Module:
@@ -148,7 +148,7 @@ writes one reasoning step a line; it knows no other language.
 | updates | {updates:,} |
 | problems | {problems:,} |
 | learning rate decays from token | {decay_from:,} |
-| loss per solution token, mean of the last 50 updates | {mean_loss:.4f} |
+| loss per solution token, mean over 50 updates at the end | {mean_loss:.4f} |
 
 ## How good it is
 
