@@ -35,7 +35,7 @@ class HFPolicy:
         max_tokens: int = 384,
         separator: str = "\n",
         templates: Mapping[str, str] = EMBEDDED,
-        batch_tokens: int = 32_768,
+        batch_tokens: int = 49_152,
         cache_tokens: int = 131_072,
     ):
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
