@@ -1,20 +1,16 @@
 """The sampling engine against `generate`, against the softmax, against itself in other batches, and its accounts."""
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
+from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy
 
 from workbench.models.decoding import Context, Entry, PrefixCache, draw, uniforms
 from workbench.problems import quantities
 from workbench.types import Meter, Prefix
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy
 
 PROBLEMS = [p.blind() for p in quantities.generate(6, levels=range(1, 5), seed=3)]
 

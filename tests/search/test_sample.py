@@ -1,14 +1,10 @@
 """Independent samples and greedy decoding, with a real tiny model."""
 
-import sys
-from pathlib import Path
+from tiny import tiny_policy
 
 from workbench.drive import solve
 from workbench.problems import quantities
 from workbench.search import METHODS
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from tiny import tiny_policy  # noqa: E402
 
 PROBLEMS = quantities.generate(3, levels=[1, 2], seed=0)
 
