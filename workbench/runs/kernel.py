@@ -18,7 +18,13 @@ from pathlib import Path
 from workbench.runs.content import root
 
 KERNEL = "workbench-run"
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "TQDM_DISABLE": "1",  # other people's bars would stay in the outputs; ours are shown by `run.track`
+    "PYTHONWARNINGS": "ignore::UserWarning:tqdm.auto",
+}
 
 
 def execute(notebook: Path, executed: Path, parameters: Mapping[str, object], folder: Path) -> str | None:
