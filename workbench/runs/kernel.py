@@ -23,7 +23,7 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "TQDM_DISABLE": "1",  # other people's bars would stay in the outputs; ours are shown by `run.track`
-    "PYTHONWARNINGS": "ignore::UserWarning:tqdm.auto",
+    "PYTHONWARNINGS": "ignore:IProgress not found",
 }
 
 
