@@ -151,9 +151,8 @@ def test_work_shrinks_as_rows_end():
     policy = tiny_policy(batch_tokens=10_000)
     meters = [Meter() for _ in range(96)]
     policy.sample(prefixes(16), range(96), meters=meters)
-    needed = sum(m.generated + m.prefilled for m in meters)
-    longest = max(len(p.ids) for p in policy.sample(prefixes(16), range(96)))
-    assert policy.engine.positions < 2 * needed * 1.25 < 2 * 96 * longest * 1.5
+    computed, needed = policy.engine.positions, sum(m.generated + m.prefilled for m in meters)
+    assert computed < 1.3 * needed, (computed, needed)
 
 
 def test_ids_are_cut_into_steps_and_never_lost():
