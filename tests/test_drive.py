@@ -13,9 +13,21 @@ from dataclasses import replace
 import pytest
 
 from workbench import jsonl
-from workbench.drive import sees_answer, solve, stream, stream_key
+from workbench.drive import solve, stream, stream_key
 from workbench.search import METHODS
-from workbench.types import Budget, LabelledSolution, Meter, Prefix, Problem, Sample, Score, SearchResult, Step, Stopped
+from workbench.types import (
+    Budget,
+    LabelledSolution,
+    Meter,
+    Prefix,
+    Problem,
+    Sample,
+    Score,
+    SearchResult,
+    Step,
+    Stopped,
+    sees_answer,
+)
 
 PROBLEMS = [Problem(f"p{i}", "quantities", f"Question {i}?", str(i), f"The answer is {i} .", 1) for i in range(10)]
 
@@ -251,8 +263,9 @@ def test_results_survive_json():
     rollout = Prefix(problem, (Step("5 + 4 = 9 · é", (1, 2), (-0.25, -1e-9)),), "end")
     row = LabelledSolution(problem, ("a", "b"), (1, None), (0.5, None), "shepherd")
     result = SearchResult(
-        problem, (rollout, rollout), (0.5, 1.0), rollout, (row,), Meter(samples=2, flops=1e9), None, "budget"
-    )
+        problem, (rollout, rollout), (0.5, 1.0), rollout, (row,), ((0.5,), (1.0,)), Meter(samples=2, flops=1e9),
+        None, "budget",
+    )  # fmt: skip
     assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(result)))) == result
     other = replace(result, best=Prefix(problem), scores=None)
     assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(other)))) == other

@@ -23,15 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from workbench import jsonl
-from workbench.types import Budget, Meter, Policy, Prefix, Problem, Sample, Score, SearchResult, Stopped, Verifier
-
-Method = Callable[..., Generator]
-
-
-def sees_answer(method: Method) -> Method:
-    """Mark a method as a labeller: it receives problems with answer and solution."""
-    method.sees_answer = True
-    return method
+from workbench.types import (
+    Budget,
+    Meter,
+    Method,
+    Policy,
+    Prefix,
+    Problem,
+    Sample,
+    Score,
+    SearchResult,
+    Stopped,
+    Verifier,
+)
 
 
 def stream_key(seed: int, problem_id: str, occurrence: int, request: int, row: int) -> int:

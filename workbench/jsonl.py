@@ -40,6 +40,7 @@ def to_json(result: SearchResult) -> dict[str, Any]:
         "problem": asdict(result.problem),
         "rollouts": [_prefix(p) for p in result.rollouts],
         "scores": result.scores,
+        "step_scores": result.step_scores,
         "best": None if result.best is None else _best(result),
         "labelled": [{**asdict(row), "problem": row.problem.id} for row in result.labelled],
         "meter": asdict(result.meter),
@@ -52,17 +53,17 @@ def from_json(row: dict[str, Any]) -> SearchResult:
     """The result that `to_json` wrote."""
     problem = Problem(**row["problem"])
     rollouts = tuple(_read_prefix(problem, p) for p in row["rollouts"])
-    best = row["best"]
-    scores = row["scores"]
+    best, scores, steps = row["best"], row["scores"], row["step_scores"]
     return SearchResult(
         problem,
         rollouts,
-        None if scores is None else tuple(scores),
-        None if best is None else rollouts[best] if isinstance(best, int) else _read_prefix(problem, best),
-        tuple(_read_labelled(problem, entry) for entry in row["labelled"]),
-        Meter(**row["meter"]),
-        row["error"],
-        row["stopped"],
+        scores=None if scores is None else tuple(scores),
+        best=None if best is None else rollouts[best] if isinstance(best, int) else _read_prefix(problem, best),
+        labelled=tuple(_read_labelled(problem, entry) for entry in row["labelled"]),
+        step_scores=None if steps is None else tuple(map(tuple, steps)),
+        meter=Meter(**row["meter"]),
+        error=row["error"],
+        stopped=row["stopped"],
     )
 
 

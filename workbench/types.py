@@ -7,7 +7,7 @@ a roll-out collector) is a generator function for **one** problem that yields `S
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -181,8 +181,8 @@ class Stopped(Exception):
 class SearchResult:
     """What a method brings back for one problem; the driver fills in `meter`, `error` and `stopped`.
 
-    `rollouts` are the whole solutions found, `scores` (if any) one number each; `best` is the method's choice;
-    labellers put their rows into `labelled`.
+    `rollouts` are the whole solutions found, `scores` (if any) one number each and `step_scores` one per step of each;
+    `best` is the method's choice; labellers put their rows into `labelled`.
     """
 
     problem: Problem
@@ -190,6 +190,7 @@ class SearchResult:
     scores: tuple[float, ...] | None = None
     best: Prefix | None = None
     labelled: tuple[LabelledSolution, ...] = ()
+    step_scores: tuple[tuple[float, ...], ...] | None = None
     meter: Meter = field(default_factory=Meter)
     error: str | None = None
     stopped: str | None = None
@@ -221,3 +222,14 @@ class Verifier(Protocol):
     per: Literal["step", "solution"]
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]: ...
+
+
+# -- what is run ------------------------------------------------------------------------------------------------------
+
+Method = Callable[..., Generator]  # a generator function for one problem: method(problem, **options)
+
+
+def sees_answer(method: Method) -> Method:
+    """Mark a method as a labeller: it receives problems with answer and solution."""
+    method.sees_answer = True
+    return method
