@@ -102,15 +102,6 @@ def test_every_value_is_from_1_to_199_and_the_answer_is_what_the_question_asks(l
     assert problem.solution.endswith(f"\nThe answer is {story.answer} .")
 
 
-@settings(deadline=None)
-@given(level=levels, index=indices)
-def test_the_gold_solution_tells_each_needed_relation_once_in_the_order_of_the_text(level, index, read):
-    problem = one(level, index, shuffled=0)
-    story = read(problem)
-    needed = story.needs(story.asked)
-    assert problem.solution.split("\n")[:-1] == [story.facts[n].step for n in story.derived if n in needed]
-
-
 def test_all_relations_occur_and_graphs_branch_join_and_share(read):
     relations, joins, shared = Counter(), 0, 0
     for problem in sample():

@@ -1,7 +1,9 @@
 """The tokenizer of the embedded models: one token a word, one a digit, one for the end of a step.
 
 A number is spelled digit by digit (`13` is `1 ##3`), so arithmetic is learnt on digits; the two kinds of digit say
-where a number begins and let `decode` put it together again. Words that later stages need (hints, sub-questions,
+where a number begins and let `decode` put it together again. A subject with its verb (`Tess has`) is one token, as
+byte-pair merges would make it: the fact then follows its owner directly, which a small model learns to look up ten
+times sooner than across a `has` that stands everywhere. Words that later stages need (hints, sub-questions,
 rephrasings, critiques, verifier labels) have their ids from the start, and 16 more are spare.
 """
 
@@ -20,12 +22,13 @@ _WORDS = (
     "Check Yes No right wrong not because but should be says question value The therefore Step correct it was "
     "said"  # critiques
 )
+SUBJECTS = [f"{name} has" for name in NAMES]  # `Tess has 4 more than Max`: unlike Max, Tess is defined here
 
 
 def vocabulary() -> list[str]:
     """All tokens in the order of their ids."""
     digits = [str(d) for d in range(10)] + [f"##{d}" for d in range(10)]
-    tokens = [*SPECIALS, *digits, *_WORDS.split(), *NAMES, *ITEMS, *VARIABLES]
+    tokens = [*SPECIALS, *digits, *_WORDS.split(), *NAMES, *SUBJECTS, *ITEMS, *VARIABLES]
     if len(set(tokens)) != len(tokens):
         raise ValueError(f"tokens listed twice: {sorted({t for t in tokens if tokens.count(t) > 1})}")
     return tokens
@@ -42,7 +45,7 @@ def build_tokenizer():
     lines = decoders.Replace(f" {STEP} ", STEP)
     core.decoder = decoders.Sequence([decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), lines])
     core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIALS if t != STEP])
-    core.add_tokens([AddedToken(STEP, normalized=False)])
+    core.add_tokens([AddedToken(t, normalized=False) for t in (STEP, *SUBJECTS)])
     return PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, clean_up_tokenization_spaces=False
     )

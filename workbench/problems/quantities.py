@@ -27,6 +27,7 @@ NAMES = "Ava Carl Dina Emil Fay Hugo Ivan Lena Max Mila Nina Omar Rosa Tess Theo
 ITEMS = "apples books coins marbles pencils shells stamps stones".split()
 LEVELS = range(1, 9)
 LARGEST = 199
+GIVEN, CONSTANT, FACTOR = range(2, 31), range(2, 10), range(2, 6)  # numbers in a question
 DISTRACTORS = range(0, 7)  # with more the names would not reach for level 8
 SPLITS = {"train": range(0, 80), "validation": range(80, 90), "test": range(90, 100)}  # of 100 signature buckets
 SIGNS = {"more": "+", "fewer": "-", "times": "*", "together": "+", "difference": "-"}
@@ -118,7 +119,7 @@ class _Plan:
     def _give(self) -> str | None:
         if not self.names:
             return None
-        name, k = self.names.pop(), self.rng.randint(2, 60)
+        name, k = self.names.pop(), self.rng.choice(GIVEN)
         self.quantities[name] = Quantity(k, CLAUSES["given"].format(name=name, k=k, item=self.item))
         return name
 
@@ -128,7 +129,7 @@ class _Plan:
             return None
         for _ in range(8):
             op = self.rng.choice(("more", "fewer", "times") if len(of) == 1 else ("together", "difference"))
-            k = self.rng.randint(2, 5 if op == "times" else 40)
+            k = self.rng.choice(FACTOR if op == "times" else CONSTANT)
             quantity = _quantity(op, self.names[-1], k, of, {n: q.value for n, q in self.quantities.items()})
             if 1 <= quantity.value <= LARGEST:
                 self.quantities[name := self.names.pop()] = quantity

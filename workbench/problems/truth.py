@@ -56,14 +56,16 @@ class Story:
         return found
 
     def gold(self) -> list[str]:
-        """The gold solution: again and again the first sentence of the text that is needed, known and not yet said."""
+        """The gold solution: of the needed facts that can be computed, one that goes on from the newest result if there
+        is one, else the first of the text; and so on up to the answer."""
         needed = self.needed
         todo = {n: q for n, q in self.quantities.items() if q.sign and n in needed}
-        lines = []
+        lines, newest = [], None
         while todo:
-            name, q = next((n, q) for n, q in todo.items() if not set(q.of) & set(todo))
+            ready = [n for n, q in todo.items() if not set(q.of) & set(todo)]
+            newest = next((n for n in ready if newest in todo[n].of), ready[0])
+            q = todo.pop(newest)
             lines.append(f"{q.relation} : {q.left} {q.sign} {q.right} = {q.value} .")
-            del todo[name]
         return [*lines, f"The answer is {self.answer} ."]
 
 
