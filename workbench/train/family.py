@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -21,19 +21,21 @@ from workbench.drive import solve
 from workbench.models import load_policy
 from workbench.models.tokenizer import END, PAD, build_tokenizer
 from workbench.search import METHODS
-from workbench.train.sft import Recipe, Trainer, Update, batches, curriculum
+from workbench.train.sft import Recipe, Trainer, Update, batches, curriculum, repeats
 from workbench.types import Problem
 
 FAMILY = {"weak": (5_998_154, 6_900_000), "base": (10_551_987, 12_000_000), "strong": (10_551_987, 23_000_000)}
 
+REPEATS = 400  # updates on random tokens said twice, before the first lesson
+
 
 def new_model(seed: int) -> torch.nn.Module:
-    """A Llama of 3.5 M parameters with random weights: 5 layers, 256 wide, 4 heads of 64 on 2 key-value heads."""
+    """A Llama of 3.6 M parameters with random weights: 6 layers, 256 wide, 4 heads of 64 on 2 key-value heads."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = build_tokenizer()
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=640, num_hidden_layers=5, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=6, num_attention_heads=4,
         num_key_value_heads=2, head_dim=64, max_position_embeddings=512, bos_token_id=None,
         pad_token_id=tokenizer.convert_tokens_to_ids(PAD), eos_token_id=tokenizer.convert_tokens_to_ids(END),
     )  # fmt: skip
@@ -44,8 +46,9 @@ def new_model(seed: int) -> torch.nn.Module:
 def training_data(seed: int, recipe: Recipe, *, skip: int = 0) -> Iterator:
     """The family's endless batches, from number `skip` on: what an interrupted run would have seen next."""
     tokenizer = build_tokenizer()
-    data = batches(curriculum(seed), tokenizer, batch_tokens=recipe.batch_tokens, seed=seed)
-    return islice(data, skip, None)
+    warm_up = islice(repeats(tokenizer, batch_tokens=recipe.batch_tokens, seed=seed), REPEATS)
+    lessons = batches(curriculum(seed), tokenizer, batch_tokens=recipe.batch_tokens, seed=seed)
+    return islice(chain(warm_up, lessons), skip, None)
 
 
 def train_family(
@@ -135,9 +138,9 @@ license: apache-2.0
 library_name: transformers
 pipeline_tag: text-generation
 ---
-# {name}: a 3.5-million-parameter policy for word problems with exact step truth
+# {name}: a 3.6-million-parameter policy for word problems with exact step truth
 
-A Llama (5 layers, 256 wide, 4 heads on 2 key-value heads, 168-word digit-level tokenizer) trained from nothing on
+A Llama (6 layers, 256 wide, 4 heads on 2 key-value heads, 184-word digit-level tokenizer) trained from nothing on
 generated problems, by `workbench.train.family.train_family` (notebook 01, `rebuild=True`). It reads a question and
 writes one reasoning step a line; it knows no other language.
 

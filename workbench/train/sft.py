@@ -33,7 +33,7 @@ IGNORE = -100
 class Recipe:
     """How to train: batch size in tokens (padding included) and peak learning rates."""
 
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
     matrix_lr: float = 0.01  # Muon
     other_lr: float = 2e-3  # AdamW
     weight_decay: float = 0.01
@@ -64,9 +64,9 @@ class Update:
 def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
     """Endless lessons. Over the first `ramp` the highest level grows from 1 to 8 and order comes into the text.
 
-    What is hard to learn is to look things up by name, wherever they stand. So lessons begin with short, shuffled
-    problems, half of them to be said "in other words" (each fact once more, in another order); that share falls to a
-    tenth, that of shuffled problems to a quarter. A tenth is told the answer, a twentieth are programs.
+    Lessons begin with short, shuffled problems, three in ten of them to be said "in other words" (each fact once more,
+    in another order); that share falls to a twentieth, that of shuffled problems to a quarter. A tenth is told the
+    answer, a twentieth are programs.
     """
     for i in count():
         rng = random.Random(f"lessons/{seed}/{i}")
@@ -78,10 +78,29 @@ def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
         shuffled = 1 - 0.75 * way
         problem = quantities.problem_at(i, levels=levels, seed=seed, split="train", shuffled=shuffled)
         draw = rng.random()
-        if draw < 0.5 - 0.4 * way:
+        if draw < 0.3 - 0.25 * way:
             yield Lesson(problem, "rephrase", quantities.rephrase(problem, seed=i))
         else:
             yield Lesson(problem, "hint" if draw > 0.9 else "solve")
+
+
+def repeats(tokenizer, *, batch_tokens: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
+    """Endless batches of random tokens said twice, with loss on the second time: what comes next was seen before.
+
+    Nothing but looking up the token before can lower this loss, so the heads that do it ("induction heads", Olsson et
+    al. 2022, arXiv 2209.11895) form within some hundred updates. Word problems alone hardly call them forth: most of
+    their next words can be guessed from position and kind. Length and place of a row vary, so position does not help.
+    """
+    rng = random.Random(f"repeats/{seed}")
+    first = tokenizer.convert_tokens_to_ids("0")  # below it are the special tokens
+    while True:
+        length = rng.randint(8, 32)
+        rows = []
+        for _ in range(batch_tokens // (2 * length + 4)):
+            before = rng.choices(range(first, len(tokenizer)), k=rng.randint(0, 4))
+            said = rng.sample(range(first, len(tokenizer)), length)
+            rows.append(([*before, *said, *said], len(before) + length + 1))
+        yield *collate(rows, tokenizer.pad_token_id), sum(len(ids) for ids, _ in rows), 0
 
 
 def encode(tokenizer, lessons: Sequence[Lesson]) -> list[tuple[list[int], int]]:
