@@ -6,3 +6,10 @@ def load_policy(name_or_path, **options):
     from workbench.models.policy import load_policy
 
     return load_policy(name_or_path, **options)
+
+
+def load_verifier(name_or_path, **options):
+    """A process reward model from a folder; see `workbench.models.verifier.load_verifier`."""
+    from workbench.models.verifier import load_verifier
+
+    return load_verifier(name_or_path, **options)

@@ -116,17 +116,18 @@ class PrefixCache:
         self._found.clear()
         self._order.clear()
 
-    def get(self, context: Context) -> tuple[Entry | None, int]:
-        """The entry that shares the longest run of segments with `context`, and how many tokens of it to take.
-
-        At least the context's last token is left to compute, for its logits are needed.
-        """
+    def get(self, context: Context, at_most: int) -> tuple[Entry | None, int]:
+        """The entry that shares the longest run of segments with `context`, and how many tokens of it to take."""
         for name, border in zip(reversed(context.names), reversed(context.borders)):
             if name in self._found:
                 entry, end = self._found[name]
                 self._order.move_to_end(id(entry))
-                return entry, min(border, end, len(context.ids) - 1)
+                return entry, min(border, end, at_most)
         return None, 0
+
+    def holds(self, context: Context) -> bool:
+        """Are the key-values of the whole context here, or of all its tokens but the last?"""
+        return self._found.get(context.names[-1], (None, 0))[1] >= len(context.ids) - 1
 
     def put(self, context: Context, entry: Entry) -> None:
         """Keep the key-values of a context (all its tokens, or all but the last) under all its borders."""
@@ -163,6 +164,13 @@ class Context:
         self.names.append(blake2b(last + np.asarray(segment, np.int64).tobytes(), digest_size=16).digest())
         self.borders.append(len(self.ids))
 
+    def cut(self, segments: int) -> Context:
+        """The first so many segments."""
+        shorter = copy.copy(self)
+        shorter.names, shorter.borders = self.names[:segments], self.borders[:segments]
+        shorter.ids = self.ids[: shorter.borders[-1]]
+        return shorter
+
     def extended(self, segment: Sequence[int]) -> Context:
         """This context and one more segment."""
         longer = copy.copy(self)
@@ -182,9 +190,13 @@ class Row:
     room: int
     key: int
     meter: Meter
+    wanted: tuple[int, ...] = ()  # after how many tokens logits are wanted; the whole context if nothing is said
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     done: bool = False
+
+    def __post_init__(self):
+        self.wanted = self.wanted or (len(self.context.ids),)
 
     @property
     def stored(self) -> int:
@@ -222,12 +234,14 @@ class Engine:
         self.model, self.batch_tokens = model, batch_tokens
         self.cache = PrefixCache(cache_tokens)
         self.forwards = self.positions = 0
-        self.n_layers = model.config.get_text_config().num_hidden_layers
+        self._weights = self._fingerprint()
+        self.config = model.config.get_text_config()
         self.device = next(model.parameters()).device
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], *, stops: np.ndarray, temperature: float, keep: bool) -> None:
         """Continue every row up to a stop token or the end of its room; fills `ids` and `logprobs`."""
+        self.refresh()
         ask = Ask(stops, temperature, keep)
         waiting = deque(sorted(rows, key=lambda row: (-len(row.context.ids), row.context.names[-1])))
         live: list[Row] = []
@@ -241,6 +255,30 @@ class Engine:
                 continue
             buffer, live = self._assemble(buffer, live, entering)
             self._decode(buffer, live, ask)
+
+    @torch.inference_mode()
+    def read(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """Logits of every row after its `wanted` numbers of tokens, (len(wanted), V) each; nothing is drawn."""
+        done = self._compute(rows)
+        return [done[row.context.names[-1]][1] for row in rows]
+
+    def refresh(self) -> bool:
+        """Empty the cache if weights or the active adapter have changed since the last call: did they?"""
+        if (seen := self._fingerprint()) == self._weights:
+            return False
+        self.cache.clear()
+        self._weights = seen
+        return True
+
+    def _fingerprint(self) -> tuple:
+        """Changes whenever a weight is written to, replaced, or another adapter is made active.
+
+        A sample of the values is part of it: fused optimisers write without counting up `_version`.
+        """
+        weights = [p.detach() for p in self.model.parameters()]
+        versions = tuple((p.data_ptr(), p._version) for p in weights)
+        values = torch.cat([p.reshape(-1)[:: p.numel() // 16 + 1].float() for p in weights])
+        return versions, values.cpu().numpy().tobytes(), str(getattr(self.model, "active_adapter", None))
 
     def _admit(self, live: list[Row], waiting: deque[Row]) -> list[Row]:
         """Take waiting rows while the batch stays within its tokens (one row is always let in)."""
@@ -257,7 +295,20 @@ class Engine:
     # -- contexts ---------------------------------------------------------------------------------
 
     def _prefill(self, rows: list[Row], ask: Ask) -> list[Entry]:
-        """Compute each distinct context once, draw every row's first token, return each row's key-values.
+        """Compute each distinct context once, draw every row's first token, return each row's key-values."""
+        done = self._compute(rows)
+        results = [done[row.context.names[-1]] for row in rows]
+        if rows:
+            u = uniforms(np.array([row.key for row in rows], np.uint64), np.zeros(len(rows), np.uint64), 1)
+            tokens, logprobs = draw(torch.cat([logits for _, logits in results]), ask.temperature, u[:, 0])
+            for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist()):
+                row.ids.append(token)
+                row.logprobs.append(logprob)
+                row.done = bool(ask.stops[token]) or row.room <= 1
+        return [entry for entry, _ in results]
+
+    def _compute(self, rows: Sequence[Row]) -> dict[bytes, tuple[Entry, torch.Tensor]]:
+        """Key-values and wanted logits, (len(wanted), V), of each distinct context, by its name.
 
         A context that a longer one begins with waits for it and then comes from the cache.
         """
@@ -269,28 +320,22 @@ class Engine:
             for (row, _, _), result in zip(group, self._prefill_group(group)):
                 done[row.context.names[-1]] = result
                 self.cache.put(row.context, result[0])
-        results = [done[row.context.names[-1]] for row in rows]
-        if rows:
-            u = uniforms(np.array([row.key for row in rows], np.uint64), np.zeros(len(rows), np.uint64), 1)
-            tokens, logprobs = draw(torch.stack([logits for _, logits in results]), ask.temperature, u[:, 0])
-            for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist()):
-                row.ids.append(token)
-                row.logprobs.append(logprob)
-                row.done = bool(ask.stops[token]) or row.room <= 1
-        return [entry for entry, _ in results]
+        return done
 
     def _alike(self, rows: list[Row]) -> list[tuple[Row, Entry | None, int]]:
         """Those rows, with what the cache holds of them, that have about as much to compute as the neediest."""
-        found = [(row, *self.cache.get(row.context)) for row in rows]
+        found = [(row, *self.cache.get(row.context, row.wanted[0] - 1)) for row in rows]
         need = max(len(row.context.ids) - cut for row, _, cut in found)
         group = [f for f in found if 2 * (len(f[0].context.ids) - f[2]) > need]
         longest = max(len(row.context.ids) for row, _, _ in group)
         return group[: max(1, self.batch_tokens // longest)]
 
     def _prefill_group(self, group: list[tuple[Row, Entry | None, int]]) -> list[tuple[Entry, torch.Tensor]]:
-        """Key-values and next-token logits (V,) of some contexts: their last `new` columns in one call."""
+        """Key-values and wanted logits (len(wanted), V) of some contexts: their last `new` columns in one call."""
         lengths = [len(row.context.ids) for row, _, _ in group]
         width, new = max(lengths), max(len(row.context.ids) - cut for row, _, cut in group)
+        columns = [[new - n + end - 1 for end in row.wanted] for (row, _, _), n in zip(group, lengths)]
+        keep = sorted({column for row in columns for column in row})
         ids = torch.zeros(len(group), new, dtype=torch.long)  # (B, new)
         for b, (row, _, _) in enumerate(group):
             tail = row.context.ids[-new:]
@@ -299,8 +344,9 @@ class Engine:
             row.meter.cached += lengths[b] - len(tail)
         known = [(entry, n - new) for (_, entry, _), n in zip(group, lengths)]
         buffer = Buffer(self._lay_out(known, width - new, new), width - new)
-        logits = self._forward(ids, buffer, lengths)
-        return [(buffer.entry(b, n, width), logits[b]) for b, n in enumerate(lengths)]
+        logits = self._forward(ids, buffer, lengths, torch.tensor(keep))  # (B, len(keep), V)
+        kept = [[keep.index(column) for column in row] for row in columns]
+        return [(buffer.entry(b, n, width), logits[b, kept[b]]) for b, n in enumerate(lengths)]
 
     def _lay_out(self, pieces: Sequence[tuple[Entry | None, int]], width: int, spare: int) -> Layers:
         """Right-align the first so many tokens of each entry in `width` columns and leave `spare` more."""
@@ -345,7 +391,7 @@ class Engine:
         count, done = np.zeros(n, np.int64), np.zeros(n, bool)
         newest = torch.tensor([row.ids[-1] for row in live])
         for t in range(ROOM):
-            logits = self._forward(newest[:, None], buffer, lengths + t)
+            logits = self._forward(newest[:, None], buffer, lengths + t, 1)[:, 0]  # (B, V)
             newest, logprob = draw(logits, ask.temperature, u[:, t])
             tokens[:, t], logprobs[:, t] = newest.cpu(), logprob.cpu()
             count += ~done
@@ -360,11 +406,14 @@ class Engine:
                 longer = row.context.extended(row.ids)
                 self.cache.put(longer, buffer.entry(b, row.stored, start + int(count[b])))
 
-    def _forward(self, ids: torch.Tensor, buffer: Buffer, lengths: Sequence[int]) -> torch.Tensor:
-        """Feed `ids` (B, new) as the next columns of the buffer; rows then hold `lengths` tokens. -> logits (B, V)"""
+    def _forward(self, ids: torch.Tensor, buffer: Buffer, lengths: Sequence[int], keep: int | torch.Tensor):
+        """Feed `ids` (B, new) as the next columns of the buffer; rows then hold `lengths` tokens.
+
+        `keep`: of the last so many, or of which of the new columns logits are returned, (B, K, V).
+        """
         width, new = buffer.used + ids.shape[1], ids.shape[1]
         layers = [RoomyLayer(k, v, buffer.used) for k, v in buffer.layers] or [
-            RoomyLayer() for _ in range(self.n_layers)
+            RoomyLayer() for _ in range(self.config.num_hidden_layers)
         ]
         pad = torch.as_tensor(width - np.asarray(lengths))[:, None]  # (B, 1)
         columns = torch.arange(width)
@@ -372,11 +421,11 @@ class Engine:
         positions = (columns[width - new :] - pad).clamp_min(0).to(self.device)  # (B, new)
         out = self.model(
             input_ids=ids.to(self.device), attention_mask=mask, position_ids=positions,
-            past_key_values=Cache(layers=layers), use_cache=True, logits_to_keep=1,
+            past_key_values=Cache(layers=layers), use_cache=True, logits_to_keep=keep,
         )  # fmt: skip
         if not buffer.layers:
             buffer.layers = [layer.buffer for layer in layers]
         buffer.used = width
         self.forwards += 1
         self.positions += ids.numel()
-        return out.logits[:, -1]
+        return out.logits

@@ -15,7 +15,7 @@ import torch
 
 from workbench.models.decoding import Context, Engine, Row
 from workbench.models.templates import EMBEDDED, render
-from workbench.types import Meter, Prefix, Step
+from workbench.types import Meter, Prefix, Problem, Step
 
 
 class HFPolicy:
@@ -46,9 +46,8 @@ class HFPolicy:
             templates,
         )
         self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
-        self._weights = self._fingerprint()
         self._stops = self._stop_tables()
-        config = model.config.get_text_config()
+        config = self.engine.config
         self._room = getattr(config, "max_position_embeddings", None) or 10**9
         self._flops = 2 * sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)
         self._attention_flops = 4 * config.num_hidden_layers * config.hidden_size  # per token of context
@@ -71,9 +70,6 @@ class HFPolicy:
             raise ValueError(f"until={until!r}: use 'step' or 'end'")
         if len(keys) != len(prefixes):
             raise ValueError(f"{len(keys)} keys for {len(prefixes)} prefixes, need one per row")
-        if (seen := self._fingerprint()) != self._weights:  # key-values of other weights are worth nothing
-            self.engine.cache.clear()
-            self._weights = seen
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         temperature = self.temperature if temperature is None else temperature
         if temperature < 0:
@@ -91,11 +87,15 @@ class HFPolicy:
 
     # -- text to ids ------------------------------------------------------------------------------
 
+    def prompt_ids(self, problem: Problem, prompt: str = "solve") -> list[int]:
+        """The tokens of a prompt, which the model reads before the first step."""
+        return self.tokenizer(render(self.templates, prompt, problem)).input_ids
+
     def _context(self, prefix: Prefix, prompt: str) -> tuple[Context, int]:
         """What the model reads before it writes on, in segments, and how many tokens it may still write."""
         if prefix.ended:
             raise ValueError(f"{prefix.problem.id}: the solution has ended, there is nothing to continue")
-        start = self.tokenizer(render(self.templates, prompt, prefix.problem)).input_ids
+        start = self.prompt_ids(prefix.problem, prompt)
         steps = [step.ids or self._step_ids(step.text) for step in prefix.steps]
         written = sum(map(len, steps))
         room = min(self.max_tokens, self._room - len(start)) - written
@@ -148,11 +148,6 @@ class HFPolicy:
         return {"end": end, "step": step}
 
     # -- bookkeeping ------------------------------------------------------------------------------
-
-    def _fingerprint(self) -> tuple:
-        """Changes whenever a weight is written to, replaced, or another adapter is made active."""
-        versions = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
-        return versions, str(getattr(self.model, "active_adapter", None))
 
     def _pay(self, row: Row) -> None:
         """Book one row: tokens sampled, and the operations of weights and of attention over the growing context."""

@@ -1,0 +1,115 @@
+"""The PRM's scores: read where they were trained, the same in every batch, each token computed once."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import FAMILIES, TOKENIZER, tiny_model
+
+from workbench.drive import solve
+from workbench.models import load_policy, load_verifier
+from workbench.models.step_format import StepFormat
+from workbench.models.verifier import StepVerifier
+from workbench.problems import quantities
+from workbench.search import METHODS
+from workbench.types import Meter, Prefix
+
+PROBLEMS = quantities.generate(6, levels=[2, 3, 4], seed=8)
+GOLD = [Prefix.of(p, p.solution.split("\n"), ended=True) for p in PROBLEMS]
+CUT = [Prefix.of(p, p.solution.split("\n")[:t]) for p in PROBLEMS for t in (1, 2)]
+
+
+def flat(scores):
+    return [s for row in scores for s in row]
+
+
+def by_hand(model, prefix):
+    """One whole forward per prefix, no cache: sigmoid of the logit difference at each newline that ends a step."""
+    ids = TOKENIZER(f"{prefix.problem.question}\n").input_ids
+    ends = []
+    for text in prefix.texts:
+        ids = ids + TOKENIZER(text).input_ids + TOKENIZER("\n").input_ids
+        ends.append(len(ids) - 1)
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids])).logits[0].float()
+    good, bad = TOKENIZER.convert_tokens_to_ids(["<good>", "<bad>"])
+    return torch.sigmoid(logits[ends, good] - logits[ends, bad]).tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batch_equals_one_by_one_equals_a_plain_forward(family):
+    model = tiny_model(family)
+    together = StepVerifier(model, TOKENIZER, batch_tokens=600).score([*GOLD, *CUT, GOLD[0]])
+    for prefix, scores in zip([*GOLD, *CUT, GOLD[0]], together):
+        alone = StepVerifier(model, TOKENIZER).score([prefix])[0]
+        assert len(scores) == len(prefix.steps)
+        assert scores == pytest.approx(alone, abs=1e-4)
+        assert scores == pytest.approx(by_hand(model, prefix), abs=1e-4)
+
+
+def test_growing_prefixes_are_scored_from_the_cache_as_cold():
+    model, meter = tiny_model(), Meter()
+    verifier = StepVerifier(model, TOKENIZER)
+    for t in range(1, len(GOLD[0].steps) + 1):
+        prefix = Prefix.of(GOLD[0].problem, GOLD[0].texts[:t])
+        assert verifier.score([prefix], meters=[meter])[0] == pytest.approx(by_hand(model, prefix), abs=1e-4)
+    ids = sum(map(len, verifier.form.segments(TOKENIZER, GOLD[0].problem, GOLD[0].texts)))
+    assert meter.verifier == ids
+    assert meter.flops > 0
+
+
+def test_a_tiny_cache_changes_costs_not_scores():
+    model = tiny_model()
+    large, small = StepVerifier(model, TOKENIZER), StepVerifier(model, TOKENIZER, cache_tokens=64)
+    for rows in (CUT, GOLD, GOLD[::-1]):
+        assert flat(large.score(rows)) == pytest.approx(flat(small.score(rows)), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "beam_search"])
+def test_a_whole_search_computes_question_and_generated_tokens_once(method):
+    policy = load_policy("weak", dtype="bfloat16")
+    verifier = StepVerifier(tiny_model(seed=1), TOKENIZER)
+    for result in solve(PROBLEMS, METHODS[method], policy=policy, verifier=verifier, seed=2):
+        question = len(TOKENIZER(f"{result.problem.question}\n").input_ids)
+        assert result.error is None
+        assert 0 < result.meter.verifier <= 1.1 * (question + result.meter.generated)
+
+
+def test_scored_again_costs_nothing_until_weights_change():
+    model = tiny_model()
+    verifier = StepVerifier(model, TOKENIZER)
+    first, meter = verifier.score(GOLD), Meter()
+    assert verifier.score(GOLD, meters=[meter] * len(GOLD)) == first and meter.verifier == 0
+    with torch.no_grad():
+        model.lm_head.weight.mul_(0.5)
+    again = verifier.score(GOLD, meters=[meter] * len(GOLD))
+    assert meter.verifier > 0 and again != first
+    assert again[0] == pytest.approx(by_hand(model, GOLD[0]), abs=1e-4)
+
+
+def test_a_prefix_without_steps_has_no_scores_and_one_too_long_is_named():
+    verifier = StepVerifier(tiny_model(), TOKENIZER)
+    assert verifier.score([Prefix(PROBLEMS[0]), GOLD[0]])[0] == []
+    long = Prefix.of(PROBLEMS[0], ["The answer is 1 ."] * 60)
+    with pytest.raises(ValueError, match="the verifier reads 256"):
+        verifier.score([long])
+
+
+def test_a_whole_checkpoint_is_read_back(tmp_path):
+    from workbench.train.prm import save
+
+    verifier = StepVerifier(tiny_model(), TOKENIZER)
+    save(verifier, tmp_path / "prm")
+    loaded = load_verifier(tmp_path / "prm")
+    assert loaded.form == verifier.form and loaded.per == "step"
+    assert flat(loaded.score(GOLD)) == pytest.approx(flat(verifier.score(GOLD)), abs=1e-6)
+
+
+def test_missing_or_contradicting_formats_are_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"step_format\.json is missing"):
+        load_verifier(tmp_path)
+    form = StepFormat().bound(TOKENIZER)
+    with pytest.raises(ValueError, match="in training, this tokenizer has"):
+        replace(form, ids=((3,), 9, 10)).bound(TOKENIZER)
+    with pytest.raises(ValueError, match="need one known token"):
+        StepFormat(good="5 apples").bound(TOKENIZER)

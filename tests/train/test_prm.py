@@ -1,0 +1,122 @@
+"""PRM training: targets on the separators only, the loss by hand, and the trained logits are the logits read."""
+
+import random
+
+import pytest
+import torch
+from tiny import TOKENIZER, tiny_model
+
+from workbench.models import load_verifier
+from workbench.models.step_format import StepFormat
+from workbench.problems import quantities
+from workbench.train.prm import IGNORE, PRMRecipe, collate, examples, save, step_loss, train_prm
+from workbench.types import LabelledSolution, Prefix, Problem
+
+FORM = StepFormat().bound(TOKENIZER)
+PROBLEMS = quantities.generate(8, levels=[2, 3], seed=4)
+
+
+def labelled(problem, labels=None, values=None):
+    steps = tuple(problem.solution.split("\n"))
+    labels = labels or (1,) * len(steps)
+    return LabelledSolution(problem, steps, labels, values)
+
+
+class Ids:
+    """A tokenizer whose texts are its ids: "4 322 12" -> [4, 322, 12]; the question gets a beginning-of-text id."""
+
+    unk_token_id = -1
+
+    def __call__(self, text, add_special_tokens=True):
+        if isinstance(text, list):
+            return type("", (), {"input_ids": [self(t, add_special_tokens).input_ids for t in text]})
+        ids = [int(i) for i in text.split()]
+        return type("", (), {"input_ids": [0, *ids] if add_special_tokens else ids})
+
+
+def test_masked_labels_match_the_reference_row():
+    """REFERENCES: prompt, two steps, separator 1030, labels 1 and 0: targets at indices 8 and 12 and nowhere else."""
+    form = StepFormat("1030", "648", "387", "{question}").bound(Ids())
+    row = LabelledSolution(Problem("p", "math", "465 6766 318 298"), ("4 322 12", "4995 11 22"), (1, 0))
+    (example,) = examples([row], Ids(), form)
+    assert example["input_ids"] == [0, 465, 6766, 318, 298, 4, 322, 12, 1030, 4995, 11, 22, 1030]
+    assert example["targets"] == [IGNORE] * 8 + [1.0] + [IGNORE] * 3 + [0.0]
+
+
+def test_every_target_stands_on_a_separator_and_every_step_has_one():
+    rows = [labelled(p, values=[i / 10 for i in range(len(p.solution.split("\n")))]) for p in PROBLEMS]
+    for row, example in zip(rows, examples(rows, TOKENIZER, FORM, soft=True)):
+        at = [i for i, target in enumerate(example["targets"]) if target != IGNORE]
+        newline = TOKENIZER.convert_tokens_to_ids("\n")
+        assert (
+            at == [i for i, token in enumerate(example["input_ids"]) if token == newline][1:]
+        )  # [0] ends the question
+        assert [example["targets"][i] for i in at] == list(row.values)
+
+
+def test_unlabelled_steps_carry_no_loss_and_long_solutions_are_cut_at_a_step_border():
+    row = labelled(PROBLEMS[0], (1, None, 0, 1)[: PROBLEMS[0].level + 1])
+    (whole,) = examples([row], TOKENIZER, FORM)
+    assert sum(t != IGNORE for t in whole["targets"]) == len(row.steps) - 1
+    (cut,) = examples([row], TOKENIZER, FORM, longest=len(whole["input_ids"]) - 1)
+    assert cut["input_ids"] == whole["input_ids"][: len(cut["input_ids"])]
+    assert cut["input_ids"][-1] == TOKENIZER.convert_tokens_to_ids("\n")
+    assert examples([labelled(PROBLEMS[0], (None,) * len(row.steps))], TOKENIZER, FORM) == []
+    with pytest.raises(ValueError, match="has no values"):
+        examples([row], TOKENIZER, FORM, soft=True)
+
+
+def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
+    rows = [labelled(p, (1, 0, 1, 0)[: p.level + 1], (0.9, 0.25, 0.5, 0.0)[: p.level + 1]) for p in PROBLEMS[:3]]
+    batch = collate(examples(rows, TOKENIZER, FORM, soft=True), 0)
+    logits = torch.randn(*batch["input_ids"].shape, len(TOKENIZER), generator=torch.Generator().manual_seed(0))
+    terms = []
+    for b, row in enumerate(rows):
+        ends = (batch["targets"][b] != IGNORE).nonzero()[:, 0].tolist()
+        for end, y in zip(ends, row.values):
+            pair = torch.softmax(logits[b, end, [FORM.ids[1], FORM.ids[2]]], 0)
+            terms.append(-(y * pair[0].log() + (1 - y) * pair[1].log()))
+    assert len(terms) == sum(len(row.steps) for row in rows)
+    assert step_loss(logits, batch["targets"], FORM).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("rank", [8, 0])
+def test_what_was_trained_is_what_is_read(rank, tmp_path):
+    """Overfit random labels: only if training and reading meet at the same position can the scores come back."""
+    rng = random.Random(1)
+    rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in PROBLEMS]
+    recipe = PRMRecipe(rank=rank, epochs=60, batch_size=8, learning_rate=2e-2 if rank else 5e-3)
+    model = tiny_model()
+    before = model.lm_head.weight.detach().clone()
+    verifier, log = train_prm(model, TOKENIZER, rows, recipe=recipe, seed=0)
+    prefixes = [Prefix.of(row.problem, row.steps, ended=True) for row in rows]
+    scores = verifier.score(prefixes)
+    assert all(abs(s - y) < 0.2 for row, own in zip(rows, scores) for s, y in zip(own, row.labels))
+    assert log[0]["train/loss"] > 0.3 > 0.1 > log[-1]["train/loss"]
+    assert (rank == 0) == (not torch.equal(before, model.lm_head.weight))
+    if rank:
+        model.config._name_or_path = verifier.model.peft_config["default"].base_model_name_or_path = str(
+            tmp_path / "base"
+        )
+        tiny_model().save_pretrained(tmp_path / "base")
+        TOKENIZER.save_pretrained(tmp_path / "base")
+    save(verifier, tmp_path / "prm")
+    loaded = load_verifier(tmp_path / "prm")
+    for again, own in zip(loaded.score(prefixes), scores):
+        assert again == pytest.approx(own, abs=1e-4)
+
+
+def test_the_log_holds_held_out_measures_and_empty_data_is_named():
+    rows = [labelled(p) for p in PROBLEMS]
+    recipe = PRMRecipe(rank=4, epochs=2, batch_size=2)
+    seen = []
+
+    def held_out(verifier):
+        seen.append(verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)]))
+        return {"eval/auc": 0.5}
+
+    _, log = train_prm(tiny_model(), TOKENIZER, rows, recipe=recipe, seed=0, held_out=held_out, evaluations=2)
+    assert [row["update"] for row in log if "eval/auc" in row] == [4, 8]
+    assert seen[0] != seen[1]  # the weights had changed, and so had the scores
+    with pytest.raises(ValueError, match="none of 0 solutions"):
+        train_prm(tiny_model(), TOKENIZER, [], seed=0)

@@ -1,0 +1,73 @@
+r"""How a discriminative PRM reads a solution: what stands after each step, where the score sits, which logits it is.
+
+    question \n  step 1 <separator>  step 2 <separator>  ...
+                              ^ score of step 1   ^ score of step 2
+
+The score of a step is read at the **last id of its separator**, the very position at which training puts the label:
+P(good) = sigmoid(logit[good] - logit[bad]). Separators are appended as ids after tokenising each step by itself, so no
+merge across the border can hide one (Math-Shepherd, arXiv 2312.08935, reads Mistral's `ки` the same way). The format
+is saved beside the weights and checked against the tokenizer on load. Taught in notebook 03.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from workbench.models.templates import EMBEDDED, render
+from workbench.models.tokenizer import BAD, GOOD, STEP
+from workbench.types import Problem
+
+FILE = "step_format.json"
+
+
+@dataclass(frozen=True)
+class StepFormat:
+    """The texts of a format and the ids that they had in training."""
+
+    separator: str = STEP
+    good: str = GOOD
+    bad: str = BAD
+    template: str = EMBEDDED["solve"]
+    ids: tuple[tuple[int, ...], int, int] | None = None  # of separator, good, bad; set by `bound`
+
+    def bound(self, tokenizer) -> StepFormat:
+        """The format with the ids that `tokenizer` gives its texts; ValueError if they are others than in training."""
+        separator = tuple(tokenizer(self.separator, add_special_tokens=False).input_ids)
+        labels = [tokenizer(text, add_special_tokens=False).input_ids for text in (self.good, self.bad)]
+        for text, found in zip((self.good, self.bad), labels):
+            if len(found) != 1 or found[0] == tokenizer.unk_token_id:
+                raise ValueError(f"label {text!r} is {len(found)} tokens of this tokenizer, need one known token")
+        ids = (separator, labels[0][0], labels[1][0])
+        if self.ids is not None and self.ids != ids:
+            raise ValueError(f"separator, good and bad were ids {self.ids} in training, this tokenizer has {ids}")
+        return StepFormat(self.separator, self.good, self.bad, self.template, ids)
+
+    def segments(self, tokenizer, problem: Problem, steps: Sequence[str]) -> list[list[int]]:
+        """Ids of the question, then of each step with its separator: scores sit at the last id of each but the first.
+
+        >>> from workbench.models.tokenizer import build_tokenizer
+        >>> tokenizer = build_tokenizer()
+        >>> form = StepFormat().bound(tokenizer)
+        >>> problem = Problem("p", "quantities", "How many coins does Ava have? Ava has 5 coins.")
+        >>> [tokenizer.convert_ids_to_tokens(s) for s in form.segments(tokenizer, problem, ["The answer is 5 ."])[1:]]
+        [['The', 'answer', 'is', '5', '.', '\n']]
+        """
+        texts = tokenizer(list(steps), add_special_tokens=False).input_ids if steps else []
+        start = tokenizer(render({"solve": self.template}, "solve", problem)).input_ids
+        return [start, *([*ids, *self.ids[0]] for ids in texts)]
+
+    def save(self, folder: str | Path) -> None:
+        (Path(folder) / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> StepFormat:
+        """ValueError if the folder holds no step format."""
+        file = Path(folder) / FILE
+        if not file.is_file():
+            raise ValueError(f"{folder} is no PRM of ours: {FILE} is missing")
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        separator, good, bad = fields.pop("ids")
+        return cls(**fields, ids=(tuple(separator), good, bad))

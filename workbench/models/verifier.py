@@ -1,0 +1,127 @@
+"""Models that judge: a causal LM read as a process reward model, behind `Verifier.score`.
+
+Attention is causal, so a step's score depends on the question and the steps up to it, never on what follows. Two things
+are kept between calls: the scores of all step borders met, and the key-values of prefixes (`PrefixCache`). A search
+that grows solutions step by step therefore pays for each token once, as the meter shows: the question once, and what
+was generated. (Systems that call a PRM with the whole text each time pay 5 to 10 times as much.) Taught in notebook 03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from workbench.models.decoding import Context, Engine, Row
+from workbench.models.step_format import StepFormat
+from workbench.types import Meter, Prefix
+
+MOST_SCORES = 1_000_000  # borders remembered before the memory is emptied
+
+
+class StepVerifier:
+    """A discriminative PRM: P(step is good) at each step's separator. Use `load_verifier` to get one from a folder."""
+
+    per = "step"
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer,
+        form: StepFormat | None = None,
+        *,
+        name: str = "prm",
+        batch_tokens: int = 49_152,
+        cache_tokens: int = 131_072,
+    ):
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.form = (form or StepFormat()).bound(tokenizer)
+        self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
+        self._scores: dict[bytes, float] = {}  # by the name of the border at which the step ends
+        self._room = getattr(self.engine.config, "max_position_embeddings", None) or 10**9
+        self._flops = 2 * sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n)
+
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
+        """One score in [0, 1] per step of each prefix; row i pays into `meters[i]` for what had to be computed.
+
+        Raises ValueError on a prefix that is longer than the model can read.
+        """
+        if self.engine.refresh() or len(self._scores) > MOST_SCORES:
+            self._scores.clear()
+        meters = meters if meters is not None else [Meter() for _ in prefixes]
+        contexts = [self._context(prefix) for prefix in prefixes]
+        fresh: dict[bytes, Row] = {}  # one row per distinct context that holds a step without a score
+        payers: dict[bytes, Meter] = {}
+        for context, meter in zip(contexts, meters):
+            wanted = [end for name, end in self._steps(context) if name not in self._scores]
+            if wanted and context.names[-1] not in fresh:
+                fresh[context.names[-1]] = Row(context, 0, 0, Meter(), tuple(wanted))
+                payers[context.names[-1]] = meter
+        self._read_questions(fresh, payers)
+        rows = list(fresh.values())
+        for row, logits in zip(rows, self.engine.read(rows)):
+            self._keep(row, logits)
+            self._pay(row, payers[row.context.names[-1]])
+        return [[self._scores[name] for name, _ in self._steps(context)] for context in contexts]
+
+    def _context(self, prefix: Prefix) -> Context:
+        context = Context(self.form.segments(self.tokenizer, prefix.problem, prefix.texts))
+        if len(context.ids) > self._room:
+            raise ValueError(
+                f"{prefix.problem.id}: {len(context.ids)} tokens to judge, the verifier reads {self._room}"
+            )
+        return context
+
+    @staticmethod
+    def _steps(context: Context) -> list[tuple[bytes, int]]:
+        """Name and end of each step: all borders but the question's."""
+        return list(zip(context.names, context.borders))[1:]
+
+    def _read_questions(self, fresh: dict[bytes, Row], payers: dict[bytes, Meter]) -> None:
+        """Compute once each question that several rows begin with, so that all find it in the cache."""
+        shared: dict[bytes, list[Row]] = {}
+        for row in fresh.values():
+            shared.setdefault(row.context.names[0], []).append(row)
+        questions = []
+        for rows in shared.values():
+            if len(rows) > 1:
+                context = rows[0].context
+                questions.append((Row(context.cut(1), 0, 0, Meter()), payers[context.names[-1]]))
+        questions = [(row, meter) for row, meter in questions if not self.engine.cache.holds(row.context)]
+        self.engine.read([row for row, _ in questions])
+        for row, meter in questions:
+            self._pay(row, meter)
+
+    def _keep(self, row: Row, logits: torch.Tensor) -> None:
+        """Remember the scores read at the wanted borders. logits (len(wanted), V)"""
+        _, good, bad = self.form.ids
+        scores = torch.sigmoid((logits[:, good] - logits[:, bad]).float()).tolist()
+        names = dict(zip(row.context.borders, row.context.names))
+        self._scores.update({names[end]: score for end, score in zip(row.wanted, scores)})
+
+    def _pay(self, row: Row, meter: Meter) -> None:
+        meter.verifier += row.meter.prefilled
+        meter.flops += self._flops * row.meter.prefilled
+
+
+def load_verifier(
+    name_or_path: str | Path, *, dtype: str | torch.dtype = "float32", device: str | None = None, **options
+) -> StepVerifier:
+    """A PRM from a folder written by `train.prm.save`: a LoRA adapter on its base, or a whole checkpoint.
+
+    `options` go to `StepVerifier`. An adapter's base is found by the path or shipped name that the adapter names.
+    Raises ValueError in one line when the folder holds no whole verifier.
+    """
+    from workbench.models.policy import load_policy
+
+    folder = Path(name_or_path)
+    form = StepFormat.load(folder)
+    if not (folder / "adapter_config.json").is_file():
+        whole = load_policy(folder, dtype=dtype, device=device)
+        return StepVerifier(whole.model, whole.tokenizer, form, name=folder.name, **options)
+    from peft import PeftConfig, PeftModel
+
+    base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, dtype=dtype, device=device)
+    model = PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload()
+    return StepVerifier(model, base.tokenizer, form, name=folder.name, **options)

@@ -1,0 +1,194 @@
+r"""Training a process reward model: LoRA on a causal LM, binary cross-entropy at the step separators only.
+
+With $d_i = \text{logit}_{good} - \text{logit}_{bad}$ at the last id of step i's separator, and $y_i \in [0, 1]$ its
+target,
+
+$$L = -\frac{1}{S} \sum_i y_i \log \sigma(d_i) + (1 - y_i) \log (1 - \sigma(d_i)),$$
+
+over all S labelled steps of a batch. Hard labels are y in {0, 1} (Math-Shepherd, arXiv 2312.08935), soft ones the
+estimated value itself (MiPS, 2402.02658). Nothing else of the text carries loss. The position and the logits are those
+that `StepVerifier` reads, for both go through `StepFormat`.
+
+Deviation: the softmax runs over the two label tokens, not over the whole vocabulary as in Math-Shepherd's code, so a
+soft target needs no second loss. Taught in notebook 03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from workbench.models.step_format import StepFormat
+from workbench.models.verifier import StepVerifier
+from workbench.train.sft import IGNORE
+from workbench.types import LabelledSolution
+
+
+@dataclass(frozen=True)
+class PRMRecipe:
+    """How to train: LoRA rank (0: all weights), its scaling and dropout, rates, batch size in solutions, epochs."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    epochs: float = 2.0
+    soft: bool = False  # targets are `values` instead of `labels`
+    weight_decay: float = 0.0
+    warmup_ratio: float = 0.05
+
+
+def examples(
+    rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, *, soft: bool = False, longest: int = 10**9
+):
+    """For each solution {input_ids, targets}: the target of a step at the last id of its separator, IGNORE elsewhere.
+
+    A solution of more than `longest` tokens is cut at a step border; one without a labelled step left is left out.
+    Raises ValueError if soft targets are asked of rows without values.
+
+    >>> from workbench.models.tokenizer import build_tokenizer
+    >>> from workbench.types import Problem
+    >>> problem = Problem("p", "quantities", "How many coins does Ava have? Ava has 5 coins.")
+    >>> solution = LabelledSolution(problem, ("The answer is 5 .",), (1,))
+    >>> tokenizer = build_tokenizer()
+    >>> (row,) = examples([solution], tokenizer, StepFormat().bound(tokenizer))
+    >>> [(i, target) for i, target in enumerate(row["targets"]) if target != IGNORE], len(row["input_ids"])
+    ([(18, 1.0)], 19)
+    """
+    out = []
+    for row in rows:
+        wanted = row.values if soft else row.labels
+        if wanted is None:
+            raise ValueError(f"{row.problem.id} has no values: soft targets need them")
+        segments = form.segments(tokenizer, row.problem, row.steps)
+        ids, targets = list(segments[0]), [float(IGNORE)] * len(segments[0])
+        for segment, target in zip(segments[1:], wanted):
+            if len(ids) + len(segment) > longest:
+                break
+            ids += segment
+            targets += [float(IGNORE)] * (len(segment) - 1) + [float(IGNORE if target is None else target)]
+        if any(t != IGNORE for t in targets):
+            out.append({"input_ids": ids, "targets": targets})
+    return out
+
+
+def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
+    """Pad on the right: input_ids, attention_mask and targets, (B, T) each."""
+    width = max(len(row["input_ids"]) for row in rows)
+
+    def padded(name, filler):
+        return torch.tensor([row[name] + [filler] * (width - len(row[name])) for row in rows])
+
+    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    mask = (torch.arange(width) < lengths[:, None]).long()
+    return {"input_ids": padded("input_ids", pad), "attention_mask": mask, "targets": padded("targets", float(IGNORE))}
+
+
+def step_loss(logits: torch.Tensor, targets: torch.Tensor, form: StepFormat) -> torch.Tensor:
+    """Mean binary cross-entropy over the labelled steps. logits (B, T, V), targets (B, T)"""
+    _, good, bad = form.ids
+    labelled = targets != IGNORE  # (B, T)
+    margin = (logits[..., good] - logits[..., bad])[labelled].float()  # (S,)
+    return binary_cross_entropy_with_logits(margin, targets[labelled].float())
+
+
+def train_prm(
+    model: torch.nn.Module,
+    tokenizer,
+    rows: Sequence[LabelledSolution],
+    *,
+    recipe: PRMRecipe | None = None,
+    form: StepFormat | None = None,
+    seed: int,
+    held_out: Callable[[StepVerifier], dict[str, float]] | None = None,
+    evaluations: int = 4,
+    bf16: bool = False,
+) -> tuple[StepVerifier, list[dict]]:
+    """Fine-tune `model` (changed in place) on labelled solutions by transformers' `Trainer`.
+
+    `held_out` measures the verifier `evaluations` times along the way. Returns the verifier and the log, rows of
+    {update, train/loss, ...}. `save` keeps it. Raises ValueError if no row holds a labelled step.
+    """
+    recipe, form = recipe or PRMRecipe(), (form or StepFormat()).bound(tokenizer)
+    longest = getattr(model.config, "max_position_embeddings", None) or 10**9
+    data = examples(rows, tokenizer, form, soft=recipe.soft, longest=longest)
+    if not data:
+        raise ValueError(f"none of {len(rows)} solutions holds a labelled step")
+    torch.manual_seed(seed)
+    model = _with_lora(model, recipe) if recipe.rank else model
+    verifier = StepVerifier(model, tokenizer, form)
+    log: list[dict] = []
+    trainer = _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf16, tokenizer.pad_token_id)
+    trainer.train()
+    model.eval()
+    return verifier, log
+
+
+def _with_lora(model: torch.nn.Module, recipe: PRMRecipe) -> torch.nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    targets = recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf16, pad):
+    """transformers' `Trainer` with our loss; its log goes to `log`, and nothing is printed or written."""
+    from tempfile import mkdtemp
+
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    class PRMTrainer(Trainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            targets = inputs.pop("targets")
+            outputs = model(**inputs, use_cache=False)
+            loss = step_loss(outputs.logits, targets, verifier.form)
+            return (loss, outputs) if return_outputs else loss
+
+    class Watch(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if "loss" in logs:
+                log.append({"update": state.global_step, "train/loss": float(logs["loss"])})
+
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            every = max(1, state.max_steps // evaluations)
+            if held_out and (state.global_step % every == 0 or state.global_step == state.max_steps):
+                model.eval()
+                log.append({"update": state.global_step, **held_out(verifier)})
+                model.train()
+
+    updates = recipe.epochs * np.ceil(len(data) / recipe.batch_size)
+    arguments = TrainingArguments(
+        output_dir=mkdtemp(), seed=seed, data_seed=seed, use_cpu=not torch.cuda.is_available(), bf16=bf16,
+        per_device_train_batch_size=recipe.batch_size, num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, lr_scheduler_type="linear",
+        warmup_steps=int(recipe.warmup_ratio * updates), logging_steps=10, save_strategy="no", report_to=[],
+        disable_tqdm=True, remove_unused_columns=False, train_sampling_strategy="group_by_length",
+        dataloader_num_workers=0, dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = PRMTrainer(
+        model=model, args=arguments, train_dataset=data, data_collator=lambda batch: collate(batch, pad),
+        callbacks=[Watch()],
+    )  # fmt: skip
+    return trainer
+
+
+def save(verifier: StepVerifier, folder: str | Path) -> None:
+    """Write adapter (or whole model), tokenizer and step format; `models.load_verifier` reads them back."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    verifier.model.save_pretrained(folder)
+    verifier.tokenizer.save_pretrained(folder)
+    verifier.form.save(folder)
