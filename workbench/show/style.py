@@ -55,6 +55,13 @@ METHOD_STYLE = {
     "strong": Style("strong policy", RED, "^"),
     "prm": Style("PRM", GREEN, "D"),
     "orm": Style("ORM", PINK, "s", DASHED),
+    "ceiling": Style("ceiling", BLACK, "D", DASHED),  # the same verifier trained on exact step labels
+    "position": Style("position only", GREY, "s", DASHED),
+    "likelihood": Style("policy's likelihood", ORANGE, "o", DOTTED),
+    # policies after training
+    "sft_more": Style("more SFT", BLUE, "v", DOTTED),
+    "rft": Style("RFT", GREEN, "o", DASHED),
+    "grpo": Style("GRPO", PINK, "^"),
 }
 METHOD_STYLE["beam"] = METHOD_STYLE["beam_search"]
 METHOD_STYLE["dvts"] = METHOD_STYLE["diverse_beam_search"]

@@ -1,0 +1,292 @@
+"""Step scores against brute force: pairs counted one by one, every threshold tried, calibration by hand."""
+
+import math
+import time
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss, roc_auc_score
+
+from workbench.analyse.metrics import processbench_f1, wilson
+from workbench.analyse.verifiers import (
+    apply_temperature,
+    auc,
+    auc_interval,
+    auc_within,
+    best_threshold,
+    ece,
+    f1_interval,
+    first_errors,
+    fit_temperature,
+    position_baseline,
+    reliability,
+    step_table,
+)
+from workbench.types import Problem
+
+
+def problem(name: str, level: int | None = 1) -> Problem:
+    return Problem(name, "quantities", "?", level=level)
+
+
+def random_table(problems=30, *, seed=0, grid=5, signal=1.0):
+    """Solutions whose right steps tend to score higher; `grid` coarse scores, so that there are ties."""
+    rng, rows = np.random.default_rng(seed), []
+    for p in range(problems):
+        for _ in range(3):
+            right = rng.random(rng.integers(1, 7)) < 0.7
+            scores = np.round(grid / (1 + np.exp(-signal * (right * 2 - 1) - rng.normal(size=len(right))))) / grid
+            rows.append((problem(f"p{p}", p % 3), scores.tolist(), right.tolist()))
+    return step_table(rows)
+
+
+def in_order(table: pd.DataFrame, same=lambda a, b: True) -> float:
+    """Share of (right, wrong) pairs that satisfy `same` whose right step scores higher, by looking at every pair."""
+    steps = table.to_dict("records")
+    pairs = [(a, b) for a, b in product(steps, steps) if a["right"] and not b["right"] and same(a, b)]
+    return np.mean([(a["score"] > b["score"]) + (a["score"] == b["score"]) / 2 for a, b in pairs])
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_table_ends_at_the_first_fault_and_counts_solutions():
+    p, q = problem("p", 2), problem("q", None)
+    rows = [
+        (p, [0.9, 0.4, 0.8], [1, 0, 1]),
+        (q, [0.5], [1]),
+        (p, [0.7, 0.6], [1, 1]),
+        (p, [0.1, 0.2], [0, 0]),
+        (q, [], []),
+    ]
+    table = step_table(iter(rows))
+    assert list(table.columns) == ["problem", "solution", "position", "level", "score", "right"]
+    assert table["problem"].tolist() == ["p", "p", "q", "p", "p", "p"]
+    assert table["solution"].tolist() == [0, 0, 0, 1, 1, 2]
+    assert table["position"].tolist() == [0, 1, 0, 0, 1, 0]
+    assert table["score"].tolist() == [0.9, 0.4, 0.5, 0.7, 0.6, 0.1]
+    assert table["right"].tolist() == [True, False, True, True, True, False]
+    assert step_table([]).empty and list(step_table([]).columns) == list(table.columns)
+
+
+def test_a_missing_score_is_an_error_never_zero():
+    with pytest.raises(ValueError, match="p7: 2 scores for 3 steps"):
+        step_table([(problem("p7"), [0.5, 0.5], [True, True, True])])
+    with pytest.raises(ValueError, match="p7: a score is NaN"):
+        step_table([(problem("p7"), [0.5, float("nan")], [True, True])])
+
+
+def test_position_baseline_falls_with_the_position():
+    table = random_table()
+    baseline = position_baseline(table)
+    assert (baseline["score"] == -table["position"]).all() and baseline["right"].equals(table["right"])
+    assert auc_interval(baseline, seed=0)["value"] == pytest.approx(in_order(baseline))
+    assert auc_within(baseline, "position") == 0.5  # nothing is left of it among steps of one position
+
+
+# -- ranking ----------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=20))
+def test_auc_is_the_share_of_pairs_in_order(steps):
+    scores, right = zip(*steps)
+    if len(set(right)) == 2:
+        pairs = [(a, b) for (a, x), (b, y) in product(steps, steps) if x and not y]
+        assert auc(scores, right) == pytest.approx(np.mean([(a > b) + (a == b) / 2 for a, b in pairs]))
+
+
+@pytest.mark.parametrize("by", ["position", "problem", "level", ["problem", "position"], ["problem", "solution"]])
+def test_auc_within_groups_counts_the_pairs_of_a_group(by):
+    table = random_table(seed=3)
+    keys = [by] if isinstance(by, str) else by
+    expected = in_order(table, lambda a, b: all(a[key] == b[key] for key in keys))
+    assert auc_within(table, by) == pytest.approx(expected)
+    assert auc_interval(table, seed=0, by=by, draws=20)["value"] == pytest.approx(expected)
+
+
+def test_auc_within_is_the_mean_weighted_by_pairs():
+    rows = [("p", [0.9, 0.1]), ("p", [0.8, 0.3]), ("q", [0.2, 0.7])]
+    table = step_table([(problem(name, None), scores, [True, False]) for name, scores in rows])
+    assert auc_within(table, "problem") == pytest.approx((4 * 1.0 + 1 * 0.0) / 5)
+    assert auc_within(table, "level") == pytest.approx(in_order(table))  # no level at all is a level, too
+
+
+def test_scores_that_only_know_the_problem_say_nothing_within_it():
+    table = random_table(seed=1)
+    share = table.groupby("problem")["right"].transform("mean")
+    knows = table.assign(score=share)
+    assert auc(knows["score"], knows["right"]) > 0.6 and auc_within(knows, "problem") == 0.5
+
+
+def resampled(table: pd.DataFrame, *, by_problem: bool, seed: int, draws: int) -> list[float]:
+    """The bootstrap by its definition: problems drawn with replacement, rows copied, AUC by scikit-learn."""
+    rng, names, values = np.random.default_rng(seed), list(table["problem"].unique()), []
+    for _ in range(draws):
+        drawn = [names[i] for i in rng.integers(len(names), size=len(names))]
+        copies = [table[table["problem"] == name].assign(problem=i) for i, name in enumerate(drawn)]
+        copy = pd.concat(copies)
+        values.append(auc_within(copy, "problem") if by_problem else roc_auc_score(copy["right"], copy["score"]))
+    return values
+
+
+@pytest.mark.parametrize("by", [None, "problem"])
+def test_interval_draws_whole_problems(by):
+    table = random_table(12, seed=2)
+    found = auc_interval(table, seed=5, by=by, draws=60)
+    expected = np.percentile(resampled(table, by_problem=by is not None, seed=5, draws=60), [2.5, 97.5])
+    assert (found["low"], found["high"]) == pytest.approx(tuple(expected))
+    assert found["low"] < found["value"] < found["high"]
+    assert found == auc_interval(table, seed=5, by=by, draws=60) != auc_interval(table, seed=6, by=by, draws=60)
+
+
+def test_interval_is_wider_than_steps_alone_would_make_it():
+    table = random_table(40, grid=1000)
+    copied = pd.concat([table, table.assign(solution=table["solution"] + 3)])  # nothing new is known
+    once, twice = auc_interval(table, seed=0), auc_interval(copied, seed=0)
+    assert twice == pytest.approx(once)
+
+
+def test_interval_is_quick():
+    table = random_table(1000, grid=10**6)
+    start = time.process_time()
+    auc_interval(table, seed=0, draws=200)
+    assert time.process_time() - start < 5
+
+
+# -- calibration ------------------------------------------------------------------------------------------------------
+
+
+def test_reliability_rows_by_hand():
+    rows = reliability([0.0, 0.1, 0.2, 0.95, 1.0], [0, 1, 0, 1, 1], bins=5)
+    assert [(row["low_edge"], row["high_edge"], row["n"]) for row in rows] == [
+        (0.0, pytest.approx(0.2), 2),
+        (pytest.approx(0.2), pytest.approx(0.4), 1),
+        (0.8, 1.0, 2),
+    ]
+    assert rows[0]["mean_score"] == pytest.approx(0.05) and rows[0]["share_right"] == 0.5
+    assert (rows[2]["low"], rows[2]["high"]) == wilson(2, 2)
+    assert ece([0.0, 0.1, 0.2, 0.95, 1.0], [0, 1, 0, 1, 1], bins=5) == pytest.approx((2 * 0.45 + 0.2 + 2 * 0.025) / 5)
+    assert sum(row["n"] for row in reliability(np.linspace(0, 1, 101), np.ones(101), bins=7)) == 101
+
+
+def test_calibrated_scores_have_a_small_error():
+    rng = np.random.default_rng(0)
+    p = rng.random(20_000)
+    right = rng.random(20_000) < p
+    assert ece(p, right) < 0.015 < 0.2 < ece(1 - p, right)
+    assert ece(np.full(10, 0.3), [1] * 3 + [0] * 7) == pytest.approx(0)
+
+
+def test_temperature_is_found_again():
+    rng = np.random.default_rng(1)
+    p = rng.uniform(0.02, 0.98, 20_000)
+    right = rng.random(20_000) < p
+    for temperature in (0.4, 1.0, 3.0):
+        scores = apply_temperature(p, 1 / temperature)  # over- or under-confident by this much
+        assert fit_temperature(scores, right) == pytest.approx(temperature, rel=0.06)
+        assert ece(apply_temperature(scores, fit_temperature(scores, right)), right) < 0.015
+    tried = np.linspace(2.5, 3.5, 51)
+    best = tried[np.argmin([log_loss(right, apply_temperature(scores, t)) for t in tried])]
+    assert fit_temperature(scores, right) == pytest.approx(best, rel=0.01)
+
+
+def test_temperature_keeps_the_order_and_the_ends():
+    scores = np.array([0.0, 0.01, 0.3, 0.5, 0.9, 1.0])
+    for temperature in (0.5, 1, 4):
+        warm = apply_temperature(scores, temperature)
+        assert (np.diff(warm) > 0).all() and warm[3] == 0.5
+    np.testing.assert_allclose(apply_temperature(scores, 1.0), scores, atol=2e-6)
+    assert np.isfinite(fit_temperature([0, 1, 1], [1, 0, 1]))
+    assert fit_temperature([0.4, 0.6], [0, 1]) == pytest.approx(0.05, rel=0.01)  # separable: the lower end
+    assert fit_temperature([0.9, 0.1], [0, 1]) == pytest.approx(20, rel=0.01)  # upside down: the upper end
+
+
+# -- first errors -----------------------------------------------------------------------------------------------------
+
+
+def every_threshold(step_scores, labels):
+    """The best F1 by trying a threshold at, and beyond, every score."""
+    tried = [*{score for scores in step_scores for score in scores}, -math.inf, math.inf]
+    return max(processbench_f1(first_errors(step_scores, t), labels) for t in tried)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(-1, 4)), min_size=2, max_size=8)
+)
+def test_best_threshold_is_the_best_of_all(solutions):
+    step_scores, labels = zip(*[(scores, min(t, len(scores) - 1)) for scores, t in solutions])
+    if -1 in labels and set(labels) != {-1}:
+        threshold = best_threshold(step_scores, labels)
+        f1 = processbench_f1(first_errors(step_scores, threshold), labels)
+        assert f1 == pytest.approx(every_threshold(step_scores, labels))
+
+
+def test_best_threshold_between_neighbouring_floats():
+    low = 0.5
+    high = math.nextafter(low, 1)
+    threshold = best_threshold([[high, low], [high]], [1, None])
+    assert first_errors([[high, low], [high]], threshold) == [1, -1]
+    assert best_threshold([[0.5], [0.5]], [0, -1]) == 0.5  # nothing separates them, and it does not fail
+
+
+def test_best_threshold_of_many_solutions_is_quick():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 12, 20_000)
+    step_scores = [rng.random(n).tolist() for n in lengths]
+    labels = [int(rng.integers(-1, n)) for n in lengths]
+    start = time.process_time()
+    threshold = best_threshold(step_scores, labels)
+    assert time.process_time() - start < 3
+    f1 = processbench_f1(first_errors(step_scores, threshold), labels)
+    tried = np.linspace(0, 1, 41)
+    assert f1 >= max(processbench_f1(first_errors(step_scores, t), labels) for t in tried)
+
+
+def test_first_errors_are_strictly_below():
+    assert first_errors([[0.5, 0.4], [0.5], []], 0.5) == [1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: auc([0.5, 0.6], [1, 1]), "2 right steps of 2"),
+        (lambda: auc([0.5, float("nan")], [1, 0]), "1 of 2 scores are NaN"),
+        (lambda: auc([0.5], [1, 0]), "shape"),
+        (lambda: auc([], []), "shape"),
+        (lambda: auc_within(random_table(), ["problem", "solution", "position"]), "no pairs"),
+        (lambda: auc_interval(random_table().query("right"), seed=0), "no pairs"),
+        (lambda: auc_interval(step_table([]), seed=0), "at least 1"),
+        (lambda: ece([1.2], [1]), "score 1.2"),
+        (lambda: reliability([float("nan")], [1]), "score nan"),
+        (lambda: reliability([0.5], [1], bins=0), "0 bins"),
+        (lambda: fit_temperature([-0.1], [1]), "score -0.1"),
+        (lambda: apply_temperature([0.5], 0), "temperature 0"),
+        (lambda: best_threshold([[0.5]], [0, 1]), "1 solutions for 2 labels"),
+        (lambda: best_threshold([[0.5], [0.4]], [1, -1]), "first error 1 with scores"),
+        (lambda: best_threshold([[0.5], []], [0, -1]), "first error -1 with scores"),
+        (lambda: best_threshold([[0.5, float("nan")], [0.4]], [0, -1]), "a number per step"),
+        (lambda: best_threshold([[0.5], [0.4]], [0, 0]), "2 solutions with an error, 0 without"),
+    ],
+)
+def test_errors(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_f1_interval_is_the_f1_of_processbench_and_draws_whole_problems():
+    rng = np.random.default_rng(3)
+    labels = [int(i) if i >= 0 else None for i in rng.integers(-1, 3, 200)]
+    guess = [x if rng.random() < 0.7 else -1 for x in labels]
+    one_each = f1_interval([str(i) for i in range(200)], guess, labels, seed=0)
+    assert one_each["value"] == pytest.approx(processbench_f1(guess, labels))
+    assert one_each["low"] < one_each["value"] < one_each["high"]
+    copies = f1_interval([str(i % 200) for i in range(800)], guess * 4, labels * 4, seed=0)
+    assert copies == pytest.approx(one_each)  # copies of a problem's solutions tell nothing new
+    with pytest.raises(ValueError, match="need as many"):
+        f1_interval(["a"], [0, 1], [0, 1], seed=0)

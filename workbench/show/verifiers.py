@@ -1,0 +1,132 @@
+"""How good a verifier is, in pictures: reliability, AUC beside its baselines, and the wrong solutions it likes best.
+
+Data in (from `workbench.analyse.verifiers`), `Figure` or HTML out, in the style of `show.plots`. Taught in notebook 03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from workbench.analyse.metrics import aggregate
+from workbench.show.cards import GREY as TINT
+from workbench.show.plots import _columns
+from workbench.show.steps import solution_strip
+from workbench.show.style import GREY, INK, headline, style_of
+from workbench.types import Problem
+
+CALIBRATION = ("low_edge", "high_edge", "mean_score", "share_right", "n", "low", "high")
+
+
+def reliability_plot(rows: pd.DataFrame | Sequence[Mapping[str, Any]], *, title: str, subtitle: str) -> Figure:
+    """Share of right steps over their mean score, with Wilson intervals, and how many steps there are, below.
+
+    `rows` are those of `reliability`; with a column `method` each method gets its own points.
+    """
+    df = pd.DataFrame(rows)
+    _columns(df, CALIBRATION)
+    df = df if "method" in df else df.assign(method="prm")
+    fig, (ax, below) = plt.subplots(2, 1, figsize=(6.4, 6.2), sharex=True, height_ratios=(3.2, 1))
+    headline(fig, title, subtitle, left=0.95)
+    fig.subplots_adjust(hspace=0.09)
+    ax.plot([0, 1], [0, 1], color=GREY, dashes=(5, 2), linewidth=1.5, label="score = share right")
+    methods = list(df["method"].unique())
+    for i, method in enumerate(methods):
+        _calibration(ax, below, df[df["method"] == method], method, i / len(methods), 1 / len(methods))
+    ax.set(ylabel="share of right steps", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
+    ax.legend(loc="upper left")
+    below.set(xlabel="score of the step", ylabel="steps")
+    below.yaxis.set_major_locator(plt.MaxNLocator(3, integer=True))
+    below.yaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
+    fig.align_ylabels()
+    return fig
+
+
+def _calibration(ax, below, rows: pd.DataFrame, method: str, start: float, share: float) -> None:
+    """Points and bars of one method; `start` and `share` say which part of a bin's width its bars take."""
+    style = style_of(method)
+    errors = [rows["share_right"] - rows["low"], rows["high"] - rows["share_right"]]
+    look = {"color": style.color, "marker": style.marker, "linestyle": style.dash, "label": style.label}
+    ax.errorbar(
+        rows["mean_score"], rows["share_right"], np.maximum(errors, 0), elinewidth=1.3, capsize=2.5,
+        markeredgecolor="white", markeredgewidth=0.8, **look,
+    )  # fmt: skip
+    width = rows["high_edge"] - rows["low_edge"]
+    left = rows["low_edge"] + width * (0.05 + 0.9 * start)
+    below.bar(left, rows["n"], width * 0.9 * share, align="edge", color=style.color, alpha=0.75)
+
+
+def auc_bars(df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str = "AUC over steps") -> Figure:
+    """A dot and its 95 % interval per method, one below the other; columns method, value, low, high and maybe group.
+
+    With a column `group` (all steps, same position, ...) each group is a block under its own heading.
+    """
+    _columns(df, ("method", "value", "low", "high"))
+    blocks = [(None, df)] if "group" not in df else list(df.groupby("group", sort=False))
+    lines = len(df) + sum(name is not None for name, _ in blocks)
+    fig, ax = plt.subplots(figsize=(8, 1.7 + 0.34 * lines))
+    headline(fig, title, subtitle, left=2.1, right=0.75)
+    ticks, y = [], 0.0  # (place, text, is it a heading)
+    for name, rows in blocks:
+        if name is not None:
+            y += 0.4 if ticks else 0
+            ticks.append((y, str(name), True))
+            y += 1
+        for row in rows.to_dict("records"):
+            ticks.append((y, style_of(row["method"]).label, False))
+            _dot(ax, y, row)
+            y += 1
+    _finish(ax, df, ticks, xlabel)
+    return fig
+
+
+def _dot(ax, y: float, row: Mapping[str, Any]) -> None:
+    style = style_of(row["method"])
+    ax.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=2.5, solid_capstyle="butt", alpha=0.55)
+    ax.plot(row["value"], y, color=style.color, marker=style.marker, markeredgecolor="white", markeredgewidth=0.6)
+    at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10.5, "annotation_clip": False}
+    ax.annotate(f"{row['value']:.3f}", (1.02, y), **at)
+
+
+def _finish(ax, df: pd.DataFrame, ticks: Sequence[tuple[float, str, bool]], xlabel: str) -> None:
+    """Names on the left, headings bold; the dashed line is a verifier that guesses."""
+    ax.axvline(0.5, color=INK, dashes=(5, 2), linewidth=1.2, zorder=1)
+    ax.set_yticks([y for y, _, _ in ticks], [text for _, text, _ in ticks])
+    for label, (_, _, is_heading) in zip(ax.get_yticklabels(), ticks):
+        label.set(color=INK, fontweight="bold" if is_heading else "normal")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="x", visible=True)
+    ax.set_ylim(ticks[-1][0] + 0.6, -0.6)
+    low, high = min(0.5, df["low"].min()), max(0.5, df["high"].max())
+    ax.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    ax.set_xlabel(f"{xlabel} (dashed: guessing)")
+
+
+def exploit_gallery(
+    rows: Iterable[tuple[Problem, Sequence[str], Sequence[float], bool]], *, how: str = "min", limit: int = 5
+) -> str:
+    """The wrong solutions that a verifier scored highest, as folds; the first is open.
+
+    `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates step scores, as in best of n.
+    """
+    wrong = [(aggregate(scores, how), problem, steps, scores) for problem, steps, scores, right in rows if not right]
+    if not wrong:
+        return "<p>(no wrong solutions)</p>"
+    worst = sorted(wrong, key=lambda row: -row[0])[:limit]
+    return "".join(_exploit(i, how, *row) for i, row in enumerate(worst))
+
+
+def _exploit(i: int, how: str, score: float, problem: Problem, steps: Sequence[str], scores: Sequence[float]) -> str:
+    facts = [f"{how} score {score:.2f}", problem.id]
+    facts += [f"level {problem.level}"] if problem.level is not None else []
+    facts += [f"right answer {problem.answer}"] if problem.answer is not None else []
+    style = f"padding:3px 10px;margin-top:6px;cursor:pointer;background-color:{TINT}"
+    head = f'<summary style="{style}">{escape(" · ".join(facts))}</summary>'
+    return f"<details{' open' if i == 0 else ''}>{head}{solution_strip(problem, steps, scores)}</details>"
