@@ -4,6 +4,7 @@ from itertools import islice
 
 import pytest
 import torch
+from tiny import TOKENIZER
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from workbench.models.checkpoints import check_complete
@@ -20,8 +21,9 @@ def small_and_single_threaded(monkeypatch):
     def new_model(seed):
         torch.manual_seed(seed)
         sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
-        return LlamaForCausalLM(LlamaConfig(vocab_size=168, pad_token_id=0, eos_token_id=1, bos_token_id=None, **sizes))
+        return LlamaForCausalLM(LlamaConfig(vocab_size=len(TOKENIZER), pad_token_id=0, eos_token_id=1, **sizes))
 
+    monkeypatch.setattr(family, "REPEATS", 3)
     monkeypatch.setattr(family, "new_model", new_model)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -58,6 +58,9 @@ METHOD_STYLE = {
     "ceiling": Style("ceiling", BLACK, "D", DASHED),  # the same verifier trained on exact step labels
     "position": Style("position only", GREY, "s", DASHED),
     "likelihood": Style("policy's likelihood", ORANGE, "o", DOTTED),
+    # automatic labels
+    "good_kept": Style("right steps called good", GREEN, "o"),
+    "bad_caught": Style("wrong steps called bad", RED, "s", DASHED),
     # policies after training
     "sft_more": Style("more SFT", BLUE, "v", DOTTED),
     "rft": Style("RFT", GREEN, "o", DASHED),
