@@ -63,12 +63,14 @@ def test_a_killed_run_ends_where_an_undisturbed_one_does(tmp_path):
     assert train(tmp_path / "killed") == []
 
 
-def test_the_learning_curve_measures_every_trunk_checkpoint(tmp_path):
-    train(tmp_path, 9)
+def test_the_learning_curve_measures_every_checkpoint_on_the_way(tmp_path):
+    train(tmp_path)
     problems = quantities.generate(6, levels=[1, 2], seed=0, split="validation")
-    rows = list(family.learning_curve(tmp_path, problems=problems, samples=2, seed=0))
+    rows = list(family.learning_curve(tmp_path, "strong", problems=problems, samples=2, seed=0))
     assert [(row["tokens"], row["level"]) for row in rows] == sorted((row["tokens"], row["level"]) for row in rows)
-    assert len(rows) == 2 * len(list(tmp_path.glob("trunk_*/"))) and all(0 <= row["value"] <= 1 for row in rows)
+    passed = [p for p in tmp_path.glob("*_*/") if p.name.split("_")[0] in ("trunk", "strong")]
+    assert any(p.name.startswith("strong_") for p in passed)
+    assert len(rows) == 2 * len(passed) and all(0 <= row["value"] <= 1 for row in rows)
 
 
 def test_the_card_says_how_it_was_trained_and_how_good_it_is(tmp_path):

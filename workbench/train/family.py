@@ -9,6 +9,7 @@ again, and goes on bit-equal. Taught in notebook 01.
 from __future__ import annotations
 
 import json
+import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -24,7 +25,7 @@ from workbench.search import METHODS
 from workbench.train.sft import Recipe, Trainer, Update, batches, curriculum, repeats
 from workbench.types import Problem
 
-FAMILY = {"weak": (5_998_154, 6_900_000), "base": (10_551_987, 12_000_000), "strong": (10_551_987, 23_000_000)}
+FAMILY = {"weak": (4_625_964, 5_400_000), "base": (7_719_286, 10_800_000), "strong": (7_719_286, 25_000_000)}
 
 REPEATS = 400  # updates on random tokens said twice, before the first lesson
 
@@ -57,12 +58,12 @@ def train_family(
     seed: int,
     members: Mapping[str, tuple[int, int]] = FAMILY,
     recipe: Recipe | None = None,
-    save_every: int = 200,
+    save_every: int = 400,
 ) -> Iterator[tuple[str, Update]]:
     """Train `members` {name: (tokens where the decay begins, tokens in all)} in order; yields (run, update).
 
-    Checkpoints go to `folder/<name>`, the trunk's state to `folder/trunk.pt` every `save_every` updates, and bare
-    weights of the trunk to `folder/trunk_<tokens>` for the learning curve. Call again to go on after an interruption.
+    Checkpoints go to `folder/<name>`, those on the way, every `save_every` updates, to `folder/<run>_<tokens>` for the
+    learning curve, and with the trunk's its state to `folder/trunk.pt`. Call again to go on after an interruption.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,27 +88,28 @@ def train_family(
         for update in fork.train(ahead, until=until, decay_from=decay_from):
             losses.append(update.loss)
             yield name, update
+            if update.updates % save_every == 0:
+                save_checkpoint(fork, folder / f"{name}_{update.tokens}", seed=seed)
         save_checkpoint(fork, folder / name, seed=seed, mean_loss=sum(losses) / len(losses), decay_from=decay_from)
 
 
-def learning_curve(folder: str | Path, *, problems: Sequence[Problem], samples: int, seed: int) -> Iterator[dict]:
-    """pass@1 of every trunk checkpoint in `folder` by level: rows {tokens, level, value, low, high, problems}."""
-    for path in sorted(Path(folder).glob("trunk_*/"), key=lambda p: int(p.name.split("_")[1])):
+def learning_curve(
+    folder: str | Path, member: str, *, problems: Sequence[Problem], samples: int, seed: int
+) -> Iterator[dict]:
+    """pass@1 by level along the trunk and on to a member: rows {tokens, level, value, low, high, problems}."""
+    on_the_way = {int(p.name.split("_")[1]): p for run in ("trunk", member) for p in Path(folder).glob(f"{run}_*/")}
+    for tokens, path in sorted(on_the_way.items()):
         policy = load_policy(path, dtype="bfloat16", cache_tokens=0)
         share = correctness(solve(problems, METHODS["sample"], policy=policy, seed=seed, n=samples)).mean(1)
         for level in sorted({p.level for p in problems}):
             own = share[[p.level == level for p in problems]]
-            yield {
-                "tokens": int(path.name.split("_")[1]),
-                "level": level,
-                **interval(own, seed=seed),
-                "problems": len(own),
-            }
+            yield {"tokens": tokens, "level": level, **interval(own, seed=seed), "problems": len(own)}
 
 
 def save_checkpoint(trainer: Trainer, folder: Path, **facts: float) -> None:
     """Write a whole Hugging Face checkpoint in bfloat16 with tokenizer and training facts; renamed when complete."""
     part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed and comes by again
     trainer.model.save_pretrained(part)
     build_tokenizer().save_pretrained(part)
     (part / "training.json").write_text(json.dumps(vars(trainer.done) | facts, indent=1) + "\n")
@@ -151,7 +153,7 @@ writes one reasoning step a line; it knows no other language.
 | updates | {updates:,} |
 | problems | {problems:,} |
 | learning rate decays from token | {decay_from:,} |
-| loss per solution token, mean over 50 updates at the end | {mean_loss:.4f} |
+| loss per solution token, mean over the last 50 updates | {mean_loss:.4f} |
 
 ## How good it is
 
