@@ -12,7 +12,7 @@ from workbench.problems import quantities
 from workbench.train import family
 from workbench.train.sft import Recipe
 
-MEMBERS = {"weak": (6_000, 9_000), "strong": (14_000, 20_000)}
+MEMBERS = {"weak": family.Budget(6_000, 9_000, 9_000), "strong": family.Budget(14_000, 26_000, 22_000)}
 RECIPE = Recipe(batch_tokens=1000, warmup_updates=2)
 
 
@@ -45,9 +45,10 @@ def test_members_are_forked_from_one_trunk(tmp_path):
     assert [run for i, run in enumerate(runs) if i == 0 or runs[i - 1] != run] == ["trunk", "weak", "trunk", "strong"]
     trunk = [update for name, update in seen if name == "trunk"]
     assert [u.updates for u in trunk] == list(range(1, len(trunk) + 1))  # the trunk never sees a fork
-    for name, (decay_from, until) in MEMBERS.items():
+    for name, (decay_from, decay_to, stop) in MEMBERS.items():
         own = [update for run, update in seen if run == name]
-        assert own[0].tokens > decay_from and own[-1].tokens >= until and own[-1].lr < 0.4
+        assert own[0].tokens > decay_from and own[-2].tokens < stop <= own[-1].tokens
+        assert own[-1].lr == pytest.approx((decay_to - own[-2].tokens) / (decay_to - decay_from))
         check_complete(tmp_path / name)
     assert len(list(tmp_path.glob("trunk_*"))) == sum(u.updates % 4 == 0 for u in trunk)
 

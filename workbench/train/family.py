@@ -1,9 +1,9 @@
 """The shipped policies: one trunk of training, three checkpoints of it.
 
 Weak, base and strong are one model at three budgets. The trunk trains at a constant learning rate; where a member's
-decay begins, the trunk's state is copied ("forked"), brought down to learning rate zero on the tokens that come next,
-and saved as an ordinary Hugging Face checkpoint; the trunk goes on. Resumable: what a killed run had saved is not done
-again, and goes on bit-equal. Taught in notebook 01.
+decay begins, the trunk's state is copied ("forked"), its learning rate brought down on the tokens that come next, and
+the result saved as an ordinary Hugging Face checkpoint; the trunk goes on. Resumable: what a killed run had saved is
+not done again, and goes on bit-equal. Taught in notebook 01.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -25,7 +26,20 @@ from workbench.search import METHODS
 from workbench.train.sft import Recipe, Trainer, Update, batches, curriculum, repeats
 from workbench.types import Problem
 
-FAMILY = {"weak": (4_625_964, 5_400_000), "base": (7_719_286, 10_800_000), "strong": (7_719_286, 25_000_000)}
+
+class Budget(NamedTuple):
+    """In tokens: where the decay of the learning rate begins, where it would reach zero, where training stops."""
+
+    decay_from: int
+    decay_to: int
+    stop: int
+
+
+FAMILY = {  # base is strong half-way: warm, so its samples differ and one of many is often right
+    "weak": Budget(4_625_964, 5_400_000, 5_400_000),
+    "base": Budget(7_719_286, 25_000_000, 12_349_230),
+    "strong": Budget(7_719_286, 25_000_000, 25_000_000),
+}
 
 REPEATS = 400  # updates on random tokens said twice, before the first lesson
 
@@ -56,11 +70,11 @@ def train_family(
     folder: str | Path,
     *,
     seed: int,
-    members: Mapping[str, tuple[int, int]] = FAMILY,
+    members: Mapping[str, Budget] = FAMILY,
     recipe: Recipe | None = None,
     save_every: int = 400,
 ) -> Iterator[tuple[str, Update]]:
-    """Train `members` {name: (tokens where the decay begins, tokens in all)} in order; yields (run, update).
+    """Train `members` {name: budget} in order of where their decay begins; yields (run, update).
 
     Checkpoints go to `folder/<name>`, those on the way, every `save_every` updates, to `folder/<run>_<tokens>` for the
     learning curve, and with the trunk's its state to `folder/trunk.pt`. Call again to go on after an interruption.
@@ -72,7 +86,7 @@ def train_family(
     if (folder / "trunk.pt").exists():
         trunk.load(folder / "trunk.pt")
     data = training_data(seed, recipe, skip=trunk.done.updates)
-    for name, (decay_from, until) in members.items():
+    for name, (decay_from, decay_to, stop) in members.items():
         if (folder / name / "config.json").exists():
             continue
         for update in trunk.train(data, until=decay_from):
@@ -85,11 +99,13 @@ def train_family(
         fork.load(folder / "trunk.pt")
         ahead = training_data(seed, recipe, skip=fork.done.updates)
         losses: deque[float] = deque(maxlen=50)
-        for update in fork.train(ahead, until=until, decay_from=decay_from):
+        for update in fork.train(ahead, until=decay_to, decay_from=decay_from):
             losses.append(update.loss)
             yield name, update
             if update.updates % save_every == 0:
                 save_checkpoint(fork, folder / f"{name}_{update.tokens}", seed=seed)
+            if update.tokens >= stop:
+                break
         save_checkpoint(fork, folder / name, seed=seed, mean_loss=sum(losses) / len(losses), decay_from=decay_from)
 
 
