@@ -46,7 +46,7 @@ class StepFormat:
         return StepFormat(self.separator, self.good, self.bad, self.template, ids)
 
     def segments(self, tokenizer, problem: Problem, steps: Sequence[str]) -> list[list[int]]:
-        """Ids of the question, then of each step with its separator: scores sit at the last id of each but the first.
+        r"""Ids of the question, then of each step with its separator: scores sit at the last id of each but the first.
 
         >>> from workbench.models.tokenizer import build_tokenizer
         >>> tokenizer = build_tokenizer()
