@@ -60,7 +60,7 @@ def examples(
     >>> tokenizer = build_tokenizer()
     >>> (row,) = examples([solution], tokenizer, StepFormat().bound(tokenizer))
     >>> [(i, target) for i, target in enumerate(row["targets"]) if target != IGNORE], len(row["input_ids"])
-    ([(18, 1.0)], 19)
+    ([(17, 1.0)], 18)
     """
     out = []
     for row in rows:
