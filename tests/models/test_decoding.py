@@ -171,9 +171,10 @@ def test_cache_is_bounded_and_forgets_the_least_recently_used():
     a, b, c = Context([[1, 2, 3], [4]]), Context([[5, 6, 7, 8]]), Context([[9, 9, 9, 9]])
     cache.put(a, entry(4))
     cache.put(b, entry(4))
-    assert cache.get(Context([[1, 2, 3], [8, 8]]))[1] == 3  # found by its first segment
+    assert cache.get(Context([[1, 2, 3], [8, 8]]), 5)[1] == 3  # found by its first segment
+    assert cache.get(Context([[1, 2, 3], [8, 8]]), 2)[1] == 2  # the token after them is wanted
     cache.put(c, entry(4))
-    assert cache.tokens == 8 and cache.get(b) == (None, 0) and cache.get(a)[1] == 3 and cache.get(c)[1] == 3
+    assert cache.tokens == 8 and cache.get(b, 9) == (None, 0) and cache.get(a, 9)[1] == cache.get(c, 9)[1] == 4
     cache.put(Context([list(range(11))]), entry(11))  # larger than the whole cache: not kept
     assert cache.tokens == 8
 

@@ -323,10 +323,13 @@ class Engine:
         return done
 
     def _alike(self, rows: list[Row]) -> list[tuple[Row, Entry | None, int]]:
-        """Those rows, with what the cache holds of them, that have about as much to compute as the neediest."""
+        """Those rows, with what the cache holds of them, that have about as much to compute as the neediest.
+
+        All rows of a call compute as many columns as the neediest; a tenth more than their own is the most they may.
+        """
         found = [(row, *self.cache.get(row.context, row.wanted[0] - 1)) for row in rows]
         need = max(len(row.context.ids) - cut for row, _, cut in found)
-        group = [f for f in found if 2 * (len(f[0].context.ids) - f[2]) > need]
+        group = [f for f in found if 11 * (len(f[0].context.ids) - f[2]) >= 10 * need]
         longest = max(len(row.context.ids) for row, _, _ in group)
         return group[: max(1, self.batch_tokens // longest)]
 
