@@ -23,17 +23,19 @@ def flat(scores):
     return [s for row in scores for s in row]
 
 
-def by_hand(model, prefix):
+def by_hand(model, prefix, likelihood=0.0):
     """One whole forward per prefix, no cache: sigmoid of the logit difference at each newline that ends a step."""
     ids = TOKENIZER(f"{prefix.problem.question}\n").input_ids
-    ends = []
+    ends, words = [], []
     for text in prefix.texts:
+        words.append(range(len(ids), len(ids) + len(TOKENIZER(text).input_ids)))
         ids = ids + TOKENIZER(text).input_ids + TOKENIZER("\n").input_ids
         ends.append(len(ids) - 1)
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0].float()
     good, bad = TOKENIZER.convert_tokens_to_ids(["<good>", "<bad>"])
-    return torch.sigmoid(logits[ends, good] - logits[ends, bad]).tolist()
+    said = torch.stack([sum(logits[i - 1].log_softmax(-1)[ids[i]] for i in step) for step in words])
+    return torch.sigmoid(logits[ends, good] - logits[ends, bad] + likelihood * said).tolist()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -58,6 +60,18 @@ def test_growing_prefixes_are_scored_from_the_cache_as_cold():
     assert meter.flops > 0
 
 
+def test_the_likelihood_of_a_step_counts_as_the_format_says():
+    model, form = tiny_model(), StepFormat(likelihood=0.3)
+    verifier = StepVerifier(model, TOKENIZER, form)
+    grown = [verifier.score([Prefix.of(GOLD[0].problem, GOLD[0].texts[:t])])[0] for t in range(1, len(GOLD[0].steps))]
+    whole = by_hand(model, GOLD[0], likelihood=0.3)
+    assert [row[-1] for row in grown] == pytest.approx(whole[:-1], rel=1e-3)  # step by step, from the cache
+    together = StepVerifier(model, TOKENIZER, form, batch_tokens=600).score([*GOLD, *CUT])
+    for prefix, scores in zip([*GOLD, *CUT], together):
+        assert scores == pytest.approx(by_hand(model, prefix, likelihood=0.3), rel=1e-3)
+    assert flat(together) != pytest.approx(flat(StepVerifier(model, TOKENIZER).score([*GOLD, *CUT])), rel=0.1)
+
+
 def test_a_tiny_cache_changes_costs_not_scores():
     model = tiny_model()
     large, small = StepVerifier(model, TOKENIZER), StepVerifier(model, TOKENIZER, cache_tokens=64)
@@ -65,10 +79,11 @@ def test_a_tiny_cache_changes_costs_not_scores():
         assert flat(large.score(rows)) == pytest.approx(flat(small.score(rows)), abs=1e-4)
 
 
+@pytest.mark.parametrize("likelihood", [0.0, 1.0])
 @pytest.mark.parametrize("method", ["best_of_n", "beam_search"])
-def test_a_whole_search_computes_question_and_generated_tokens_once(method):
+def test_a_whole_search_computes_question_and_generated_tokens_once(method, likelihood):
     policy = load_policy("weak", dtype="bfloat16")
-    verifier = StepVerifier(tiny_model(seed=1), TOKENIZER)
+    verifier = StepVerifier(tiny_model(seed=1), TOKENIZER, StepFormat(likelihood=likelihood))
     for result in solve(PROBLEMS, METHODS[method], policy=policy, verifier=verifier, seed=2):
         question = len(TOKENIZER(f"{result.problem.question}\n").input_ids)
         assert result.error is None

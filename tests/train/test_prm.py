@@ -8,8 +8,9 @@ from tiny import TOKENIZER, tiny_model
 
 from workbench.models import load_verifier
 from workbench.models.step_format import StepFormat
+from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
-from workbench.train.prm import IGNORE, PRMRecipe, collate, examples, save, step_loss, train_prm
+from workbench.train.prm import IGNORE, PRMRecipe, collate, examples, margins, save, step_loss, train_prm
 from workbench.types import LabelledSolution, Prefix, Problem
 
 FORM = StepFormat().bound(TOKENIZER)
@@ -41,6 +42,7 @@ def test_masked_labels_match_the_reference_row():
     (example,) = examples([row], Ids(), form)
     assert example["input_ids"] == [0, 465, 6766, 318, 298, 4, 322, 12, 1030, 4995, 11, 22, 1030]
     assert example["targets"] == [IGNORE] * 8 + [1.0] + [IGNORE] * 3 + [0.0]
+    assert example["steps"] == [0] * 5 + [1, 1, 1, 0, 2, 2, 2, 0]
 
 
 def test_every_target_stands_on_a_separator_and_every_step_has_one():
@@ -77,18 +79,30 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
             pair = torch.softmax(logits[b, end, [FORM.ids[1], FORM.ids[2]]], 0)
             terms.append(-(y * pair[0].log() + (1 - y) * pair[1].log()))
     assert len(terms) == sum(len(row.steps) for row in rows)
-    assert step_loss(logits, batch["targets"], FORM).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-6)
+    assert step_loss(logits, batch, FORM).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("likelihood", [0.0, 0.5])
+def test_margins_of_a_padded_batch_are_the_log_odds_that_the_verifier_reads(likelihood):
+    form, model = StepFormat(likelihood=likelihood).bound(TOKENIZER), tiny_model()
+    batch = collate(examples([labelled(p) for p in PROBLEMS], TOKENIZER, form), 0)
+    with torch.no_grad():
+        margin = margins(model(input_ids=batch["input_ids"]).logits, batch, form)
+    read = StepVerifier(model, TOKENIZER, form).score([Prefix.of(p, p.solution.split("\n")) for p in PROBLEMS])
+    trained = torch.sigmoid(margin[batch["targets"] != IGNORE]).tolist()
+    assert trained == pytest.approx([score for row in read for score in row], rel=1e-3)
+
+
+@pytest.mark.parametrize("likelihood", [0.0, 1.0])
 @pytest.mark.parametrize("rank", [8, 0])
-def test_what_was_trained_is_what_is_read(rank, tmp_path):
+def test_what_was_trained_is_what_is_read(rank, likelihood, tmp_path):
     """Overfit random labels: only if training and reading meet at the same position can the scores come back."""
     rng = random.Random(1)
     rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in PROBLEMS]
     recipe = PRMRecipe(rank=rank, epochs=60, batch_size=8, learning_rate=2e-2 if rank else 5e-3)
     model = tiny_model()
     before = model.lm_head.weight.detach().clone()
-    verifier, log = train_prm(model, TOKENIZER, rows, recipe=recipe, seed=0)
+    verifier, log = train_prm(model, TOKENIZER, rows, recipe=recipe, form=StepFormat(likelihood=likelihood), seed=0)
     prefixes = [Prefix.of(row.problem, row.steps, ended=True) for row in rows]
     scores = verifier.score(prefixes)
     assert all(abs(s - y) < 0.2 for row, own in zip(rows, scores) for s, y in zip(own, row.labels))

@@ -21,6 +21,11 @@ def locate(name_or_path: str | Path) -> str:
     return name
 
 
+def portable(path: str) -> str:
+    """How a file should name a checkpoint so that it is found in another clone: a shipped one by its name alone."""
+    return Path(path).name if Path(path).resolve().parent == SHIPPED.resolve() else path
+
+
 def check_complete(folder: Path) -> None:
     """ValueError, in one line, for a checkpoint folder without its files or with a half-written weight file."""
     if not (folder / "config.json").is_file():

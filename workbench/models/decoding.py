@@ -339,6 +339,7 @@ class Engine:
         width, new = max(lengths), max(len(row.context.ids) - cut for row, _, cut in group)
         columns = [[new - n + end - 1 for end in row.wanted] for (row, _, _), n in zip(group, lengths)]
         keep = sorted({column for row in columns for column in row})
+        place = {column: i for i, column in enumerate(keep)}
         ids = torch.zeros(len(group), new, dtype=torch.long)  # (B, new)
         for b, (row, _, _) in enumerate(group):
             tail = row.context.ids[-new:]
@@ -348,7 +349,7 @@ class Engine:
         known = [(entry, n - new) for (_, entry, _), n in zip(group, lengths)]
         buffer = Buffer(self._lay_out(known, width - new, new), width - new)
         logits = self._forward(ids, buffer, lengths, torch.tensor(keep))  # (B, len(keep), V)
-        kept = [[keep.index(column) for column in row] for row in columns]
+        kept = [[place[column] for column in row] for row in columns]
         return [(buffer.entry(b, n, width), logits[b, kept[b]]) for b, n in enumerate(lengths)]
 
     def _lay_out(self, pieces: Sequence[tuple[Entry | None, int]], width: int, spare: int) -> Layers:

@@ -10,14 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from workbench.models.checkpoints import SHIPPED
 from workbench.models.decoding import Context, Engine, Row
 from workbench.models.step_format import StepFormat
 from workbench.types import Meter, Prefix
 
 MOST_SCORES = 1_000_000  # borders remembered before the memory is emptied
+
+
+class Border(NamedTuple):
+    """A step in a context: the name of everything up to its end, and after how many tokens it begins and ends."""
+
+    name: bytes
+    start: int
+    end: int
 
 
 class StepVerifier:
@@ -52,18 +62,19 @@ class StepVerifier:
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         contexts = [self._context(prefix) for prefix in prefixes]
         fresh: dict[bytes, Row] = {}  # one row per distinct context that holds a step without a score
+        unknown: dict[bytes, list[Border]] = {}
         payers: dict[bytes, Meter] = {}
         for context, meter in zip(contexts, meters):
-            wanted = [end for name, end in self._steps(context) if name not in self._scores]
-            if wanted and context.names[-1] not in fresh:
-                fresh[context.names[-1]] = Row(context, 0, 0, Meter(), tuple(wanted))
-                payers[context.names[-1]] = meter
+            steps, name = [step for step in self._steps(context) if step.name not in self._scores], context.names[-1]
+            if steps and name not in fresh:
+                wanted = tuple(n for step in steps for n in self._wanted(step))
+                fresh[name], unknown[name], payers[name] = Row(context, 0, 0, Meter(), wanted), steps, meter
         self._read_questions(fresh, payers)
         rows = list(fresh.values())
         for row, logits in zip(rows, self.engine.read(rows)):
-            self._keep(row, logits)
+            self._keep(row, logits, unknown[row.context.names[-1]])
             self._pay(row, payers[row.context.names[-1]])
-        return [[self._scores[name] for name, _ in self._steps(context)] for context in contexts]
+        return [[self._scores[step.name] for step in self._steps(context)] for context in contexts]
 
     def _context(self, prefix: Prefix) -> Context:
         context = Context(self.form.segments(self.tokenizer, prefix.problem, prefix.texts))
@@ -74,9 +85,8 @@ class StepVerifier:
         return context
 
     @staticmethod
-    def _steps(context: Context) -> list[tuple[bytes, int]]:
-        """Name and end of each step: all borders but the question's."""
-        return list(zip(context.names, context.borders))[1:]
+    def _steps(context: Context) -> list[Border]:
+        return [Border(*step) for step in zip(context.names[1:], context.borders, context.borders[1:])]
 
     def _read_questions(self, fresh: dict[bytes, Row], payers: dict[bytes, Meter]) -> None:
         """Compute once each question that several rows begin with, so that all find it in the cache."""
@@ -93,12 +103,25 @@ class StepVerifier:
         for row, meter in questions:
             self._pay(row, meter)
 
-    def _keep(self, row: Row, logits: torch.Tensor) -> None:
-        """Remember the scores read at the wanted borders. logits (len(wanted), V)"""
+    def _keep(self, row: Row, logits: torch.Tensor, steps: list[Border]) -> None:
+        """Remember the scores of steps. logits (len(row.wanted), V): what `_wanted` asks for, step after step."""
         _, good, bad = self.form.ids
-        scores = torch.sigmoid((logits[:, good] - logits[:, bad]).float()).tolist()
-        names = dict(zip(row.context.borders, row.context.names))
-        self._scores.update({names[end]: score for end, score in zip(row.wanted, scores)})
+        logits = logits.float()
+        margin = logits[:, good] - logits[:, bad]  # (wanted,)
+        at = 0
+        for step in steps:
+            words = row.context.ids[step.start : step.start + len(self._wanted(step)) - 1]
+            odds = margin[at + len(words)]
+            if words:
+                logp = logits[at : at + len(words)].log_softmax(-1)  # (words, V)
+                odds = odds + self.form.likelihood * logp[range(len(words)), words].sum()
+            self._scores[step.name] = torch.sigmoid(odds).item()
+            at += len(words) + 1
+
+    def _wanted(self, step: Border) -> list[int]:
+        """Where logits are needed, in tokens read: before each word if the likelihood counts, and at the step's end."""
+        words = range(step.start, step.end - len(self.form.ids[0])) if self.form.likelihood else ()
+        return [*words, step.end]
 
     def _pay(self, row: Row, meter: Meter) -> None:
         meter.verifier += row.meter.prefilled
@@ -108,14 +131,14 @@ class StepVerifier:
 def load_verifier(
     name_or_path: str | Path, *, dtype: str | torch.dtype = "float32", device: str | None = None, **options
 ) -> StepVerifier:
-    """A PRM from a folder written by `train.prm.save`: a LoRA adapter on its base, or a whole checkpoint.
+    """A PRM from a shipped name (`prm`) or a folder written by `train.prm.save`: an adapter, or a whole checkpoint.
 
-    `options` go to `StepVerifier`. An adapter's base is found by the path or shipped name that the adapter names.
+    `options` go to `StepVerifier`. The base of an adapter is found by the path or shipped name that it names.
     Raises ValueError in one line when the folder holds no whole verifier.
     """
     from workbench.models.policy import load_policy
 
-    folder = Path(name_or_path)
+    folder = Path(name_or_path) if Path(name_or_path).is_dir() else SHIPPED / str(name_or_path)
     form = StepFormat.load(folder)
     if not (folder / "adapter_config.json").is_file():
         whole = load_policy(folder, dtype=dtype, device=device)

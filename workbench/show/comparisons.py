@@ -1,9 +1,12 @@
-"""Figures that compare models or methods: by level, along training, and by category.
+"""Figures that compare models or methods: by level, along training, by category, or side by side.
 
-Data in, `Figure` out, in the style of `show.plots`. Taught in notebooks 00 and 01.
+Data in, `Figure` out, in the style of `show.plots`. Taught in notebooks 00, 01 and 04.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from workbench.show.plots import _columns, _label_ends, _line
-from workbench.show.style import Style, headline, style_of
+from workbench.show.style import INK, Style, headline, style_of
 
 
 def level_plot(
@@ -64,3 +67,52 @@ def bar_plot(df: pd.DataFrame, *, x: str, y: str, title: str, subtitle: str) -> 
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
     ax.legend(loc="lower right")
     return fig
+
+
+def dot_plot(df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str, reference: float | None = None) -> Figure:
+    """A dot and its 95 % interval per method, one below the other; columns method, value, low, high.
+
+    With a column `group` (all steps, same position, ...) each group is a block under its own heading; a column `label`
+    says what stands beside a dot in place of the method's own. `reference` draws a dashed line.
+    """
+    _columns(df, ("method", "value", "low", "high"))
+    blocks = [(None, df)] if "group" not in df else list(df.groupby("group", sort=False))
+    lines = len(df) + sum(name is not None for name, _ in blocks)
+    fig, ax = plt.subplots(figsize=(8, 1.7 + 0.34 * lines))
+    headline(fig, title, subtitle, left=2.1, right=0.75)
+    ticks, y = [], 0.0  # (place, text, is it a heading)
+    for name, rows in blocks:
+        if name is not None:
+            y += 0.4 if ticks else 0
+            ticks.append((y, str(name), True))
+            y += 1
+        for row in rows.to_dict("records"):
+            ticks.append((y, row.get("label", style_of(row["method"]).label), False))
+            _dot(ax, y, row)
+            y += 1
+    low, high = df["low"].min(), df["high"].max()
+    if reference is not None:
+        ax.axvline(reference, color=INK, dashes=(5, 2), linewidth=1.2, zorder=1)
+        low, high = min(low, reference), max(high, reference)
+    ax.set(xlim=(low - 0.04 * (high - low), high + 0.04 * (high - low)), xlabel=xlabel)
+    _name_rows(ax, ticks)
+    return fig
+
+
+def _dot(ax, y: float, row: Mapping[str, Any]) -> None:
+    style = style_of(row["method"])
+    ax.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=2.5, solid_capstyle="butt", alpha=0.55)
+    ax.plot(row["value"], y, color=style.color, marker=style.marker, markeredgecolor="white", markeredgewidth=0.6)
+    at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10.5, "annotation_clip": False}
+    ax.annotate(f"{row['value']:.3f}", (1.02, y), **at)
+
+
+def _name_rows(ax, ticks: Sequence[tuple[float, str, bool]]) -> None:
+    """Names on the left, headings bold; the first row on top."""
+    ax.set_yticks([y for y, _, _ in ticks], [text for _, text, _ in ticks])
+    for label, (_, _, is_heading) in zip(ax.get_yticklabels(), ticks):
+        label.set(color=INK, fontweight="bold" if is_heading else "normal")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="x", visible=True)
+    ax.set_ylim(ticks[-1][0] + 0.6, -0.6)

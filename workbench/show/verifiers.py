@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 
 from workbench.analyse.metrics import aggregate
 from workbench.show.cards import GREY as TINT
+from workbench.show.comparisons import dot_plot
 from workbench.show.plots import _columns
 from workbench.show.steps import solution_strip
-from workbench.show.style import GREY, INK, headline, style_of
+from workbench.show.style import GREY, headline, style_of
 from workbench.types import Problem
 
 CALIBRATION = ("low_edge", "high_edge", "mean_score", "share_right", "n", "low", "high")
@@ -63,50 +64,8 @@ def _calibration(ax, below, rows: pd.DataFrame, method: str, start: float, share
 
 
 def auc_bars(df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str = "AUC over steps") -> Figure:
-    """A dot and its 95 % interval per method, one below the other; columns method, value, low, high and maybe group.
-
-    With a column `group` (all steps, same position, ...) each group is a block under its own heading.
-    """
-    _columns(df, ("method", "value", "low", "high"))
-    blocks = [(None, df)] if "group" not in df else list(df.groupby("group", sort=False))
-    lines = len(df) + sum(name is not None for name, _ in blocks)
-    fig, ax = plt.subplots(figsize=(8, 1.7 + 0.34 * lines))
-    headline(fig, title, subtitle, left=2.1, right=0.75)
-    ticks, y = [], 0.0  # (place, text, is it a heading)
-    for name, rows in blocks:
-        if name is not None:
-            y += 0.4 if ticks else 0
-            ticks.append((y, str(name), True))
-            y += 1
-        for row in rows.to_dict("records"):
-            ticks.append((y, style_of(row["method"]).label, False))
-            _dot(ax, y, row)
-            y += 1
-    _finish(ax, df, ticks, xlabel)
-    return fig
-
-
-def _dot(ax, y: float, row: Mapping[str, Any]) -> None:
-    style = style_of(row["method"])
-    ax.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=2.5, solid_capstyle="butt", alpha=0.55)
-    ax.plot(row["value"], y, color=style.color, marker=style.marker, markeredgecolor="white", markeredgewidth=0.6)
-    at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10.5, "annotation_clip": False}
-    ax.annotate(f"{row['value']:.3f}", (1.02, y), **at)
-
-
-def _finish(ax, df: pd.DataFrame, ticks: Sequence[tuple[float, str, bool]], xlabel: str) -> None:
-    """Names on the left, headings bold; the dashed line is a verifier that guesses."""
-    ax.axvline(0.5, color=INK, dashes=(5, 2), linewidth=1.2, zorder=1)
-    ax.set_yticks([y for y, _, _ in ticks], [text for _, text, _ in ticks])
-    for label, (_, _, is_heading) in zip(ax.get_yticklabels(), ticks):
-        label.set(color=INK, fontweight="bold" if is_heading else "normal")
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)
-    ax.grid(axis="x", visible=True)
-    ax.set_ylim(ticks[-1][0] + 0.6, -0.6)
-    low, high = min(0.5, df["low"].min()), max(0.5, df["high"].max())
-    ax.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    ax.set_xlabel(f"{xlabel} (dashed: guessing)")
+    """A dot and its 95 % interval per method; columns as for `comparisons.dot_plot`. The dashed line is guessing."""
+    return dot_plot(df, title=title, subtitle=subtitle, xlabel=f"{xlabel} (dashed: guessing)", reference=0.5)
 
 
 def exploit_gallery(

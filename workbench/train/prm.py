@@ -1,7 +1,7 @@
 r"""Training a process reward model: LoRA on a causal LM, binary cross-entropy at the step separators only.
 
-With $d_i = \text{logit}_{good} - \text{logit}_{bad}$ at the last id of step i's separator, and $y_i \in [0, 1]$ its
-target,
+With $d_i = \text{logit}_{good} - \text{logit}_{bad}$ at the last id of step i's separator (plus, if the format says so,
+$\lambda \log P(\text{step}_i)$ under the same model: see `step_format`), and $y_i \in [0, 1]$ its target,
 
 $$L = -\frac{1}{S} \sum_i y_i \log \sigma(d_i) + (1 - y_i) \log (1 - \sigma(d_i)),$$
 
@@ -9,8 +9,8 @@ over all S labelled steps of a batch. Hard labels are y in {0, 1} (Math-Shepherd
 estimated value itself (MiPS, 2402.02658). Nothing else of the text carries loss. The position and the logits are those
 that `StepVerifier` reads, for both go through `StepFormat`.
 
-Deviation: the softmax runs over the two label tokens, not over the whole vocabulary as in Math-Shepherd's code, so a
-soft target needs no second loss. Taught in notebook 03.
+Deviations: the softmax runs over the two label tokens, not over the whole vocabulary as in Math-Shepherd's code, so a
+soft target needs no second loss; the likelihood term. Taught in notebook 03.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from workbench.models.checkpoints import portable
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.train.sft import IGNORE
@@ -48,10 +49,12 @@ class PRMRecipe:
 def examples(
     rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, *, soft: bool = False, longest: int = 10**9
 ):
-    """For each solution {input_ids, targets}: the target of a step at the last id of its separator, IGNORE elsewhere.
+    """For each solution {input_ids, targets, steps}: what `step_loss` needs, one entry per token.
 
-    A solution of more than `longest` tokens is cut at a step border; one without a labelled step left is left out.
-    Raises ValueError if soft targets are asked of rows without values.
+    `targets` holds the target of a step at the last id of its separator, IGNORE elsewhere; `steps` the number of the
+    step that a word belongs to, from 1, and 0 for question and separators. A solution of more than `longest` tokens is
+    cut at a step border; one without a labelled step left is left out. ValueError if soft targets are asked of rows
+    without values.
 
     >>> from workbench.models.tokenizer import build_tokenizer
     >>> from workbench.types import Problem
@@ -61,6 +64,8 @@ def examples(
     >>> (row,) = examples([solution], tokenizer, StepFormat().bound(tokenizer))
     >>> [(i, target) for i, target in enumerate(row["targets"]) if target != IGNORE], len(row["input_ids"])
     ([(17, 1.0)], 18)
+    >>> row["steps"]
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0]
     """
     out = []
     for row in rows:
@@ -68,19 +73,21 @@ def examples(
         if wanted is None:
             raise ValueError(f"{row.problem.id} has no values: soft targets need them")
         segments = form.segments(tokenizer, row.problem, row.steps)
-        ids, targets = list(segments[0]), [float(IGNORE)] * len(segments[0])
-        for segment, target in zip(segments[1:], wanted):
+        ids, targets, steps = list(segments[0]), [float(IGNORE)] * len(segments[0]), [0] * len(segments[0])
+        for number, (segment, target) in enumerate(zip(segments[1:], wanted), 1):
             if len(ids) + len(segment) > longest:
                 break
+            words = len(segment) - len(form.ids[0])
             ids += segment
             targets += [float(IGNORE)] * (len(segment) - 1) + [float(IGNORE if target is None else target)]
+            steps += [number] * words + [0] * len(form.ids[0])
         if any(t != IGNORE for t in targets):
-            out.append({"input_ids": ids, "targets": targets})
+            out.append({"input_ids": ids, "targets": targets, "steps": steps})
     return out
 
 
 def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
-    """Pad on the right: input_ids, attention_mask and targets, (B, T) each."""
+    """Pad on the right: input_ids, attention_mask, targets and steps, (B, T) each."""
     width = max(len(row["input_ids"]) for row in rows)
 
     def padded(name, filler):
@@ -88,15 +95,33 @@ def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
 
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     mask = (torch.arange(width) < lengths[:, None]).long()
-    return {"input_ids": padded("input_ids", pad), "attention_mask": mask, "targets": padded("targets", float(IGNORE))}
+    targets = padded("targets", float(IGNORE))
+    return {
+        "input_ids": padded("input_ids", pad),
+        "attention_mask": mask,
+        "targets": targets,
+        "steps": padded("steps", 0),
+    }
 
 
-def step_loss(logits: torch.Tensor, targets: torch.Tensor, form: StepFormat) -> torch.Tensor:
-    """Mean binary cross-entropy over the labelled steps. logits (B, T, V), targets (B, T)"""
-    _, good, bad = form.ids
-    labelled = targets != IGNORE  # (B, T)
-    margin = (logits[..., good] - logits[..., bad])[labelled].float()  # (S,)
-    return binary_cross_entropy_with_logits(margin, targets[labelled].float())
+def margins(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
+    """Log-odds that the step ending at a position is good, (B, T). logits (B, T, V)"""
+    separator, good, bad = form.ids
+    margin = (logits[..., good] - logits[..., bad]).float()  # (B, T)
+    if form.likelihood:
+        logp = logits[:, :-1].float().log_softmax(-1).gather(2, batch["input_ids"][:, 1:, None])[..., 0]  # (B, T - 1)
+        words = batch["steps"]  # (B, T)
+        of_step = logp.new_zeros(len(words), int(words.max()) + 1).scatter_add(1, words[:, 1:], logp)  # (B, 1 + S)
+        of_step = of_step * (torch.arange(of_step.shape[1], device=words.device) > 0)  # 0: no step
+        margin = margin + form.likelihood * of_step.gather(1, words.roll(len(separator), 1))
+    return margin
+
+
+def step_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
+    """Mean binary cross-entropy over the labelled steps of a batch that `collate` made. logits (B, T, V)"""
+    labelled = batch["targets"] != IGNORE  # (B, T)
+    margin = margins(logits, batch, form)[labelled]  # (S,)
+    return binary_cross_entropy_with_logits(margin, batch["targets"][labelled].float())
 
 
 def train_prm(
@@ -149,13 +174,13 @@ def _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf
     """transformers' `Trainer` with our loss; its log goes to `log`, and nothing is printed or written."""
     from tempfile import mkdtemp
 
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     class PRMTrainer(Trainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            targets = inputs.pop("targets")
-            outputs = model(**inputs, use_cache=False)
-            loss = step_loss(outputs.logits, targets, verifier.form)
+            ids, mask = inputs["input_ids"], inputs["attention_mask"]
+            outputs = model(input_ids=ids, attention_mask=mask, use_cache=False)
+            loss = step_loss(outputs.logits, inputs, verifier.form)
             return (loss, outputs) if return_outputs else loss
 
     class Watch(TrainerCallback):
@@ -183,12 +208,15 @@ def _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf
         model=model, args=arguments, train_dataset=data, data_collator=lambda batch: collate(batch, pad),
         callbacks=[Watch()],
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def save(verifier: StepVerifier, folder: str | Path) -> None:
     """Write adapter (or whole model), tokenizer and step format; `models.load_verifier` reads them back."""
     Path(folder).mkdir(parents=True, exist_ok=True)
+    for config in getattr(verifier.model, "peft_config", {}).values():
+        config.base_model_name_or_path = portable(config.base_model_name_or_path)
     verifier.model.save_pretrained(folder)
     verifier.tokenizer.save_pretrained(folder)
     verifier.form.save(folder)
