@@ -436,7 +436,7 @@ def test_a_problem_that_comes_again_draws_anew_and_twins_are_groups_of_their_own
     before = weights(policy)
     with pytest.warns(UserWarning, match="nothing to learn in this round: of 2 groups 1 are all right, 1 all wrong"):
         metrics = run(policy, rounds=2, problems=[PROBLEMS[0]] * 2, beta=0.0)
-    assert [(m["train/reward"], m["train/zero_signal"], m["train/loss"]) for m in metrics] == [(0.5, 1.0, 0.0)] * 2
+    assert [(m["train/reward"], m["train/zero_signal"], "train/loss" in m) for m in metrics] == [(0.5, 1.0, False)] * 2
     assert torch.equal(weights(policy), before)
     assert len(set(groups)) > 12
 

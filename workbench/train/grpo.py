@@ -87,17 +87,21 @@ class Batch:
 
 
 def batches_of(policy: HFPolicy, results: Sequence[SearchResult], advantages: torch.Tensor, settings: GRPO):
-    """All rollouts of a round in batches by length; `advantages` (P, G) in their order. -> list[Batch]"""
+    """The rollouts of a round in batches by length; `advantages` (P, G) in their order. -> list[Batch]
+
+    Rollouts without an advantage have no gradient: unless the KL term holds them (`beta`), they are left out.
+    """
     rollouts = [rollout for result in results for rollout in result.rollouts]
     starts = [policy.prompt_ids(rollout.problem, rollout.prompt) for rollout in rollouts]
     rows = [([*start, *rollout.ids], len(start)) for start, rollout in zip(starts, rollouts)]
+    flat = advantages.flatten().to(policy.engine.device)  # (P * G,)
+    useful = [i for i, a in enumerate(flat.tolist()) if a or settings.beta]
     groups: list[list[int]] = [[]]
-    for i in sorted(range(len(rows)), key=lambda i: len(rows[i][0])):
+    for i in sorted(useful, key=lambda i: len(rows[i][0])):
         if groups[-1] and len(rows[i][0]) * (len(groups[-1]) + 1) > settings.batch_tokens:
             groups.append([])
         groups[-1].append(i)
     weights = [len(rollout.ids) if settings.normalise == "token" else 1 for rollout in rollouts]
-    flat = advantages.flatten().to(policy.engine.device)  # (P * G,)
     return [
         Batch(
             rows=[rows[i] for i in group],
@@ -106,6 +110,7 @@ def batches_of(policy: HFPolicy, results: Sequence[SearchResult], advantages: to
             share=sum(weights[i] for i in group) / sum(weights),
         )
         for group in groups
+        if group
     ]
 
 
@@ -161,7 +166,8 @@ def grpo(
     `train/reward` is the share of right answers, `train/zero_signal` that of groups with equal rewards, from which
     nothing is learnt; `train/entropy`, `train/kl`, `train/sampler_gap` (mean |difference| of log-probabilities) and
     `train/ratio_error` (max |trainer / sampler - 1|) belong to the policy that sampled, `train/loss`,
-    `train/clip_fraction` and `train/gradient_norm` are means over the updates. A loss near 0 is no fault: advantages
+    `train/clip_fraction` and `train/gradient_norm` are means over the updates. With `beta` 0 these cover the rollouts
+    that have an advantage, and a round without any has none of them. A loss near 0 is no fault: advantages
     sum to 0, their gradient does not. `ref_policy` is the reference of the KL term (the policy as it is now, unless
     given); with `beta` 0 and none given there is no `train/kl`. An interrupt while sampling ends the training. The
     model learns in its own dtype: load it in float32. Raises ValueError without problems or without their answers.
@@ -195,7 +201,7 @@ def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
             with torch.no_grad():
                 batch.ref = token_logps(reference, batch.rows, settings.temperature)[0]
         updates = []
-        for _ in range(settings.updates):
+        for _ in range(settings.updates if batches else 0):
             optimizer.zero_grad()
             updates.append(backward(model, batches, settings))
             updates[-1]["gradient_norm"] = torch.nn.utils.clip_grad_norm_(trained, settings.clip).item()
@@ -235,8 +241,9 @@ def _metrics(rewards: torch.Tensor, updates: list[dict[str, float]]) -> dict[str
             "all wrong; use problems of another level, larger groups or more of them",
             stacklevel=3,
         )
-    means = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
-    metrics = means | {name: x for name, x in updates[0].items() if name in first}
+    one = updates[0] if updates else {}
+    means = {name: sum(update[name] for update in updates) / len(updates) for name in one}
+    metrics = means | {name: x for name, x in one.items() if name in first}
     metrics |= {"reward": rewards.mean().item(), "zero_signal": silent.float().mean().item()}
     return {f"train/{name}": x for name, x in metrics.items()}
 

@@ -15,7 +15,10 @@ soft target needs no second loss; the likelihood term. Taught in notebook 03.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,13 +150,29 @@ def train_prm(
     if not data:
         raise ValueError(f"none of {len(rows)} solutions holds a labelled step")
     torch.manual_seed(seed)
-    model = _with_lora(model, recipe) if recipe.rank else model
-    verifier = StepVerifier(model, tokenizer, form)
-    log: list[dict] = []
-    trainer = _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf16, tokenizer.pad_token_id)
-    trainer.train()
+    with _quiet():
+        model = _with_lora(model, recipe) if recipe.rank else model
+        verifier = StepVerifier(model, tokenizer, form)
+        log: list[dict] = []
+        pad = tokenizer.pad_token_id
+        _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf16, pad).train()
     model.eval()
     return verifier, log
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep out what the libraries say of 4-bit kernels, renamed flags and configs that we do not need."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            warnings.filterwarnings("ignore", message="Could not find a config file")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _with_lora(model: torch.nn.Module, recipe: PRMRecipe) -> torch.nn.Module:
@@ -200,7 +219,8 @@ def _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf
         output_dir=mkdtemp(), seed=seed, data_seed=seed, use_cpu=not torch.cuda.is_available(), bf16=bf16,
         per_device_train_batch_size=recipe.batch_size, num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, lr_scheduler_type="linear",
-        warmup_steps=int(recipe.warmup_ratio * updates), logging_steps=10, save_strategy="no", report_to=[],
+        warmup_steps=int(recipe.warmup_ratio * updates), logging_steps=max(1, int(updates) // 20),
+        save_strategy="no", report_to=[],
         disable_tqdm=True, remove_unused_columns=False, train_sampling_strategy="group_by_length",
         dataloader_num_workers=0, dataloader_pin_memory=False,
     )  # fmt: skip
@@ -217,6 +237,7 @@ def save(verifier: StepVerifier, folder: str | Path) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     for config in getattr(verifier.model, "peft_config", {}).values():
         config.base_model_name_or_path = portable(config.base_model_name_or_path)
-    verifier.model.save_pretrained(folder)
+    with _quiet():
+        verifier.model.save_pretrained(folder)
     verifier.tokenizer.save_pretrained(folder)
     verifier.form.save(folder)
