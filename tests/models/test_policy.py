@@ -62,7 +62,7 @@ def test_a_half_written_checkpoint_is_named(copy, length):
 
 
 def test_a_folder_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"no checkpoint folder './nowhere' \(shipped: base, strong, weak\)"):
+    with pytest.raises(ValueError, match=r"no checkpoint folder './nowhere' \(shipped: base, prm, strong, weak\)"):
         load_policy("./nowhere")
 
 

@@ -124,7 +124,8 @@ def test_looks_are_distinct_and_stable():
     looks = [(s.color, s.marker, str(s.dash)) for s in distinct.values()]
     twice = {look for look in looks if looks.count(look) > 1}
     aliases = {name for name, s in distinct.items() if (s.color, s.marker, str(s.dash)) in twice}
-    assert aliases <= {"best_of_n", "prm_min_max", "weighted_vote", "prm_min_vote", "prm", "orm", "orm_max"}
+    choices = {"best_of_n", "prm_min_max", "weighted_vote", "prm_min_vote", "prm", "orm", "orm_max"}
+    assert aliases <= choices | {"bad_caught", "tokens_only"}  # labels and verifiers never share a figure
     assert style_of("strong") is METHOD_STYLE["strong"] and style_of("x", 0) != style_of("x", 1)
 
 

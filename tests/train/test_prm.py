@@ -47,7 +47,7 @@ def test_masked_labels_match_the_reference_row():
 
 def test_every_target_stands_on_a_separator_and_every_step_has_one():
     rows = [labelled(p, values=[i / 10 for i in range(len(p.solution.split("\n")))]) for p in PROBLEMS]
-    for row, example in zip(rows, examples(rows, TOKENIZER, FORM, soft=True)):
+    for row, example in zip(rows, examples(rows, TOKENIZER, FORM, soft=True, past_error=True)):
         at = [i for i, target in enumerate(example["targets"]) if target != IGNORE]
         newline = TOKENIZER.convert_tokens_to_ids("\n")
         assert (
@@ -58,9 +58,9 @@ def test_every_target_stands_on_a_separator_and_every_step_has_one():
 
 def test_unlabelled_steps_carry_no_loss_and_long_solutions_are_cut_at_a_step_border():
     row = labelled(PROBLEMS[0], (1, None, 0, 1)[: PROBLEMS[0].level + 1])
-    (whole,) = examples([row], TOKENIZER, FORM)
+    (whole,) = examples([row], TOKENIZER, FORM, past_error=True)
     assert sum(t != IGNORE for t in whole["targets"]) == len(row.steps) - 1
-    (cut,) = examples([row], TOKENIZER, FORM, longest=len(whole["input_ids"]) - 1)
+    (cut,) = examples([row], TOKENIZER, FORM, past_error=True, longest=len(whole["input_ids"]) - 1)
     assert cut["input_ids"] == whole["input_ids"][: len(cut["input_ids"])]
     assert cut["input_ids"][-1] == TOKENIZER.convert_tokens_to_ids("\n")
     assert examples([labelled(PROBLEMS[0], (None,) * len(row.steps))], TOKENIZER, FORM) == []
@@ -68,9 +68,16 @@ def test_unlabelled_steps_carry_no_loss_and_long_solutions_are_cut_at_a_step_bor
         examples([row], TOKENIZER, FORM, soft=True)
 
 
+def test_a_solution_ends_with_its_first_bad_step():
+    row = labelled(PROBLEMS[0], (1, 0, 1, 0)[: PROBLEMS[0].level + 1])
+    (whole,), (cut,) = examples([row], TOKENIZER, FORM, past_error=True), examples([row], TOKENIZER, FORM)
+    assert [t for t in cut["targets"] if t != IGNORE] == [1.0, 0.0]
+    assert cut["input_ids"] == whole["input_ids"][: len(cut["input_ids"])] and cut["targets"][-1] == 0.0
+
+
 def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
     rows = [labelled(p, (1, 0, 1, 0)[: p.level + 1], (0.9, 0.25, 0.5, 0.0)[: p.level + 1]) for p in PROBLEMS[:3]]
-    batch = collate(examples(rows, TOKENIZER, FORM, soft=True), 0)
+    batch = collate(examples(rows, TOKENIZER, FORM, soft=True, past_error=True), 0)
     logits = torch.randn(*batch["input_ids"].shape, len(TOKENIZER), generator=torch.Generator().manual_seed(0))
     terms = []
     for b, row in enumerate(rows):
@@ -99,7 +106,7 @@ def test_what_was_trained_is_what_is_read(rank, likelihood, tmp_path):
     """Overfit random labels: only if training and reading meet at the same position can the scores come back."""
     rng = random.Random(1)
     rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in PROBLEMS]
-    recipe = PRMRecipe(rank=rank, epochs=60, batch_size=8, learning_rate=2e-2 if rank else 5e-3)
+    recipe = PRMRecipe(rank=rank, epochs=60, batch_size=8, learning_rate=2e-2 if rank else 5e-3, past_error=True)
     model = tiny_model()
     before = model.lm_head.weight.detach().clone()
     verifier, log = train_prm(model, TOKENIZER, rows, recipe=recipe, form=StepFormat(likelihood=likelihood), seed=0)

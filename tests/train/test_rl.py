@@ -333,6 +333,41 @@ def test_micro_batches_add_up_to_one_batch_exactly(normalise, even):
     assert whole == 1 and expected.norm() > 0.01
 
 
+@pytest.mark.parametrize("normalise", NORMALISE)
+def test_rollouts_without_an_advantage_are_left_out_and_missed_by_nobody(normalise):
+    policy = tiny_policy(dtype=torch.float64)
+    results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=5, n=3)
+    rewards = tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0], [1, 1, 1]])
+    found = []
+    for beta in (0.0, 1.0):  # which rows there are; the loss is without KL in both
+        rows = settings(normalise=normalise, constant_length=20, beta=beta)
+        batches = loop.batches_of(policy, results, group_advantages(rewards), rows)
+        policy.model.zero_grad()
+        loop.backward(policy.model, batches, settings(normalise=normalise, constant_length=20, beta=0.0))
+        found.append(
+            (
+                sum(len(batch.rows) for batch in batches),
+                torch.cat([p.grad.flatten() for p in policy.model.parameters()]),
+            )
+        )
+    assert [n for n, _ in found] == [6, 18]
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-9, atol=1e-12)
+
+
+def test_the_rate_falls_to_zero_unless_told_otherwise(monkeypatch, even):
+    rates = {True: [], False: []}
+    for decay, seen in rates.items():
+        step = torch.optim.AdamW.step
+        monkeypatch.setattr(
+            torch.optim.AdamW,
+            "step",
+            lambda self, seen=seen, step=step: (seen.append(self.param_groups[0]["lr"]), step(self)),
+        )
+        run(tiny_policy(max_tokens=8), rounds=4, lr=4e-3, decay=decay)
+        monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    assert rates == {True: pytest.approx([4e-3, 3e-3, 2e-3, 1e-3]), False: [4e-3] * 4}
+
+
 def slow_round(model, reference, results, advantages, chosen, normalise, length):
     """GRPO as its equation says it, rollout by rollout and token by token."""
     start = copy.deepcopy(model)
@@ -383,7 +418,8 @@ def test_a_round_is_the_equation_token_by_token(normalise, even, monkeypatch):
 
 
 def test_the_reward_rises_on_a_task_in_reach(even):
-    metrics = run(tiny_policy(max_tokens=12), rounds=24, group=8, problems=4 * PROBLEMS[:2], beta=0.0)
+    options = dict(group=8, problems=4 * PROBLEMS[:2], beta=0.0, decay=False)
+    metrics = run(tiny_policy(max_tokens=12), rounds=24, **options)
     rewards = [m["train/reward"] for m in metrics]
     assert np.mean(rewards[:3]) < 0.65 and np.mean(rewards[-3:]) > 0.9
     assert max(m["train/ratio_error"] for m in metrics) < 1e-4  # no key-values of old weights are sampled from

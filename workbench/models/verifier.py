@@ -16,6 +16,7 @@ import torch
 
 from workbench.models.checkpoints import SHIPPED
 from workbench.models.decoding import Context, Engine, Row
+from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.types import Meter, Prefix
 
@@ -143,8 +144,10 @@ def load_verifier(
     if not (folder / "adapter_config.json").is_file():
         whole = load_policy(folder, dtype=dtype, device=device)
         return StepVerifier(whole.model, whole.tokenizer, form, name=folder.name, **options)
-    from peft import PeftConfig, PeftModel
+    with quiet():
+        from peft import PeftConfig, PeftModel
 
     base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, dtype=dtype, device=device)
-    model = PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload()
+    with quiet():
+        model = PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload()
     return StepVerifier(model, base.tokenizer, form, name=folder.name, **options)

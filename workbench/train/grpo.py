@@ -54,6 +54,7 @@ class GRPO:
     problems: int = 16  # a round, P
     updates: int = 1  # a round, each on all of its rollouts
     lr: float = 1e-4
+    decay: bool = True  # lr falls linearly to zero over the rounds
     temperature: float = 1.0
     epsilon: float = 0.2
     epsilon_high: float | None = None  # None: like epsilon
@@ -189,6 +190,7 @@ def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=0.0)
     for number in range(rounds):
+        optimizer.param_groups[0]["lr"] = settings.lr * (1 - number / rounds if settings.decay else 1)
         results = solve(
             list(islice(deck, settings.problems)), METHODS["sample"], policy=policy,
             seed=stream_key(seed, "grpo", number, 0, 0), n=settings.group, temperature=settings.temperature,

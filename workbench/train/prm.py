@@ -10,15 +10,14 @@ estimated value itself (MiPS, 2402.02658). Nothing else of the text carries loss
 that `StepVerifier` reads, for both go through `StepFormat`.
 
 Deviations: the softmax runs over the two label tokens, not over the whole vocabulary as in Math-Shepherd's code, so a
-soft target needs no second loss; the likelihood term. Taught in notebook 03.
+soft target needs no second loss; the likelihood term; and nothing is learnt past the first step labelled bad (as in
+PRM800K): what follows a fault is wrong whatever it says, which teaches nothing about how a wrong step looks. Taught in
+notebook 03.
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from workbench.models.checkpoints import portable
+from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.train.sft import IGNORE
@@ -45,19 +45,26 @@ class PRMRecipe:
     batch_size: int = 64
     epochs: float = 2.0
     soft: bool = False  # targets are `values` instead of `labels`
+    past_error: bool = False  # steps after the first one labelled bad carry loss, too
     weight_decay: float = 0.0
     warmup_ratio: float = 0.05
 
 
 def examples(
-    rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, *, soft: bool = False, longest: int = 10**9
+    rows: Sequence[LabelledSolution],
+    tokenizer,
+    form: StepFormat,
+    *,
+    soft: bool = False,
+    past_error: bool = False,
+    longest: int = 10**9,
 ):
     """For each solution {input_ids, targets, steps}: what `step_loss` needs, one entry per token.
 
     `targets` holds the target of a step at the last id of its separator, IGNORE elsewhere; `steps` the number of the
-    step that a word belongs to, from 1, and 0 for question and separators. A solution of more than `longest` tokens is
-    cut at a step border; one without a labelled step left is left out. ValueError if soft targets are asked of rows
-    without values.
+    step that a word belongs to, from 1, and 0 for question and separators. A solution ends with the first step labelled
+    bad (unless `past_error`) or at the step border before token `longest`; one without a labelled step left is left
+    out. ValueError if soft targets are asked of rows without values.
 
     >>> from workbench.models.tokenizer import build_tokenizer
     >>> from workbench.types import Problem
@@ -77,7 +84,8 @@ def examples(
             raise ValueError(f"{row.problem.id} has no values: soft targets need them")
         segments = form.segments(tokenizer, row.problem, row.steps)
         ids, targets, steps = list(segments[0]), [float(IGNORE)] * len(segments[0]), [0] * len(segments[0])
-        for number, (segment, target) in enumerate(zip(segments[1:], wanted), 1):
+        end = len(wanted) if past_error or row.first_error is None else row.first_error + 1
+        for number, (segment, target) in enumerate(zip(segments[1:], wanted[:end]), 1):
             if len(ids) + len(segment) > longest:
                 break
             words = len(segment) - len(form.ids[0])
@@ -146,11 +154,11 @@ def train_prm(
     """
     recipe, form = recipe or PRMRecipe(), (form or StepFormat()).bound(tokenizer)
     longest = getattr(model.config, "max_position_embeddings", None) or 10**9
-    data = examples(rows, tokenizer, form, soft=recipe.soft, longest=longest)
+    data = examples(rows, tokenizer, form, soft=recipe.soft, past_error=recipe.past_error, longest=longest)
     if not data:
         raise ValueError(f"none of {len(rows)} solutions holds a labelled step")
     torch.manual_seed(seed)
-    with _quiet():
+    with quiet():
         model = _with_lora(model, recipe) if recipe.rank else model
         verifier = StepVerifier(model, tokenizer, form)
         log: list[dict] = []
@@ -158,21 +166,6 @@ def train_prm(
         _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf16, pad).train()
     model.eval()
     return verifier, log
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep out what the libraries say of 4-bit kernels, renamed flags and configs that we do not need."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-            warnings.filterwarnings("ignore", message="Could not find a config file")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _with_lora(model: torch.nn.Module, recipe: PRMRecipe) -> torch.nn.Module:
@@ -235,9 +228,9 @@ def _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf
 def save(verifier: StepVerifier, folder: str | Path) -> None:
     """Write adapter (or whole model), tokenizer and step format; `models.load_verifier` reads them back."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for config in getattr(verifier.model, "peft_config", {}).values():
+    adapters = getattr(verifier.model, "peft_config", {})
+    for config in adapters.values():
         config.base_model_name_or_path = portable(config.base_model_name_or_path)
-    with _quiet():
-        verifier.model.save_pretrained(folder)
+    verifier.model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
     verifier.tokenizer.save_pretrained(folder)
     verifier.form.save(folder)
