@@ -120,6 +120,14 @@ def test_a_whole_checkpoint_is_read_back(tmp_path):
     assert flat(loaded.score(GOLD)) == pytest.approx(flat(verifier.score(GOLD)), abs=1e-6)
 
 
+def test_the_shipped_prm_loads_by_name_and_prefers_the_truth():
+    verifier = load_verifier("prm")
+    assert verifier.form.likelihood > 0 and verifier.name == "prm"
+    slips = [Prefix.of(p.problem, [p.texts[0].replace(" .", "1 ."), *p.texts[1:]]) for p in GOLD]  # 5 + 3 = 81
+    pairs = zip(verifier.score(GOLD), verifier.score(slips))
+    assert all(right[0] > 0.5 > wrong[0] for right, wrong in pairs)
+
+
 def test_missing_or_contradicting_formats_are_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"step_format\.json is missing"):
         load_verifier(tmp_path)

@@ -1,12 +1,13 @@
 """PRM training: targets on the separators only, the loss by hand, and the trained logits are the logits read."""
 
+import json
 import random
 
 import pytest
 import torch
 from tiny import TOKENIZER, tiny_model
 
-from workbench.models import load_verifier
+from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
@@ -141,3 +142,16 @@ def test_the_log_holds_held_out_measures_and_empty_data_is_named():
     assert seen[0] != seen[1]  # the weights had changed, and so had the scores
     with pytest.raises(ValueError, match="none of 0 solutions"):
         train_prm(tiny_model(), TOKENIZER, [], seed=0)
+
+
+def test_an_adapter_names_a_shipped_base_by_its_name_alone(tmp_path):
+    host = load_policy("weak")
+    rows = [labelled(p) for p in PROBLEMS[:2]]
+    verifier, _ = train_prm(host.model, host.tokenizer, rows, recipe=PRMRecipe(rank=2, epochs=1), seed=0)
+    save(verifier, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "weak"
+    prefixes = [Prefix.of(row.problem, row.steps) for row in rows]
+    again = load_verifier(tmp_path).score(prefixes)
+    assert [s for row in again for s in row] == pytest.approx(
+        [s for row in verifier.score(prefixes) for s in row], abs=1e-4
+    )
