@@ -34,7 +34,9 @@ def by_hand(model, prefix, likelihood=0.0):
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids])).logits[0].float()
     good, bad = TOKENIZER.convert_tokens_to_ids(["<good>", "<bad>"])
-    said = torch.stack([sum(logits[i - 1].log_softmax(-1)[ids[i]] for i in step) for step in words])
+    newline, end = TOKENIZER.convert_tokens_to_ids("\n"), TOKENIZER.eos_token_id
+    over = [logits[step.stop - 1].softmax(-1)[[newline, end]].sum().log() for step in words]
+    said = torch.stack([sum(logits[i - 1].log_softmax(-1)[ids[i]] for i in step) for step in words]) + torch.stack(over)
     return torch.sigmoid(logits[ends, good] - logits[ends, bad] + likelihood * said).tolist()
 
 
@@ -70,6 +72,15 @@ def test_the_likelihood_of_a_step_counts_as_the_format_says():
     for prefix, scores in zip([*GOLD, *CUT], together):
         assert scores == pytest.approx(by_hand(model, prefix, likelihood=0.3), rel=1e-3)
     assert flat(together) != pytest.approx(flat(StepVerifier(model, TOKENIZER).score([*GOLD, *CUT])), rel=0.1)
+
+
+def test_an_empty_step_and_one_cut_off_in_its_middle_are_unlikely():
+    """The words alone would be likelier the fewer they are; that the step ends after them must count, too."""
+    verifier = load_verifier("prm")
+    for whole in GOLD:
+        cut = Prefix.of(whole.problem, [" ".join(whole.texts[0].split()[:-2])])
+        (good, *_), (short,), (empty,) = verifier.score([whole, cut, Prefix.of(whole.problem, [""])])
+        assert good > 0.5 > max(short, empty)
 
 
 def test_a_tiny_cache_changes_costs_not_scores():

@@ -125,7 +125,7 @@ def test_looks_are_distinct_and_stable():
     twice = {look for look in looks if looks.count(look) > 1}
     aliases = {name for name, s in distinct.items() if (s.color, s.marker, str(s.dash)) in twice}
     choices = {"best_of_n", "prm_min_max", "weighted_vote", "prm_min_vote", "prm", "orm", "orm_max"}
-    assert aliases <= choices | {"bad_caught", "tokens_only"}  # labels and verifiers never share a figure
+    assert aliases <= choices
     assert style_of("strong") is METHOD_STYLE["strong"] and style_of("x", 0) != style_of("x", 1)
 
 

@@ -28,6 +28,7 @@ class Ids:
     """A tokenizer whose texts are its ids: "4 322 12" -> [4, 322, 12]; the question gets a beginning-of-text id."""
 
     unk_token_id = -1
+    eos_token_id = None
 
     def __call__(self, text, add_special_tokens=True):
         if isinstance(text, list):

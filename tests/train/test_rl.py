@@ -1,66 +1,15 @@
-"""GRPO: reference values, equality with TRL, a round against a slow re-computation, and a reward that rises."""
-
-import copy
-from collections import defaultdict
-from types import SimpleNamespace
+"""The equations of policy learning: reference values, definitions in NumPy, and one token at a time."""
 
 import numpy as np
 import pytest
 import torch
-from tiny import TOKENIZER, tiny_model, tiny_policy
+from rolled import rollouts, rows_of
+from tiny import tiny_policy
 from torch import tensor
 
-from workbench.drive import solve
-from workbench.models.policy import HFPolicy
-from workbench.models.templates import EMBEDDED, render
-from workbench.problems import quantities
-from workbench.search import METHODS
-from workbench.train import grpo as loop
-from workbench.train import rl, sft
-from workbench.train.grpo import GRPO, grpo, rejection_lessons
 from workbench.train.rl import clipped_loss, gae, group_advantages, kl_k3, token_logps
-from workbench.types import Prefix, Problem, SearchResult
 
-PROBLEMS = quantities.generate(6, levels=[1, 2], seed=1)
 NORMALISE = ("sequence", "token", "constant")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order, so that equal runs are equal to the last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def even(monkeypatch):
-    """A reward that a random model can reach: the share of even token ids."""
-    monkeypatch.setattr(loop, "is_right", lambda problem, rollout: np.mean([i % 2 == 0 for i in rollout.ids]))
-
-
-def settings(**options):
-    return GRPO(**{"group": 4, "lr": 1e-2, **options})
-
-
-def run(policy, *, rounds=3, seed=0, problems=PROBLEMS, ref_policy=None, **options):
-    chosen = settings(**{"problems": min(3, len(problems)), **options})
-    return list(grpo(policy, problems, settings=chosen, seed=seed, rounds=rounds, ref_policy=ref_policy))
-
-
-def rollouts(policy, n=3, temperature=None):
-    results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=5, n=n, temperature=temperature)
-    return [rollout for result in results for rollout in result.rollouts]
-
-
-def rows_of(policy, prefixes):
-    starts = [policy.tokenizer(render(EMBEDDED, "solve", p.problem)).input_ids for p in prefixes]
-    return [([*start, *p.ids], len(start)) for start, p in zip(starts, prefixes)]
-
-
-def weights(policy):
-    return torch.cat([p.detach().flatten() for p in policy.model.parameters()])
 
 
 # -- advantages -------------------------------------------------------------------------------------------------------
@@ -153,114 +102,6 @@ def test_k3_is_never_negative_and_its_mean_is_the_kl_divergence():
     torch.testing.assert_close((p.exp() * kl_k3(p, q)).sum(), (p.exp() * (p - q)).sum())
 
 
-# -- against TRL ------------------------------------------------------------------------------------------------------
-
-TRL_NAMES = [("grpo", "sequence"), ("dapo", "token"), ("bnpo", "token"), ("dr_grpo", "constant")]
-
-
-class Here:
-    """What TRL asks of accelerate, on one process."""
-
-    num_processes, is_main_process = 1, True
-    gather = staticmethod(lambda x: x)
-    reduce = staticmethod(lambda x, reduction: x)
-
-    @staticmethod
-    def autocast():
-        return torch.autocast("cpu", enabled=False)
-
-
-def trl_loss(model, inputs, loss_type, chosen, logps=None):
-    """Loss and metrics of TRL's own GRPOTrainer; with `logps`, its model is left out."""
-    trainer = pytest.importorskip("trl.trainer.grpo_trainer").GRPOTrainer
-    trainer = trainer.__new__(trainer)
-    vars(trainer).update(
-        model=model, accelerator=Here(), loss_type=loss_type, beta=chosen.beta, epsilon_low=chosen.epsilon,
-        epsilon_high=chosen.epsilon if chosen.epsilon_high is None else chosen.epsilon_high,
-        max_completion_length=chosen.constant_length, current_gradient_accumulation_steps=1, top_entropy_quantile=1.0,
-        off_policy_mask_threshold=None, importance_sampling_level="token", use_vllm=False, aux_loss_enabled=False,
-        _entropy_bonus_enabled=False, _metrics={"train": (metrics := defaultdict(list))},
-        args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1, report_to=[]),
-    )  # fmt: skip
-    if logps is not None:
-        trainer._get_per_token_logps_and_entropies = lambda *args, **kwargs: (logps, torch.zeros_like(logps), None)
-    return trainer._compute_loss(model, inputs), {name: values[0] for name, values in metrics.items()}
-
-
-def fixed(seed=0):
-    """Log-probabilities, old and reference ones, advantages and mask of 5 rollouts of 1 to 9 tokens."""
-    draw = torch.Generator().manual_seed(seed)
-    logp = -torch.rand(5, 9, generator=draw).mul(3)
-    old, ref = (logp + torch.randn(5, 9, generator=draw) * 0.4 for _ in range(2))
-    mask = torch.arange(9) < tensor([9, 1, 4, 7, 6])[:, None]
-    return logp.requires_grad_(), old, ref, torch.randn(5, generator=draw), mask
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.04])
-@pytest.mark.parametrize("epsilon_high", [None, 0.28])
-@pytest.mark.parametrize(("loss_type", "normalise"), TRL_NAMES)
-def test_the_loss_is_that_of_trl_on_the_same_tensors(loss_type, normalise, epsilon_high, beta):
-    chosen = GRPO(beta=beta, epsilon_high=epsilon_high, normalise=normalise, constant_length=12)
-    logp, old, ref, advantages, mask = fixed()
-    batch = loop.Batch(rows=[], sampled=logp[mask], advantages=advantages, share=1.0, old=old, ref=ref)
-    loss = loop.objective(logp, mask, batch, chosen)
-    (gradient,) = torch.autograd.grad(loss, logp)
-    theirs = logp.detach().clone().requires_grad_()
-    inputs = dict(
-        prompt_ids=torch.zeros(5, 2).long(), prompt_mask=torch.ones(5, 2), completion_ids=torch.zeros(5, 9).long(),
-        completion_mask=mask.long(), advantages=advantages, old_per_token_logps=old, ref_per_token_logps=ref,
-        num_items_in_batch=mask.sum(),
-    )  # fmt: skip
-    expected, metrics = trl_loss(SimpleNamespace(training=True), inputs, loss_type, chosen, theirs)
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
-    torch.testing.assert_close(gradient, theirs.grad, rtol=0, atol=1e-6)
-    watched = loop._watch(logp.detach(), torch.zeros(5, 9), mask, batch, chosen)
-    assert watched["clip_fraction"].float().mean().item() == pytest.approx(metrics["clip_ratio/region_mean"], abs=1e-6)
-    assert metrics["clip_ratio/region_mean"] > 0.1  # the clip was at work
-    if beta:
-        assert watched["kl"].mean().item() == pytest.approx(metrics["kl"], abs=1e-6)
-
-
-@pytest.mark.parametrize(("loss_type", "normalise"), TRL_NAMES)
-def test_model_to_gradient_trl_and_we_agree(loss_type, normalise):
-    utils = pytest.importorskip("trl.trainer.utils")
-    policy = tiny_policy(max_tokens=12)
-    prefixes = rollouts(policy, n=2, temperature=0.7)
-    rows = rows_of(policy, prefixes)
-    chosen = GRPO(beta=0.1, temperature=0.7, normalise=normalise, constant_length=12)
-    logp, entropy, mask = token_logps(policy.model, rows, 0.7)
-    draw = torch.Generator().manual_seed(1)
-    shifts = [torch.randn(len(prefix.ids), generator=draw) * 0.3 for prefix in prefixes]
-    shift, advantages = rl.spread(torch.cat(shifts), mask), torch.randn(len(rows), generator=draw)
-    batch = loop.Batch(rows, logp[mask], advantages, 1.0, old=logp.detach() + shift, ref=logp.detach() - shift)
-    loss = loop.objective(logp, mask, batch, chosen)
-    loss.backward()
-
-    model = tiny_model()  # the same weights; prompts padded on the left, rollouts on the right
-    utils.add_fused_lm_head(model, temperature=0.7, outputs=("log_probs", "entropy"))
-    start, width = max(start for _, start in rows), max(len(prefix.ids) for prefix in prefixes)
-
-    def right(values):
-        return torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
-
-    told = right([logp.detach()[b][mask[b]] for b in range(len(rows))])  # (B, width)
-    shift, done = right(shifts), right([torch.ones(len(prefix.ids)) for prefix in prefixes]).long()
-    inputs = dict(
-        prompt_ids=tensor([[0] * (start - n) + ids[:n] for ids, n in rows]),
-        prompt_mask=tensor([[0] * (start - n) + [1] * n for _, n in rows]),
-        completion_ids=tensor([[*p.ids] + [0] * (width - len(p.ids)) for p in prefixes]), completion_mask=done,
-        advantages=advantages, old_per_token_logps=told + shift, ref_per_token_logps=told - shift,
-        num_items_in_batch=done.sum(),
-    )  # fmt: skip
-    expected, metrics = trl_loss(model.train(), inputs, loss_type, chosen)
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), abs=2e-6)
-    assert entropy[mask].mean().item() == pytest.approx(metrics["entropy"], abs=1e-5)
-    for (name, p), q in zip(policy.model.named_parameters(), model.parameters()):
-        torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-5, msg=name)
-
-
 # -- log-probabilities ------------------------------------------------------------------------------------------------
 
 
@@ -303,221 +144,18 @@ def test_only_sampled_tokens_have_a_gradient():
     assert torch.equal((seen[0].grad != 0).any(-1), mask)
 
 
-# -- a round ----------------------------------------------------------------------------------------------------------
-
-
-def gradients(policy, results, **options):
-    """Metrics and gradients of one round, as one flat vector."""
-    chosen = settings(constant_length=20, **options)
-    rewards = loop.grade(results)
-    batches = loop.batches_of(policy, results, group_advantages(rewards), chosen)
-    for batch in batches:
-        with torch.no_grad():
-            batch.ref = token_logps(tiny_model(seed=1, dtype=torch.float64), batch.rows, 1.0)[0]
-    policy.model.zero_grad()
-    metrics = loop.backward(policy.model, batches, chosen)
-    return len(batches), metrics, torch.cat([p.grad.flatten() for p in policy.model.parameters()])
-
-
-@pytest.mark.parametrize("normalise", NORMALISE)
-def test_micro_batches_add_up_to_one_batch_exactly(normalise, even):
-    policy = tiny_policy(dtype=torch.float64)
-    results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=5, n=3)
-    assert len({len(rollout.ids) for result in results for rollout in result.rollouts}) > 3
-    whole, metrics, expected = gradients(policy, results, normalise=normalise, batch_tokens=10**6, beta=0.1)
-    for batch_tokens, number in ((1, 18), (400, None)):
-        n, others, gradient = gradients(policy, results, normalise=normalise, batch_tokens=batch_tokens, beta=0.1)
-        assert n == number if number else 1 < n < 18
-        torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
-        assert others == pytest.approx(metrics, rel=1e-6)
-    assert whole == 1 and expected.norm() > 0.01
-
-
-@pytest.mark.parametrize("normalise", NORMALISE)
-def test_rollouts_without_an_advantage_are_left_out_and_missed_by_nobody(normalise):
-    policy = tiny_policy(dtype=torch.float64)
-    results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=5, n=3)
-    rewards = tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0], [1, 1, 1]])
-    found = []
-    for beta in (0.0, 1.0):  # which rows there are; the loss is without KL in both
-        rows = settings(normalise=normalise, constant_length=20, beta=beta)
-        batches = loop.batches_of(policy, results, group_advantages(rewards), rows)
-        policy.model.zero_grad()
-        loop.backward(policy.model, batches, settings(normalise=normalise, constant_length=20, beta=0.0))
-        found.append(
-            (
-                sum(len(batch.rows) for batch in batches),
-                torch.cat([p.grad.flatten() for p in policy.model.parameters()]),
-            )
-        )
-    assert [n for n, _ in found] == [6, 18]
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-9, atol=1e-12)
-
-
-def test_the_rate_falls_to_zero_unless_told_otherwise(monkeypatch, even):
-    rates = {True: [], False: []}
-    for decay, seen in rates.items():
-        step = torch.optim.AdamW.step
-        monkeypatch.setattr(
-            torch.optim.AdamW,
-            "step",
-            lambda self, seen=seen, step=step: (seen.append(self.param_groups[0]["lr"]), step(self)),
-        )
-        run(tiny_policy(max_tokens=8), rounds=4, lr=4e-3, decay=decay)
-        monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    assert rates == {True: pytest.approx([4e-3, 3e-3, 2e-3, 1e-3]), False: [4e-3] * 4}
-
-
-def slow_round(model, reference, results, advantages, chosen, normalise, length):
-    """GRPO as its equation says it, rollout by rollout and token by token."""
-    start = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.lr, weight_decay=0.0)
-    flat = [(r, a) for result, row in zip(results, advantages.tolist()) for r, a in zip(result.rollouts, row)]
-
-    def logps(model, rollout):
-        prompt = TOKENIZER(rollout.problem.question + "\n").input_ids
-        logits = model(tensor([[*prompt, *rollout.ids]])).logits[0] / chosen.temperature
-        return torch.stack([logits[len(prompt) + t - 1].log_softmax(-1)[i] for t, i in enumerate(rollout.ids)])
-
-    for _ in range(chosen.updates):
-        loss = 0.0
-        for rollout, advantage in flat:
-            new = logps(model, rollout)
-            with torch.no_grad():
-                old, ref = logps(start, rollout), logps(reference, rollout)
-            for t in range(len(new)):
-                ratio = (new[t] - old[t]).exp()
-                gain = min(ratio * advantage, ratio.clamp(1 - chosen.epsilon, 1 + chosen.epsilon) * advantage)
-                kl = (ref[t] - new[t]).exp() - (ref[t] - new[t]) - 1
-                tokens = sum(len(r.ids) for r, _ in flat)
-                weight = {"sequence": len(flat) * len(new), "token": tokens, "constant": len(flat) * length}[normalise]
-                loss = loss - (gain - chosen.beta * kl) / weight
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), chosen.clip)
-        optimizer.step()
-    return model
-
-
-@pytest.mark.parametrize("normalise", NORMALISE)
-def test_a_round_is_the_equation_token_by_token(normalise, even, monkeypatch):
-    policy = tiny_policy(dtype=torch.float64, max_tokens=8)
-    other = HFPolicy(tiny_model(seed=1, dtype=torch.float64), TOKENIZER)
-    began, kept = copy.deepcopy(policy.model), []
-    monkeypatch.setattr(loop, "solve", lambda *args, **options: kept.append(solve(*args, **options)) or kept[-1])
-    chosen = dict(updates=3, epsilon=0.05, beta=0.1, temperature=0.8, normalise=normalise, batch_tokens=300)
-    (metrics,) = run(policy, rounds=1, ref_policy=other, problems=PROBLEMS[:3], **chosen)
-    (results,) = kept
-    advantages = group_advantages(loop.grade(results))
-    expected = slow_round(began, other.model, results, advantages, settings(**chosen), normalise, policy.max_tokens)
-    torch.testing.assert_close(weights(policy), weights(SimpleNamespace(model=expected)), rtol=1e-6, atol=1e-8)
-    assert metrics["train/clip_fraction"] > 0.05 and metrics["train/kl"] > 0.1
-
-
-# -- training ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_reward_rises_on_a_task_in_reach(even):
-    options = dict(group=8, problems=4 * PROBLEMS[:2], beta=0.0, decay=False)
-    metrics = run(tiny_policy(max_tokens=12), rounds=24, **options)
-    rewards = [m["train/reward"] for m in metrics]
-    assert np.mean(rewards[:3]) < 0.65 and np.mean(rewards[-3:]) > 0.9
-    assert max(m["train/ratio_error"] for m in metrics) < 1e-4  # no key-values of old weights are sampled from
-    assert metrics[-1]["train/entropy"] < metrics[0]["train/entropy"]
-    assert "train/kl" not in metrics[0]
-
-
-def test_metrics_of_the_rounds(even):
-    policy = tiny_policy(max_tokens=12)
-    metrics = run(policy, updates=2, beta=0.05)
-    names = "loss reward kl entropy clip_fraction zero_signal ratio_error sampler_gap tokens length gradient_norm"
-    assert all(set(m) == {f"train/{name}" for name in names.split()} for m in metrics)
-    assert all(type(x) in (int, float) and np.isfinite(x) for m in metrics for x in m.values())
-    assert metrics[0]["train/kl"] == 0.0 and min(m["train/kl"] for m in metrics[1:]) > 1e-4
-    assert all(m["train/ratio_error"] <= 1e-4 and 0 < m["train/sampler_gap"] < 1e-5 for m in metrics)
-    written = np.diff([0, *(m["train/tokens"] for m in metrics)])
-    assert written == pytest.approx([12 * m["train/length"] for m in metrics])
-    fresh = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=9, n=2)  # the policy still serves, with new weights
-    logp, _, mask = token_logps(policy.model, rows_of(policy, [r for x in fresh for r in x.rollouts]), 1.0)
-    sampled = tensor([x for result in fresh for rollout in result.rollouts for x in rollout.logprobs])
-    torch.testing.assert_close(logp[mask], sampled, rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.05])
-def test_a_reference_that_is_given_is_reported_and_left_alone(beta, even):
-    policy, other = tiny_policy(max_tokens=8), HFPolicy(tiny_model(seed=1), TOKENIZER)
-    before = weights(other)
-    assert all(m["train/kl"] > 0.1 for m in run(policy, rounds=2, beta=beta, ref_policy=other))
-    assert torch.equal(weights(other), before) and all(p.grad is None for p in other.model.parameters())
-    first, second = run(policy, rounds=2, beta=beta, ref_policy=policy)  # as it is now, not as it will be
-    assert first["train/kl"] == 0.0 < second["train/kl"]
-
-
-def test_equal_seeds_are_equal_to_the_last_bit_and_others_differ(even):
-    runs = {name: tiny_policy(max_tokens=10) for name in ("one", "again", "other")}
-    metrics = {name: run(policy, updates=2, seed=int(name == "other")) for name, policy in runs.items()}
-    assert metrics["one"] == metrics["again"] and torch.equal(weights(runs["one"]), weights(runs["again"]))
-    assert metrics["one"] != metrics["other"]
-
-
-def test_a_problem_that_comes_again_draws_anew_and_twins_are_groups_of_their_own(monkeypatch):
-    groups = []
-
-    def reward(problem, rollout):
-        groups.append(rollout.ids)
-        return (len(groups) - 1) // 4 % 2  # the first group of a round all wrong, the second all right
-
-    monkeypatch.setattr(loop, "is_right", reward)
-    policy = tiny_policy()
-    before = weights(policy)
-    with pytest.warns(UserWarning, match="nothing to learn in this round: of 2 groups 1 are all right, 1 all wrong"):
-        metrics = run(policy, rounds=2, problems=[PROBLEMS[0]] * 2, beta=0.0)
-    assert [(m["train/reward"], m["train/zero_signal"], "train/loss" in m) for m in metrics] == [(0.5, 1.0, False)] * 2
-    assert torch.equal(weights(policy), before)
-    assert len(set(groups)) > 12
-
-
-def test_the_share_of_groups_without_signal_is_counted(monkeypatch):
-    odd = {p.id for p in PROBLEMS[:4]}  # in four of six groups all rewards are equal
-    monkeypatch.setattr(loop, "is_right", lambda problem, r: problem.id not in odd and r.ids[0] % 2 == 0)
-    (metrics,) = grpo(tiny_policy(), PROBLEMS, settings=settings(problems=6, group=8), seed=0, rounds=1)
-    assert metrics["train/zero_signal"] == pytest.approx(4 / 6)
-
-
-def test_every_problem_comes_once_before_any_comes_again():
-    deck = loop.shuffled(PROBLEMS, seed=0)
-    turns = [[next(deck) for _ in PROBLEMS] for _ in range(3)]
-    assert all(sorted(p.id for p in turn) == sorted(p.id for p in PROBLEMS) for turn in turns)
-    assert len({tuple(p.id for p in turn) for turn in turns}) > 1
-    assert turns[0] == [p for p, _ in zip(loop.shuffled(PROBLEMS, seed=0), PROBLEMS)]
-
-
-def test_an_interrupt_while_sampling_ends_the_training(even, monkeypatch):
-    policy, calls = tiny_policy(max_tokens=8), []
-    engine_run = policy.engine.run
-
-    def run_twice(*args, **options):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        engine_run(*args, **options)
-
-    monkeypatch.setattr(policy.engine, "run", run_twice)
-    with pytest.warns(UserWarning, match="interrupted"):
-        assert len(run(policy, rounds=5)) == 2
-
-
 # -- messages ---------------------------------------------------------------------------------------------------------
+
+
+def loss(advantages=None, **options):
+    zeros = torch.zeros(2, 4)
+    advantages = torch.ones(2) if advantages is None else advantages
+    return clipped_loss(zeros, zeros, advantages, zeros + 1, epsilon=0.2, **options)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: grpo(None, [], seed=0, rounds=1), "no problems to train on"),
-        (lambda: grpo(None, [*PROBLEMS, PROBLEMS[0].blind()], seed=0, rounds=1), "1 of 7 problems have no answer"),
-        (lambda: GRPO(group=1), "group=1: .* at least 2"),
-        (lambda: GRPO(updates=0), "updates=0: need at least 1"),
-        (lambda: GRPO(temperature=0), "temperature=0: "),
         (lambda: group_advantages([[1.0], [0.0]]), r"rewards of shape \(2, 1\): need finite \(P, G\), at least 2"),
         (lambda: group_advantages([1.0, 0.0]), r"rewards of shape \(2,\)"),
         (lambda: group_advantages([[1.0, float("nan")]]), "need finite"),
@@ -528,36 +166,6 @@ def test_an_interrupt_while_sampling_ends_the_training(even, monkeypatch):
         (lambda: loss(advantages=torch.ones(3)), r"advantages \(3,\) for tokens \(2, 4\)"),
     ],
 )
-def test_what_cannot_be_trained_on_is_named(call, message):
+def test_what_no_equation_takes_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def loss(advantages=None, **options):
-    zeros = torch.zeros(2, 4)
-    advantages = torch.ones(2) if advantages is None else advantages
-    return clipped_loss(zeros, zeros, advantages, zeros + 1, epsilon=0.2, **options)
-
-
-def test_a_problem_that_cannot_be_sampled_is_named():
-    long = Problem("long", "quantities", "How " * 300, "1")
-    with pytest.raises(ValueError, match="long could not be sampled: ValueError: long: 301 prompt"):
-        run(tiny_policy(), problems=[long])
-
-
-# -- rejection sampling -----------------------------------------------------------------------------------------------
-
-
-def test_rejection_lessons_are_the_right_texts_once_a_problem():
-    def result(problem, *solutions):
-        return SearchResult(problem, tuple(Prefix.of(problem, s.split("\n"), ended=True) for s in solutions))
-
-    a, b, c = PROBLEMS[:3]
-    other = a.solution.split("\n")[-1]  # another right text: the answer line alone
-    results = [result(a, a.solution, other, a.solution, "x"), result(b, "x"), result(c, c.solution), result(a, other)]
-    lessons = rejection_lessons(results)
-    assert [(lesson.problem, lesson.text) for lesson in lessons] == [(a, a.solution), (a, other), (c, c.solution)]
-    (start, n), *_ = sft.encode(TOKENIZER, lessons)
-    assert start == sft.encode(TOKENIZER, [sft.Lesson(a)])[0][0] and TOKENIZER.decode(start[n:-1]) == a.solution
-    (batch,) = sft.batches(lessons, TOKENIZER, batch_tokens=4096, seed=0)
-    assert batch[3] == 3

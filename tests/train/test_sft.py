@@ -92,8 +92,8 @@ def test_padding_changes_neither_loss_nor_update():
     plain, padded = trainer(), trainer()
     loss, padded_loss = plain.update(ids, labels, lr=0.0), padded.update(more_ids, more_labels, lr=0.0)
     assert loss == pytest.approx(padded_loss, rel=1e-6)
-    for name, weight in plain.weights.items():
-        torch.testing.assert_close(weight.grad, padded.weights[name].grad, rtol=1e-4, atol=1e-7, msg=name)
+    for name, weight in plain.master.weights.items():
+        torch.testing.assert_close(weight.grad, padded.master.weights[name].grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
@@ -186,15 +186,15 @@ def test_the_loss_falls_on_a_few_problems(tied):
 
 def test_every_weight_is_trained_and_the_model_computes_with_it():
     run = trainer(dtype=torch.bfloat16)
-    before = {name: weight.detach().clone() for name, weight in run.weights.items()}
+    before = {name: weight.detach().clone() for name, weight in run.master.weights.items()}
     ids, labels = collate(rows_of(PROBLEMS[:4]), TOKENIZER.pad_token_id)
     run.update(ids, labels, lr=1.0)
     for name, p in run.model.named_parameters():
-        assert p.dtype == torch.bfloat16 and run.weights[name].dtype == torch.float32
-        assert not torch.equal(run.weights[name], before[name]), name
-        assert torch.equal(p, run.weights[name].bfloat16()), name
+        assert p.dtype == torch.bfloat16 and run.master.weights[name].dtype == torch.float32
+        assert not torch.equal(run.master.weights[name], before[name]), name
+        assert torch.equal(p, run.master.weights[name].bfloat16()), name
     trained = [id(p) for optimizer in run.optimizers for group in optimizer.param_groups for p in group["params"]]
-    assert sorted(trained) == sorted(map(id, run.weights.values()))
+    assert sorted(trained) == sorted(map(id, run.master.weights.values()))
 
 
 def test_an_update_at_rate_zero_changes_nothing():
@@ -251,8 +251,8 @@ def test_a_resumed_run_is_equal_to_an_uninterrupted_one_to_the_last_bit(dtype, t
     assert resumed.done == begun.done
     rest = islice(data(), resumed.done.updates, None)
     assert first + list(islice(resumed.train(rest, until=10**6, decay_from=1000), 4)) == losses
-    for name, weight in whole.weights.items():
-        assert torch.equal(weight, resumed.weights[name]), name
+    for name, weight in whole.master.weights.items():
+        assert torch.equal(weight, resumed.master.weights[name]), name
     for p, q in zip(whole.model.parameters(), resumed.model.parameters()):
         assert torch.equal(p, q)
 

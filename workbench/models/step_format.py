@@ -4,14 +4,16 @@ r"""How a discriminative PRM reads a solution: what stands after each step, wher
                               ^ score of step 1   ^ score of step 2
 
 The score of a step is read at the **last id of its separator**, the very position at which training puts the label:
-P(good) = sigmoid(logit[good] - logit[bad] + likelihood * log P(words of the step)). Separators are appended as ids
-after tokenising each step by itself, so no merge across the border can hide one (Math-Shepherd, arXiv 2312.08935, reads
-Mistral's `ки` the same way). The format is saved beside the weights and checked against the tokenizer on load.
+P(good) = sigmoid(logit[good] - logit[bad] + likelihood * log P(step)). Separators are appended as ids after tokenising
+each step by itself, so no merge across the border can hide one (Math-Shepherd, arXiv 2312.08935, reads Mistral's `ки`
+the same way). The format is saved beside the weights and checked against the tokenizer on load.
 
 The last term, off by default, lets the host's own next-word predictions speak. To see that `19 - 16 = 3` is wrong here
 a verifier must work out what should stand there. A language model has done so one position earlier, but in its last
-layer, where the label tokens cannot read it. (Rewards from likelihoods alone: implicit PRM, arXiv 2412.01981.) It needs
-the logits of all words: `batch_tokens` x V numbers at once. Taught in notebook 03.
+layer, where the label tokens cannot read it. (Rewards from likelihoods alone: implicit PRM, arXiv 2412.01981.) P(step)
+is the probability of its words and that it ends after them: that a separator or the end of the text comes next.
+Without the latter, empty steps and those cut off in their middle would be the likeliest of all. It needs the logits of
+all words: `batch_tokens` x V numbers at once. Taught in notebook 03.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class StepFormat:
     template: str = EMBEDDED["solve"]
     likelihood: float = 0.0  # weight of the step's log-probability under the verifier's own model
     ids: tuple[tuple[int, ...], int, int] | None = None  # of separator, good, bad; set by `bound`
+    end: int | None = None  # id that ends a text, if the tokenizer has one; set by `bound`
 
     def bound(self, tokenizer) -> StepFormat:
         """The format with the ids that `tokenizer` gives its texts; ValueError if they are others than in training."""
@@ -49,7 +52,12 @@ class StepFormat:
         ids = (separator, labels[0][0], labels[1][0])
         if self.ids is not None and self.ids != ids:
             raise ValueError(f"separator, good and bad were ids {self.ids} in training, this tokenizer has {ids}")
-        return replace(self, ids=ids)
+        return replace(self, ids=ids, end=tokenizer.eos_token_id)
+
+    @property
+    def closers(self) -> list[int]:
+        """The ids of which one comes next when a step is over: a separator's first, or the end of the text."""
+        return [self.ids[0][0], *([] if self.end is None else [self.end])]
 
     def segments(self, tokenizer, problem: Problem, steps: Sequence[str]) -> list[list[int]]:
         r"""Ids of the question, then of each step with its separator: scores sit at the last id of each but the first.

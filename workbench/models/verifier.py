@@ -3,7 +3,9 @@
 Attention is causal, so a step's score depends on the question and the steps up to it, never on what follows. Two things
 are kept between calls: the scores of all step borders met, and the key-values of prefixes (`PrefixCache`). A search
 that grows solutions step by step therefore pays for each token once, as the meter shows: the question once, and what
-was generated. (Systems that call a PRM with the whole text each time pay 5 to 10 times as much.) Taught in notebook 03.
+was generated. (Systems that call a PRM with the whole text each time pay 5 to 10 times as much.) Where the likelihood
+of the words counts, the token before each new step is read once more: its logits, which are not kept, judge the step's
+first word. Taught in notebook 03.
 """
 
 from __future__ import annotations
@@ -107,21 +109,18 @@ class StepVerifier:
     def _keep(self, row: Row, logits: torch.Tensor, steps: list[Border]) -> None:
         """Remember the scores of steps. logits (len(row.wanted), V): what `_wanted` asks for, step after step."""
         _, good, bad = self.form.ids
-        logits = logits.float()
-        margin = logits[:, good] - logits[:, bad]  # (wanted,)
-        at = 0
-        for step in steps:
-            words = row.context.ids[step.start : step.start + len(self._wanted(step)) - 1]
-            odds = margin[at + len(words)]
-            if words:
-                logp = logits[at : at + len(words)].log_softmax(-1)  # (words, V)
-                odds = odds + self.form.likelihood * logp[range(len(words)), words].sum()
+        for step, (*before, end) in zip(steps, logits.float().split([len(self._wanted(step)) for step in steps])):
+            odds = end[good] - end[bad]
+            if before:
+                logp = torch.stack(before).log_softmax(-1)  # (words + 1, V), the last one of what comes after the words
+                words = row.context.ids[step.start : step.start + len(logp) - 1]
+                said = logp[range(len(words)), words].sum() + logp[-1, self.form.closers].logsumexp(0)
+                odds = odds + self.form.likelihood * said
             self._scores[step.name] = torch.sigmoid(odds).item()
-            at += len(words) + 1
 
     def _wanted(self, step: Border) -> list[int]:
-        """Where logits are needed, in tokens read: before each word if the likelihood counts, and at the step's end."""
-        words = range(step.start, step.end - len(self.form.ids[0])) if self.form.likelihood else ()
+        """Where logits are needed, in tokens read: if the likelihood counts before and after each word, and the end."""
+        words = range(step.start, step.end - len(self.form.ids[0]) + 1) if self.form.likelihood else ()
         return [*words, step.end]
 
     def _pay(self, row: Row, meter: Meter) -> None:

@@ -59,7 +59,7 @@ METHOD_STYLE = {
     "position": Style("position only", GREY, "s", DASHED),
     "likelihood": Style("policy's likelihood", ORANGE, "o", DOTTED),
     "host": Style("host's likelihood", SKY, "v", MIXED),  # of the checkpoint that the verifier is trained from
-    "tokens_only": Style("PRM, label tokens only", RED, "s", DASHED),
+    "tokens_only": Style("PRM, label tokens only", RED, "X", DASHED),
     # automatic labels
     "good_kept": Style("right steps called good", GREEN, "o"),
     "bad_caught": Style("wrong steps called bad", RED, "s", DASHED),

@@ -32,6 +32,7 @@ from workbench.drive import solve, stream_key
 from workbench.models.policy import HFPolicy
 from workbench.problems import is_right
 from workbench.search import METHODS
+from workbench.train.precision import MasterWeights
 from workbench.train.rl import (
     Row,
     average,
@@ -171,7 +172,8 @@ def grpo(
     that have an advantage, and a round without any has none of them. A loss near 0 is no fault: advantages
     sum to 0, their gradient does not. `ref_policy` is the reference of the KL term (the policy as it is now, unless
     given); with `beta` 0 and none given there is no `train/kl`. An interrupt while sampling ends the training. The
-    model learns in its own dtype: load it in float32. Raises ValueError without problems or without their answers.
+    model computes in its own dtype, its weights are kept in float32 (`precision`). Raises ValueError without problems
+    or without their answers.
     """
     if not problems:
         raise ValueError("no problems to train on: need at least one, with its answer")
@@ -187,8 +189,8 @@ def grpo(
 def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy) -> Iterator[dict[str, float]]:
     reference = _reference(policy, ref_policy, settings)
     model, deck, tokens = policy.model.eval(), shuffled(problems, seed), 0
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=0.0)
+    master = MasterWeights(model)
+    optimizer = torch.optim.AdamW(master.weights.values(), lr=settings.lr, weight_decay=0.0)
     for number in range(rounds):
         optimizer.param_groups[0]["lr"] = settings.lr * (1 - number / rounds if settings.decay else 1)
         results = solve(
@@ -204,10 +206,11 @@ def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
                 batch.ref = token_logps(reference, batch.rows, settings.temperature)[0]
         updates = []
         for _ in range(settings.updates if batches else 0):
-            optimizer.zero_grad()
+            model.zero_grad()
             updates.append(backward(model, batches, settings))
-            updates[-1]["gradient_norm"] = torch.nn.utils.clip_grad_norm_(trained, settings.clip).item()
+            updates[-1]["gradient_norm"] = master.take_gradients(settings.clip)
             optimizer.step()
+            master.write()
         written = sum(result.meter.generated for result in results)
         tokens += written
         yield {**_metrics(rewards, updates), "train/tokens": tokens, "train/length": written / rewards.numel()}

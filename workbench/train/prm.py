@@ -120,11 +120,13 @@ def margins(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepForm
     separator, good, bad = form.ids
     margin = (logits[..., good] - logits[..., bad]).float()  # (B, T)
     if form.likelihood:
-        logp = logits[:, :-1].float().log_softmax(-1).gather(2, batch["input_ids"][:, 1:, None])[..., 0]  # (B, T - 1)
+        logp = logits.float().log_softmax(-1)  # (B, T, V)
+        over = logp[..., form.closers].logsumexp(-1)  # (B, T) that no word comes next
+        said = logp[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[..., 0]  # (B, T - 1)
         words = batch["steps"]  # (B, T)
-        of_step = logp.new_zeros(len(words), int(words.max()) + 1).scatter_add(1, words[:, 1:], logp)  # (B, 1 + S)
+        of_step = said.new_zeros(len(words), int(words.max()) + 1).scatter_add(1, words[:, 1:], said)  # (B, 1 + S)
         of_step = of_step * (torch.arange(of_step.shape[1], device=words.device) > 0)  # 0: no step
-        margin = margin + form.likelihood * of_step.gather(1, words.roll(len(separator), 1))
+        margin = margin + form.likelihood * (of_step.gather(1, words) + over).roll(len(separator), 1)
     return margin
 
 

@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from workbench.models.templates import EMBEDDED, render
 from workbench.problems import programs, quantities
+from workbench.train.precision import MasterWeights
 from workbench.types import Problem
 
 IGNORE = -100
@@ -150,12 +151,11 @@ class Trainer:
     """The state of a run: float32 weights, their computing copy, both optimisers, and how far it has come."""
 
     def __init__(self, model: torch.nn.Module, recipe: Recipe | None = None, *, dtype: torch.dtype = torch.bfloat16):
-        self.model, self.recipe, self.dtype = model, recipe or Recipe(), dtype
+        self.model, self.recipe, self.master = model, recipe or Recipe(), MasterWeights(model, dtype)
         self.done = Update(0, 0, 0, float("nan"), 0.0)
-        self.weights = {name: p.detach().float().clone().requires_grad_() for name, p in model.named_parameters()}
-        model.to(dtype)
-        matrices = [p for name, p in self.weights.items() if p.ndim == 2 and "embed" not in name and "head" not in name]
-        others = [p for p in self.weights.values() if not any(p is m for m in matrices)]
+        weights = self.master.weights
+        matrices = [p for name, p in weights.items() if p.ndim == 2 and "embed" not in name and "head" not in name]
+        others = [p for p in weights.values() if not any(p is m for m in matrices)]
         decay = self.recipe.weight_decay
         self.optimizers = [
             torch.optim.Muon(matrices, lr=self.recipe.matrix_lr, weight_decay=decay),
@@ -166,16 +166,13 @@ class Trainer:
         """One optimiser update at `lr` times the peak rate; returns the mean loss per solution token."""
         logits = self.model(input_ids=ids, use_cache=False).logits  # (B, T, V)
         loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
+        self.model.zero_grad()
         loss.backward()
-        for p, weight in zip(self.model.parameters(), self.weights.values()):
-            weight.grad, p.grad = p.grad.float(), None
-        torch.nn.utils.clip_grad_norm_(self.weights.values(), self.recipe.clip)
+        self.master.take_gradients(self.recipe.clip)
         for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_lr, self.recipe.other_lr)):
             optimizer.param_groups[0]["lr"] = peak * lr
             optimizer.step()
-        with torch.no_grad():
-            for p, weight in zip(self.model.parameters(), self.weights.values()):
-                p.copy_(weight)
+        self.master.write()
         return loss.item()
 
     def train(self, data: Iterable, *, until: int, decay_from: int | None = None) -> Iterator[Update]:
@@ -200,7 +197,9 @@ class Trainer:
 
     def save(self, path: str | Path, **extra: Any) -> None:
         """Write everything that resuming needs, whole or not at all; `extra` holds plain values only."""
-        state = dict(weights=self.weights, optimizers=[o.state_dict() for o in self.optimizers], done=vars(self.done))
+        state = dict(
+            weights=self.master.weights, optimizers=[o.state_dict() for o in self.optimizers], done=vars(self.done)
+        )
         part = Path(path).with_suffix(".part")
         torch.save(state | extra, part)
         part.replace(path)
@@ -209,9 +208,9 @@ class Trainer:
         """Go on exactly where `save` stood."""
         state = torch.load(path, weights_only=True)
         with torch.no_grad():
-            for p, (name, weight) in zip(self.model.parameters(), self.weights.items()):
+            for name, weight in self.master.weights.items():
                 weight.copy_(state["weights"][name])
-                p.copy_(weight)
+        self.master.write()
         for optimizer, saved in zip(self.optimizers, state["optimizers"]):
             optimizer.load_state_dict(saved)
         self.done = replace(self.done, **state["done"])

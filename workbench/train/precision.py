@@ -1,0 +1,45 @@
+"""Mixed precision: a model computes in its own dtype, its weights are kept and changed in float32.
+
+A bfloat16 weight has 8 significant bits, and an update smaller than that is lost in it (Micikevicius et al. 2018, arXiv
+1710.03740: "master weights"). A model that is in float32 already is trained in place, with no copy.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+WIDE = (torch.float32, torch.float64)
+
+
+class MasterWeights:
+    """The trained weights of a model, by name, in float32 (float64 stays): what the optimiser sees.
+
+    `dtype`: what the model shall compute in from now on; as it does now, unless given. Buffers, such as the frequencies
+    of rotary positions, keep their precision.
+    """
+
+    def __init__(self, model: torch.nn.Module, dtype: torch.dtype | None = None):
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.weights = {
+            name: p if p.dtype in WIDE and dtype in (None, p.dtype) else self._wide(p) for name, p in trained.items()
+        }
+        for p in model.parameters():
+            p.data = p.data.to(dtype or p.dtype)
+        self._copies = [(p, self.weights[name]) for name, p in trained.items() if p is not self.weights[name]]
+
+    @staticmethod
+    def _wide(p: torch.nn.Parameter) -> torch.Tensor:
+        return p.detach().to(p.dtype if p.dtype in WIDE else torch.float32).requires_grad_()
+
+    def take_gradients(self, clip: float) -> float:
+        """Move the model's gradients here and clip their norm; returns the norm as it was."""
+        for p, weight in self._copies:
+            weight.grad, p.grad = None if p.grad is None else p.grad.to(weight.dtype), None
+        return torch.nn.utils.clip_grad_norm_(self.weights.values(), clip).item()
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Round the weights into the model, after an optimiser has changed them."""
+        for p, weight in self._copies:
+            p.copy_(weight)
