@@ -1,0 +1,51 @@
+"""Rounds of collecting and fine-tuning: each from the original start, on what the newest policy wrote."""
+
+import pytest
+import torch
+from tiny import tiny_policy
+
+from workbench.drive import solve
+from workbench.problems import quantities
+from workbench.search import METHODS
+from workbench.train.iterate import fine_tune, iterate, lessons_of
+from workbench.train.sft import Lesson, Recipe
+from workbench.types import LabelledSolution, SearchResult
+
+PROBLEMS = quantities.generate(6, levels=[1], seed=1)
+RECIPE = Recipe(batch_tokens=256, matrix_lr=0.02, other_lr=1e-2, warmup_updates=1)
+
+
+def weights(policy):
+    return torch.cat([p.detach().float().flatten() for p in policy.model.parameters()])
+
+
+def test_each_round_begins_at_the_start_and_learns_from_the_newest_policy():
+    seen, texts = [], []
+
+    def collect(policy, number):
+        seen.append(weights(policy))
+        (result,) = solve(PROBLEMS[:1], METHODS["greedy"], policy=policy)
+        texts.append(result.rollouts[0].text)
+        return [Lesson(p) for p in PROBLEMS[: 2 + number]]
+
+    rounds = list(iterate(tiny_policy, collect, rounds=3, tokens=2000, seed=0, recipe=RECIPE))
+    assert torch.equal(seen[0], weights(tiny_policy()))
+    for (policy, lessons), after, number in zip(rounds, seen[1:], range(3)):
+        assert torch.equal(weights(policy), after) and len(lessons) == 2 + number
+    alone = tiny_policy()  # the third round knows nothing of the second but its lessons
+    fine_tune(alone, rounds[2][1], tokens=2000, seed=2, recipe=RECIPE)
+    assert torch.equal(weights(alone), weights(rounds[2][0]))
+
+
+def test_fine_tuning_teaches_its_lessons_as_often_as_it_takes():
+    policy = tiny_policy()
+    loss = fine_tune(policy, [Lesson(PROBLEMS[0])], tokens=12_000, seed=0, recipe=RECIPE)
+    (result,) = solve(PROBLEMS[:1], METHODS["greedy"], policy=policy)
+    assert loss < 0.1 and result.rollouts[0].text == PROBLEMS[0].solution
+    with pytest.raises(ValueError, match="no lessons"):
+        fine_tune(policy, [], tokens=10, seed=0)
+
+
+def test_lessons_are_texts_without_their_hint():
+    row = LabelledSolution(PROBLEMS[0], ("a", "b"), (1, 1), source="star", meta={"hinted": True})
+    assert lessons_of([SearchResult(PROBLEMS[0], labelled=(row,))]) == [Lesson(PROBLEMS[0], "solve", "a\nb")]

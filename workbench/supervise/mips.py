@@ -1,0 +1,43 @@
+r"""MiPS: Monte-Carlo values as targets, from a completer that need not be the generator (Wang et al. 2024, 2402.02658).
+
+The policy writes the solutions; a helper, weaker or stronger, completes every prefix n times:
+
+$$\text{value}_t = \text{share of the } n \text{ completions of step } t\text{'s prefix that end right.}$$
+
+The value itself is the target (`PRMRecipe(soft=True)`). Labels for those who want some: value above `threshold`. With
+values this noisy the paper finds that aggregates of high scores (`max`, `sum`) choose better than the worst step's.
+
+Deviation: none in the values; the completions are those of `shepherd`, so equal prefixes are completed once. Taught in
+notebook 02.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from workbench.supervise.shepherd import shepherd
+from workbench.types import Problem, sees_answer
+
+
+@sees_answer
+def mips(
+    problem: Problem,
+    *,
+    solutions: int = 8,
+    n: int = 8,
+    temperature: float | None = None,
+    by: str = "helper",
+    threshold: float = 0.0,
+):
+    """Sample `solutions` from the policy and value their steps by `n` completions each, drawn from the model `by`.
+
+    Raises ValueError unless n >= 1 and 0 <= threshold < 1.
+    """
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold={threshold}: need 0 <= threshold < 1")
+    result = yield from shepherd(problem, solutions=solutions, n=n, temperature=temperature, by=by)
+    rows = (
+        replace(row, labels=tuple(int(v > threshold) for v in row.values), source="mips", meta={"n": n, "by": by})
+        for row in result.labelled
+    )
+    return replace(result, labelled=tuple(rows))

@@ -1,0 +1,250 @@
+r"""OmegaPRM: the first wrong step of many wrong solutions, by binary search in a tree (Luo et al. 2024, 2406.06592).
+
+A node is a prefix s, known by the texts of its steps, with N(s) visits and MC(s), the share right of n rollouts.
+
+1. Root: n rollouts from the question.
+2. Select, of all rollouts r that ended wrong from a node s with 0 < MC(s) < 1, the one with the largest Q + U, and
+   consume it: $Q(s, r) = \alpha^{1 - MC(s)} \cdot \beta^{len(r)/L}$, $U(s) = c \sqrt{\sum_i N(s_i)} / (1 + N(s))$.
+   Q prefers promising prefixes and short rollouts, U prefixes seldom met; len(r) counts tokens, or words of a
+   step without ids.
+3. Search the steps of r after s for the first with MC = 0, by halves. Each prefix probed becomes a node; its rollouts
+   join those of 2. One that is a node already is looked up. The whole solution needs no rollouts: it is wrong.
+4. Count: every node met, as start or as probe, gets N + 1. Back to 2.
+5. Rows: one per distinct solution, whatever it was drawn for. The question is no step. `values`: MC where the prefix
+   is a node, the grade (0 or 1) of the last step, else None. `labels`, equal for equal prefixes:
+   **1** if a solution that ended right passes through it; so all before a node with MC > 0 is good,
+   **0** for a node with MC = 0 and all after it, and for the last step of a wrong solution,
+   **None** between the last step known good and the first known bad: a trainer leaves these out.
+
+MC is noisy: a right step may show 0 and a wrong one more; the search then ends at one border of several. Where a node
+shows 0 and a right rollout drawn elsewhere passes through, the value stays 0 and the label is 1. Known weakness: a
+solution that is right by luck makes all its steps good.
+
+Deviations: N + 1 for all nodes met, not for s alone. MC(s) takes only rollouts drawn at s: s was chosen because one
+from further up ended wrong, so that counting those would bias it (labels do count them). A wrong solution is searched
+once, however often drawn; with one step after s there is nothing to search. Taught in notebook 02.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+
+from workbench.problems import is_right
+from workbench.types import LabelledSolution, Prefix, Problem, Sample, SearchResult, Stopped, sees_answer
+
+Texts = tuple[str, ...]  # of the steps of a prefix, by which it is known
+
+
+def q_value(mc: float, length: int, *, alpha: float, beta: float, max_length: int) -> float:
+    """How promising a rollout of `length` tokens from a prefix with value `mc` is; ValueError outside the ranges."""
+    if not 0 <= mc <= 1 or length < 0:
+        raise ValueError(f"mc={mc}, length={length}: need 0 <= mc <= 1 and length >= 0")
+    if not (0 < alpha <= 1 and 0 < beta <= 1 and max_length > 0):
+        raise ValueError(f"alpha={alpha}, beta={beta}, max_length={max_length}: need both in (0, 1], max_length > 0")
+    return alpha ** (1 - mc) * beta ** (length / max_length)
+
+
+def u_value(visits: int, total_visits: int, *, c_puct: float) -> float:
+    """What a prefix gains for being seldom met; ValueError for a negative number."""
+    if not (visits >= 0 and total_visits >= 0 and c_puct >= 0):
+        raise ValueError(f"visits={visits}, total_visits={total_visits}, c_puct={c_puct}: none may be negative")
+    return c_puct * sqrt(total_visits) / (1 + visits)
+
+
+def bisection(length: int) -> Generator[int, float, int | None]:
+    """Yield the index of the value needed next, take the value, return the index of the first that is 0, or None."""
+    low, high = 0, length  # the first 0 lies in low..high, where `length` stands for none
+    while low < high:
+        middle = (low + high) // 2
+        value = yield middle
+        if not 0 <= value <= 1:
+            raise ValueError(f"value {value} after step {middle + 1}: must lie in [0, 1]")
+        low, high = (middle + 1, high) if value > 0 else (low, middle)
+    return low if low < length else None
+
+
+def first_error(values: Sequence[float]) -> int | None:
+    """0-based index of the first step with MC = 0; `values[i]` is the MC after step i + 1. None if there is none.
+
+    Reads at most floor(log2(M)) + 1 of M values; the last, like any other, only if it is needed. Where values rise
+    again from 0, it finds a 0 at the start or after a positive value, not always the first. ValueError outside [0, 1].
+
+    >>> first_error([0.9, 0.8, 0.5, 0, 0, 0, 0, 0]), first_error([0.9, 0.5]), first_error([])
+    (3, None, None)
+    """
+    search, value = bisection(len(values)), None
+    while True:
+        try:
+            index = search.send(value)
+        except StopIteration as end:
+            return end.value
+        value = values[index]
+
+
+@dataclass
+class Node:
+    """A prefix met by the search: MC value and number of visits; `wrong` holds its own rollouts that ended wrong."""
+
+    depth: int
+    value: float
+    wrong: tuple[Prefix, ...]
+    visits: int = 0
+
+
+@dataclass
+class Statistics:
+    """All that a search knows, and how it may draw more. `grades`: did a solution with these texts end right?"""
+
+    problem: Problem
+    n: int
+    limit: int | None
+    temperature: float | None
+    by: str
+    nodes: dict[Texts, Node] = field(default_factory=dict)
+    rollouts: list[Prefix] = field(default_factory=list)
+    grades: dict[Texts, bool] = field(default_factory=dict)
+    consumed: set[Texts] = field(default_factory=set)
+
+    def meet(self, prefix: Prefix):
+        """The node of a prefix; a new one is worth `n` rollouts. Stopped if the limit leaves fewer than that."""
+        if prefix.texts not in self.nodes:
+            if self.limit is not None and len(self.rollouts) + self.n > self.limit:
+                raise Stopped("rollouts")
+            ends = yield Sample([prefix], n=self.n, temperature=self.temperature, by=self.by)
+            right = [is_right(self.problem, end) for end in ends]
+            wrong = tuple(end for end, ok in zip(ends, right) if not ok)
+            self.nodes[prefix.texts] = Node(len(prefix.steps), sum(right) / self.n, wrong)
+            self.rollouts += ends
+            for end, ok in zip(ends, right):
+                self.grades[end.texts] = ok or self.grades.get(end.texts, False)
+        return self.nodes[prefix.texts]
+
+
+@sees_answer
+def omegaprm(
+    problem: Problem,
+    *,
+    n: int = 8,
+    searches: int = 20,
+    rollouts: int | None = None,
+    alpha: float = 0.5,
+    beta: float = 0.9,
+    max_length: int = 500,
+    c_puct: float = 0.125,
+    temperature: float | None = None,
+    by: str = "policy",
+):
+    """Label solutions that the model `by` writes, by at most `searches` binary searches with `n` rollouts a node.
+
+    `rollouts` caps all that is drawn: a search breaks off rather than pass it. `labelled` holds the rows of stage 5,
+    of which `as_tree` makes the tree; when a budget ends, those so far. ValueError for sizes that cannot be.
+    """
+    if n < 1 or searches < 0 or (rollouts is not None and rollouts < n):
+        raise ValueError(f"n={n}, searches={searches}, rollouts={rollouts}: need n >= 1, searches >= 0, rollouts >= n")
+    known = Statistics(problem, n, rollouts, temperature, by)
+    q_value(0, 0, alpha=alpha, beta=beta, max_length=max_length), u_value(0, 0, c_puct=c_puct)  # refuse bad options
+    try:
+        yield from known.meet(Prefix(problem))
+        for _ in range(searches):
+            chosen = _select(known, alpha=alpha, beta=beta, max_length=max_length, c_puct=c_puct)
+            if chosen is None:
+                break
+            yield from _search(known, *chosen)
+    except Stopped:
+        pass  # the driver notes its reason; what is known so far is the result
+    return SearchResult(problem, tuple(known.rollouts), labelled=tuple(_rows(known)))
+
+
+def _select(known: Statistics, *, c_puct: float, **q_options) -> tuple[Node, Prefix] | None:
+    """Stage 2: the wrong rollout with the largest Q + U as of now, of equal ones the first; None if none is left."""
+    total = sum(node.visits for node in known.nodes.values())
+    best, chosen = -1.0, None
+    for node in known.nodes.values():
+        if not 0 < node.value < 1:
+            continue
+        u = u_value(node.visits, total, c_puct=c_puct)
+        for end in node.wrong:
+            rest = end.steps[node.depth :]
+            if end.texts in known.consumed or len(rest) < 2:
+                continue
+            length = sum(len(step.ids) or len(step.text.split()) for step in rest)
+            if (priority := q_value(node.value, length, **q_options) + u) > best:
+                best, chosen = priority, (node, end)
+    return chosen
+
+
+def _search(known: Statistics, node: Node, end: Prefix):
+    """Stages 3 and 4: consume the rollout `end` of `node`, probe its prefixes by halves, count every node met."""
+    known.consumed.add(end.texts)
+    node.visits += 1
+    search, value = bisection(len(end.steps) - node.depth - 1), None  # if none before it is, the last is wrong
+    while True:
+        try:
+            depth = node.depth + 1 + search.send(value)
+        except StopIteration:
+            return
+        probe = yield from known.meet(Prefix(known.problem, end.steps[:depth]))
+        probe.visits += 1
+        value = probe.value
+
+
+def _rows(known: Statistics) -> Iterator[LabelledSolution]:
+    """Stage 5. `meta` holds n, the visits of each step's node, and value and visits of the question's."""
+    nodes, grades = known.nodes, known.grades
+    good = {texts[:t] for texts, right in grades.items() if right for t in range(1, len(texts) + 1)}
+    for texts, right in grades.items():
+        path = [nodes.get(texts[:t]) for t in range(1, len(texts))]  # the last step is no node but an end
+        values = (*(node and node.value for node in path), float(right))
+        visits = [*(node and node.visits for node in path), None]
+        meta = {"n": known.n, "visits": visits, "question": {"value": nodes[()].value, "visits": nodes[()].visits}}
+        labels = _labels([texts[:t] in good for t in range(1, len(texts))], values)
+        yield LabelledSolution(known.problem, texts, labels, values, "omegaprm", meta)
+
+
+def _labels(good: Sequence[bool], values: Sequence[float | None]) -> tuple[int | None, ...]:
+    """Hard labels of a solution's steps, whose last is graded; `good`: does a right one pass through each before?
+
+    >>> _labels([True, False, False, False], [0.5, None, 0.0, None, 0.0])
+    (1, None, 0, 0, 0)
+    """
+    labels, bad = [], False
+    for known_good, value in zip(good, values):
+        bad = not known_good and (bad or value == 0)
+        labels.append(1 if known_good else 0 if bad else None)
+    return (*labels, int(values[-1]))
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """A step (the root: the question) and what was written after it. None: not known, no node or no step."""
+
+    text: str
+    value: float | None
+    visits: int | None
+    label: int | None
+    children: tuple[TreeNode, ...] = ()
+
+
+def as_tree(rows: Sequence[LabelledSolution]) -> TreeNode:
+    """Merge the rows of one problem by the steps they begin with; a last step is a leaf of its own.
+
+    ValueError unless the rows are those of one problem from `omegaprm`.
+    """
+    found = {(row.problem.id, row.source) for row in rows}
+    if len(found) != 1 or rows[0].source != "omegaprm":
+        raise ValueError(f"rows of {sorted(found)}: need those of one problem from omegaprm, at least one")
+    return TreeNode(rows[0].problem.question, **rows[0].meta["question"], label=None, children=_children(rows, 0))
+
+
+def _children(rows: Sequence[LabelledSolution], depth: int) -> tuple[TreeNode, ...]:
+    branches: dict[tuple[str, bool], list[LabelledSolution]] = {}
+    for row in rows:
+        if len(row.steps) > depth:
+            branches.setdefault((row.steps[depth], len(row.steps) == depth + 1), []).append(row)
+    children = []
+    for (text, _), own in branches.items():
+        value, visits, label = (row[depth] for row in (own[0].values, own[0].meta["visits"], own[0].labels))
+        children.append(TreeNode(text, value, visits, label, _children(own, depth + 1)))
+    return tuple(children)
