@@ -5,13 +5,14 @@ from dataclasses import replace
 from math import ceil, log2, sqrt
 
 import pytest
+from scripted import Walker
 
 from workbench.drive import solve
 from workbench.models import load_policy
-from workbench.problems import is_right, quantities
+from workbench.problems import check_steps, is_right, quantities
 from workbench.show.trees import Node, tree_view
-from workbench.supervise.omegaprm import as_tree, first_error, omegaprm, q_value, u_value
-from workbench.types import Budget, LabelledSolution, Prefix, Problem, Step
+from workbench.supervise.omegaprm import as_tree, first_error, label, omegaprm, q_value, u_value
+from workbench.types import Budget, LabelledSolution, Prefix, Problem, Sample, SearchResult, Step, sees_answer
 
 RIGHT, WRONG = "The answer is 1 .", "The answer is 0 ."
 PROBLEMS = [Problem(f"p{i}", "quantities", f"Question {i}?", "1") for i in range(12)]
@@ -454,9 +455,9 @@ def test_rows_hold_together():
             assert order == sorted(order) and row.steps[0] != result.problem.question
             assert row.labels[-1] == row.values[-1] == (row.steps[-1] == RIGHT)
             assert row.steps[-1] != RIGHT or set(row.labels) == {1}
-            assert all(label == 1 for label, value in zip(row.labels, row.values) if value)
-            for t, label in enumerate(row.labels):
-                assert said.setdefault(row.steps[: t + 1], label) == label
+            assert all(one == 1 for one, value in zip(row.labels, row.values) if value)
+            for t, one in enumerate(row.labels):
+                assert said.setdefault(row.steps[: t + 1], one) == one
     assert {(0,), (0, 2), (0, 1, 2)} <= kinds
 
 
@@ -515,6 +516,44 @@ def test_as_tree_names_rows_that_make_no_tree():
 
 
 # -- the real thing ---------------------------------------------------------------------------------------------------
+
+
+# -- given solutions --------------------------------------------------------------------------------------------------
+
+
+@sees_answer
+def given(problem, *, pool=8, n=4, by="policy"):
+    """Label a pool that was sampled for the purpose."""
+    solutions = yield Sample([Prefix(problem)], n=pool)
+    rows = yield from label(problem, solutions, n=n, by=by)
+    return SearchResult(problem, tuple(solutions), labelled=tuple(rows))
+
+
+def test_given_solutions_have_the_first_error_that_a_perfect_completer_sees():
+    problems = quantities.generate(20, levels=[4, 5], seed=3)
+    helper, wrong = Walker(problems, 0.0), 0
+    results = solve(problems, given, policy=Walker(problems, 0.2), helpers={"helper": helper}, by="helper", n=2)
+    for result in results:
+        assert [row.steps for row in result.labelled] == [solution.texts for solution in result.rollouts]
+        for row in result.labelled:
+            truth = check_steps(row.problem, row.steps)
+            first = truth.index(False) if False in truth else len(truth)
+            assert row.labels == (1,) * first + (0,) * (len(truth) - first)
+        texts = {row.steps for row in result.labelled if row.first_error is not None}
+        wrong += sum(ceil(log2(len(steps))) for steps in texts)
+    assert 0 < helper.rows <= 2 * wrong  # n rollouts a probe, right solutions cost nothing
+
+
+def test_given_solutions_share_their_prefixes():
+    policy = Script({"": ["ab-", "ac-", "ab-", "ad-", "b+"], "a b": "+-", "a c": "--", "a d": "--", "a": ["b+", "c-"]})
+    (result,) = solve([ONE], given, policy=policy, pool=5, n=2)
+    assert policy.asked == ["", "ab", "ac", "a", "ad"]  # `a` once, for ac; the second ab- not at all
+    assert [row.labels for row in result.labelled] == [(1, 1, 0), (1, 0, 0), (1, 1, 0), (1, 0, 0), (1, 1)]
+
+
+def test_given_solutions_need_rollouts():
+    (result,) = solve([ONE], given, policy=Gambler(), n=0)
+    assert "n=0 rollouts a node: need at least 1" in result.error
 
 
 def test_a_shipped_policy_end_to_end():

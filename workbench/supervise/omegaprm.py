@@ -113,13 +113,18 @@ class Statistics:
             if self.limit is not None and len(self.rollouts) + self.n > self.limit:
                 raise Stopped("rollouts")
             ends = yield Sample([prefix], n=self.n, temperature=self.temperature, by=self.by)
-            right = [is_right(self.problem, end) for end in ends]
-            wrong = tuple(end for end, ok in zip(ends, right) if not ok)
-            self.nodes[prefix.texts] = Node(len(prefix.steps), sum(right) / self.n, wrong)
-            self.rollouts += ends
-            for end, ok in zip(ends, right):
-                self.grades[end.texts] = ok or self.grades.get(end.texts, False)
+            self.enter(prefix, ends)
         return self.nodes[prefix.texts]
+
+    def enter(self, prefix: Prefix, ends: Sequence[Prefix]) -> Node:
+        """Grade the rollouts `ends` of a new prefix; the node that they make."""
+        right = [is_right(self.problem, end) for end in ends]
+        wrong = tuple(end for end, ok in zip(ends, right) if not ok)
+        node = self.nodes[prefix.texts] = Node(len(prefix.steps), sum(right) / max(1, len(ends)), wrong)
+        self.rollouts += ends
+        for end, ok in zip(ends, right):
+            self.grades[end.texts] = ok or self.grades.get(end.texts, False)
+        return node
 
 
 @sees_answer
@@ -155,6 +160,30 @@ def omegaprm(
     except Stopped:
         pass  # the driver notes its reason; what is known so far is the result
     return SearchResult(problem, tuple(known.rollouts), labelled=tuple(_rows(known)))
+
+
+def label(
+    problem: Problem,
+    pool: Sequence[Prefix],
+    *,
+    n: int,
+    temperature: float | None = None,
+    by: str = "policy",
+):
+    """Label given solutions, which stand for the root's rollouts: each wrong text is searched once, none selected.
+
+    Yields requests, returns one row per solution of `pool`; prefixes that they share are completed once. ValueError
+    unless n >= 1.
+    """
+    if n < 1:
+        raise ValueError(f"n={n} rollouts a node: need at least 1")
+    known = Statistics(problem, n, None, temperature, by)
+    root = known.enter(Prefix(problem), pool)
+    for end in root.wrong:
+        if end.texts not in known.consumed:
+            yield from _search(known, root, end)
+    rows = {row.steps: row for row in _rows(known)}
+    return [rows[solution.texts] for solution in pool]
 
 
 def _select(known: Statistics, *, c_puct: float, **q_options) -> tuple[Node, Prefix] | None:
