@@ -1,0 +1,352 @@
+"""Solutions with step labels, in the file formats of the public data sets.
+
+| format | | what a file holds | source |
+|---|---|---|---|
+| `prm800k` | read | human ratings -1, 0, 1 of both phases | Lightman et al. 2023, arXiv 2305.20050 |
+| `math-shepherd` | read | `+` or `-` in the place of each step tag `ки` | Wang et al. 2023, arXiv 2312.08935 |
+| `math-aps` | read, write | prefixes with Monte-Carlo values; or `process` and `labels` | OpenR, arXiv 2410.09671 |
+| `math-aps-tree` | read, write | a tree of steps with Monte-Carlo values | OmegaPRM, arXiv 2406.06592 |
+| `stepwise` | read, write | `prompt`, `completions`, `labels` | TRL's stepwise supervision |
+
+PRM800K rates several completions of a step. The walked solution (at each step the chosen completion, else the
+labeller's own, which counts as good) is one solution; every other rated completion ends one of its own, behind the
+walked steps before it. A solution ends with its first -1, and before a step that nobody rated. So every rating is used,
+as in the paper (which predicts the rating of the last step of a prefix), and alternatives are never combined. Solutions
+that branch off (here and in trees) repeat the steps they share, with the same labels.
+
+Deviations: OpenR multiplies PRM800K's alternatives out, scores the question as step 1 and calls a value good above 0.5;
+here the question's own value is dropped and a step is good above `threshold`, 0 if not given. Equal prefixes within one
+`math-aps` line are one step with the mean of their values. Taught in notebook 02.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import groupby
+from numbers import Real
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from workbench.types import LabelledSolution, Problem
+
+TAG = "ки"  # Math-Shepherd's step tag; OpenR's is five newlines
+FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)  # what an unfit line can raise
+
+
+def read(path: str | Path, *, format: str, neutral: str = "good", threshold: float = 0.0) -> list[LabelledSolution]:
+    """The labelled solutions of a file of JSON lines or one JSON array, either also as .gz.
+
+    `neutral` says what PRM800K's rating 0 counts as, `good` or `bad`. Where the file holds Monte-Carlo values a step is
+    good if value > `threshold` (0 <= threshold < 1), and `values` keeps them. Equal questions share an id. A line that
+    can't be read is named in a warning and left out. Raises ValueError for an unknown option and where no line is fit.
+    """
+    if format not in READERS:
+        raise ValueError(f"format {format!r} can't be read: use {', '.join(READERS)}")
+    if neutral not in ("good", "bad"):
+        raise ValueError(f"neutral={neutral!r}: use 'good' or 'bad'")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold={threshold!r}: need 0 <= threshold < 1")
+    solutions, faults, lines, ids = [], [], 0, {}
+    for place, raw in _lines(Path(path)):
+        lines += 1
+        try:
+            row = json.loads(raw) if isinstance(raw, bytes) else raw
+            solutions += [_checked(s, ids) for s in READERS[format](row, neutral, threshold)]
+        except FAULTS as error:
+            faults.append(f"{place}: {f'no field {error}' if isinstance(error, KeyError) else error}")
+    if faults and len(faults) == lines:
+        raise ValueError(f"no {format} record in {path}: need {FIELDS[format]} ({faults[0]})")
+    for fault in faults:
+        warnings.warn(f"left out a line that is corrupt or no {format} record: {fault}", stacklevel=2)
+    return solutions
+
+
+def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) -> None:
+    """Write the solutions as JSON lines (.gz: packed), whole or not at all; `read` brings equal rows back.
+
+    `stepwise` holds question, steps and labels and nothing else. The MATH-APS formats hold everything (labels without
+    values as 0.0 and 1.0); read them with the threshold that made the labels. Raises ValueError for what a format can't
+    hold: a step without label, and in the MATH-APS formats a solution without steps, labels that are no
+    value > threshold and, for `math-aps`, a step that is blank or has white space around it.
+    """
+    if format not in WRITERS:
+        raise ValueError(f"format {format!r} can't be written: use {', '.join(WRITERS)}")
+    path = Path(path)
+    try:
+        lines = [json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in WRITERS[format](list(rows))]
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not all of this can be JSON in UTF-8: {error}") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(gzip.compress(b"".join(lines), mtime=0) if path.suffix == ".gz" else b"".join(lines))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# -- lines and fields -------------------------------------------------------------------------------------------------
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """(place, line) pairs, or (place, entry) of an array; where a packed file breaks off an empty line."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file: give one of JSON lines or a JSON array, either also as .gz")
+    number = 0
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        try:
+            if file.peek(1).lstrip().startswith(b"["):
+                yield from ((f"{path}, row {i}", row) for i, row in enumerate(json.loads(file.read()), start=1))
+                return
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield f"{path}:{number}", line
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield f"{path}:{number + 1} ({error})", b""
+        except ValueError as error:
+            raise ValueError(f"{path}: corrupt or cut-off JSON array: {error}") from None
+
+
+def _checked(row: LabelledSolution, ids: dict[str, str]) -> LabelledSolution:
+    """The row, known to hold texts, with the id of its question in this file where the file names none."""
+    if wrong := [text for text in (row.problem.question, *row.steps) if not isinstance(text, str)]:
+        raise ValueError(f"{wrong[0]!r:.60} where a text should be")
+    if row.problem.id:
+        return row
+    id = ids.setdefault(row.problem.question, f"{row.source}/{len(ids) + 1}")
+    return replace(row, problem=replace(row.problem, id=id))
+
+
+def _value(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+        raise ValueError(f"{value!r:.60} is neither a label nor a value from 0 to 1")
+    return float(value)
+
+
+def _marked(problem: Problem, steps: list, marks: list, threshold: float, source: str, meta: dict) -> LabelledSolution:
+    """A solution from one mark per step: `+` or `-`, true or false, 1 or 0, or else a float, which is a value."""
+    if not isinstance(steps, list) or len(steps) != len(marks):
+        raise ValueError(f"{len(marks)} labels for steps {steps!r:.60}, need a list and one label per step")
+    hard = [mark in ("+", "-") or (isinstance(mark, int) and mark in (0, 1)) for mark in marks]
+    values = tuple(None if known else _value(mark) for mark, known in zip(marks, hard))
+    labels = tuple(int(mark in ("+", 1) if v is None else v > threshold) for mark, v in zip(marks, values))
+    return LabelledSolution(problem, tuple(steps), labels, None if all(hard) else values, source, meta)
+
+
+def _labels(row: LabelledSolution) -> list[bool]:
+    for number, label in enumerate(row.labels, start=1):
+        if label not in (0, 1):
+            raise ValueError(f"{row.problem.id}: step {number} has label {label!r}, the formats hold only 0 and 1")
+    return [bool(label) for label in row.labels]
+
+
+# -- PRM800K, Math-Shepherd, stepwise ---------------------------------------------------------------------------------
+
+
+def _prm800k(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
+    asked, label = row["question"], row["label"]
+    answer, solution = asked.get("ground_truth_answer"), asked.get("ground_truth_solution")
+    problem = Problem("", "math", asked["problem"], answer, solution)
+    meta = {"phase": 1 if row.get("generation") is None else 2, "finish_reason": label.get("finish_reason")}
+    meta |= {key: row[key] for key in ("is_quality_control_question", "is_initial_screening_question") if key in row}
+    good = (1,) if neutral == "bad" else (0, 1)
+    return [
+        LabelledSolution(problem, texts, tuple(int(r in good) for r in ratings), source="prm800k", meta=meta)
+        for texts, ratings in (zip(*chain) for chain in _walk(label["steps"]))
+    ]
+
+
+def _walk(steps: list[dict]) -> list[tuple[tuple[str, int], ...]]:
+    """The solutions of a record as (text, rating) pairs: one per completion passed over, and the walked one."""
+    walked, chains = (), []
+    for step in steps:
+        taken, others = _ratings(step)
+        chains += [(*walked, other) for other in others]
+        if taken is None:
+            return chains if others or not walked else [*chains, walked]  # the others hold the walked steps
+        walked += (taken,)
+        if taken[1] == -1:
+            break
+    return [*chains, walked] if walked else chains
+
+
+def _ratings(step: dict) -> tuple[tuple[str, int] | None, list[tuple[str, int]]]:
+    """(text, rating) of the completion walked on from, if there is a rated one, and of the others; equal texts once."""
+    completions, human = step["completions"] or [], step.get("human_completion")
+    if step["chosen_completion"] is not None:
+        taken = completions[step["chosen_completion"]]
+    else:
+        taken = human and human | {"rating": 1}
+    ratings: dict[str, int] = {}
+    for completion in [taken] * bool(taken) + completions:
+        if completion["rating"] not in (-1, 0, 1, None):
+            raise ValueError(f"rating {completion['rating']}, need -1, 0, 1 or null")
+        if completion["rating"] is not None:
+            ratings.setdefault(completion["text"].strip(), completion["rating"])
+    others = list(ratings.items())
+    return (others.pop(0) if taken and taken["rating"] is not None else None), others
+
+
+def _math_shepherd(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
+    text = row["input"].replace(TAG, "\0")  # one letter, like the label in its place
+    first = re.search("[Ss]tep 1:", text)
+    if not first:
+        raise ValueError(f"no 'Step 1:' ends the question in {text[:60]!r}")
+    start = first.start()  # a few questions hold a tag, too: it labels no step
+    marks = [row["label"][i] for i in range(start, len(text)) if text[i] == "\0"]
+    problem = Problem("", "math", text[:start].replace("\0", "").strip())
+    meta = {"task": row["task"]} if "task" in row else {}
+    return [_marked(problem, _cut(text[start:], "\0"), marks, threshold, "math-shepherd", meta)]
+
+
+def _cut(process: str, tag: str) -> list[str]:
+    """The steps of a text in which a tag follows each of them."""
+    *steps, rest = re.split(tag, process)
+    if rest.strip() or not steps:
+        raise ValueError(f"no step tag after {rest[-60:]!r}")
+    return [step.strip() for step in steps]
+
+
+def _stepwise(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
+    problem = Problem("", "math", row["prompt"])
+    return [_marked(problem, row["completions"], row["labels"], threshold, "stepwise", {})]
+
+
+def _stepwise_lines(rows: list[LabelledSolution]) -> Iterator[dict]:
+    for row in rows:
+        yield {"prompt": row.problem.question, "completions": row.steps, "labels": _labels(row)}
+
+
+# -- MATH-APS ---------------------------------------------------------------------------------------------------------
+
+
+def _math_aps(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
+    if "process" in row:
+        marks = row["labels"] if "labels" in row else row["label"]
+        return [_marked(_asked(row), _cut(row["process"], rf"{TAG}|\n{{5}}"), marks, threshold, "math-aps", {})]
+    question, values = _asked(row).question, {}
+    for prefix in row["reasoning_steps"]:
+        if not prefix["solution_prefix"].startswith(question):
+            raise ValueError(f"solution_prefix {prefix['solution_prefix'][:60]!r} does not start with the question")
+        steps = prefix["solution_prefix"][len(question) :].strip()
+        values.setdefault(steps, []).append(_value(prefix["mc_value"]))
+    values.pop("", None)  # the question itself
+    return _with_values(row, [[(step, fmean(values[p])) for p, step in chain] for chain in _longest(values)], threshold)
+
+
+def _longest(prefixes: Iterable[str]) -> list[list[tuple[str, str]]]:
+    """For each prefix that no other continues: itself and all that it continues, each with its last step.
+
+    >>> _longest(["a", "a b c", "ab", "a b"])
+    [[('a', 'a'), ('a b', 'b'), ('a b c', 'c')], [('ab', 'ab')]]
+    """
+    chain, chains = [], {}
+    for text in sorted(prefixes):
+        while chain and not (text.startswith(chain[-1][0]) and text[len(chain[-1][0])].isspace()):
+            chain.pop()
+        before = chain[-1][0] if chain else ""
+        chains.pop(before, None)
+        chain.append((text, text[len(before) :].strip()))
+        chains[text] = list(chain)
+    return [chains[text] for text in prefixes if text in chains]
+
+
+def _math_aps_tree(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
+    """Each leaf ends a solution; the root is the question."""
+    chains, todo = [], [(child, []) for child in reversed(row["reasoning_steps"]["children"])]
+    while todo:
+        node, above = todo.pop()
+        chain = [*above, (node["text"], _value(node["mc_value"]))]
+        todo += [(child, chain) for child in reversed(node["children"])]
+        if not node["children"]:
+            chains.append(chain)
+    return _with_values(row, chains, threshold)
+
+
+def _asked(row: dict) -> Problem:
+    answer = row.get("final_answer")
+    fields = {"id": "", "kind": "math", "answer": None if answer is None else str(answer)}
+    fields |= {"question": row["q"] if "q" in row else row["question"]}
+    return Problem(**fields | row.get("workbench", {}).get("problem", {}))
+
+
+def _with_values(row: dict, chains: list[list[tuple[str, float]]], threshold: float) -> list[LabelledSolution]:
+    own = {"source": "math-aps", "meta": {}, "hard": False} | row.get("workbench", {})
+    problem, rows = _asked(row), []
+    for steps, values in (zip(*chain) for chain in chains):
+        labels, kept = tuple(int(value > threshold) for value in values), None if own["hard"] else values
+        rows.append(LabelledSolution(problem, steps, labels, kept, own["source"], own["meta"]))
+    return rows
+
+
+def _math_aps_lines(rows: list[LabelledSolution]) -> Iterator[dict]:
+    """One line per solution."""
+    for head, chain in _chains(rows):
+        text, prefixes = head["question"], []
+        for step, value in chain:
+            if not step or step != step.strip():
+                raise ValueError(f"step {step[:60]!r} is blank or has white space around it: strip it")
+            text += "\n\n" + step
+            prefixes.append({"solution_prefix": text, "mc_value": value})
+        yield head | {"reasoning_steps": prefixes}
+
+
+def _math_aps_tree_lines(rows: list[LabelledSolution]) -> Iterator[dict]:
+    """One line per problem whose rows come together; the question's value is the mean of its first steps'."""
+    for head, group in groupby(_chains(rows), key=lambda pair: pair[0]):
+        nodes = _nodes([chain for _, chain in group])
+        root = {"text": head["question"], "mc_value": fmean(node["mc_value"] for node in nodes), "children": nodes}
+        yield head | {"reasoning_steps": root}
+
+
+def _nodes(chains: list[list[tuple[str, float]]]) -> list[dict]:
+    """Neighbours share their first steps; each ends in a leaf of its own, so that all come back in their order."""
+    nodes = []
+    for ((text, value), inner), group in groupby(chains, key=lambda chain: (chain[0], len(chain) > 1)):
+        tails = [chain[1:] for chain in group]
+        below = [_nodes(tails)] if inner else [[] for _ in tails]
+        nodes += [{"text": text, "mc_value": value, "children": children} for children in below]
+    return nodes
+
+
+def _chains(rows: list[LabelledSolution]) -> Iterator[tuple[dict, list[tuple[str, float]]]]:
+    """For each row the head of its line and its (step, value) pairs; `workbench` holds what OpenR has no field for."""
+    numbers: dict[str, int] = {}
+    bad, good = 0.0, 1.0  # highest value labelled 0, lowest labelled 1
+    for row in rows:
+        problem, labels, hard = row.problem, _labels(row), row.values is None
+        values = [_value(value) for value in (map(float, labels) if hard else row.values)]
+        if not labels:
+            raise ValueError(f"{problem.id}: a solution without steps, need at least one")
+        bad = max([bad, *(value for value, label in zip(values, labels) if not label)])
+        good = min([good, *(value for value, label in zip(values, labels) if label)])
+        if bad >= good:
+            raise ValueError(f"{problem.id}: value {bad} is labelled 0 and {good} 1, need labels by one threshold")
+        own = {"problem": {**vars(problem), "meta": dict(problem.meta)}, "source": row.source, "meta": dict(row.meta)}
+        head = {"question": problem.question, "final_answer": problem.answer or "", "workbench": own | {"hard": hard}}
+        yield head | {"question_id": numbers.setdefault(problem.id, len(numbers))}, list(zip(row.steps, values))
+
+
+READERS = {
+    "prm800k": _prm800k,
+    "math-shepherd": _math_shepherd,
+    "math-aps": _math_aps,
+    "math-aps-tree": _math_aps_tree,
+    "stepwise": _stepwise,
+}
+WRITERS = {"math-aps": _math_aps_lines, "math-aps-tree": _math_aps_tree_lines, "stepwise": _stepwise_lines}
+FIELDS = {
+    "prm800k": "question.problem and label.steps with rated completions",
+    "math-shepherd": f"input with a step tag {TAG} after each step, and label with + or - in its place",
+    "math-aps": "question and reasoning_steps (solution_prefix, mc_value), or question, process and labels",
+    "math-aps-tree": "question and reasoning_steps, a tree of text, mc_value and children",
+    "stepwise": "prompt, completions and labels",
+}
