@@ -29,15 +29,13 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import groupby
-from numbers import Real
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+from workbench.problems import math_aps
+from workbench.problems.step_marks import TAG, cut, hard_labels, marked
 from workbench.types import LabelledSolution, Problem
 
-TAG = "ки"  # Math-Shepherd's step tag; OpenR's is five newlines
 FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)  # what an unfit line can raise
 
 
@@ -125,29 +123,6 @@ def _checked(row: LabelledSolution, ids: dict[str, str]) -> LabelledSolution:
     return replace(row, problem=replace(row.problem, id=id))
 
 
-def _value(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
-        raise ValueError(f"{value!r:.60} is neither a label nor a value from 0 to 1")
-    return float(value)
-
-
-def _marked(problem: Problem, steps: list, marks: list, threshold: float, source: str, meta: dict) -> LabelledSolution:
-    """A solution from one mark per step: `+` or `-`, true or false, 1 or 0, or else a float, which is a value."""
-    if not isinstance(steps, list) or len(steps) != len(marks):
-        raise ValueError(f"{len(marks)} labels for steps {steps!r:.60}, need a list and one label per step")
-    hard = [mark in ("+", "-") or (isinstance(mark, int) and mark in (0, 1)) for mark in marks]
-    values = tuple(None if known else _value(mark) for mark, known in zip(marks, hard))
-    labels = tuple(int(mark in ("+", 1) if v is None else v > threshold) for mark, v in zip(marks, values))
-    return LabelledSolution(problem, tuple(steps), labels, None if all(hard) else values, source, meta)
-
-
-def _labels(row: LabelledSolution) -> list[bool]:
-    for number, label in enumerate(row.labels, start=1):
-        if label not in (0, 1):
-            raise ValueError(f"{row.problem.id}: step {number} has label {label!r}, the formats hold only 0 and 1")
-    return [bool(label) for label in row.labels]
-
-
 # -- PRM800K, Math-Shepherd, stepwise ---------------------------------------------------------------------------------
 
 
@@ -204,145 +179,27 @@ def _math_shepherd(row: dict, neutral: str, threshold: float) -> list[LabelledSo
     marks = [row["label"][i] for i in range(start, len(text)) if text[i] == "\0"]
     problem = Problem("", "math", text[:start].replace("\0", "").strip())
     meta = {"task": row["task"]} if "task" in row else {}
-    return [_marked(problem, _cut(text[start:], "\0"), marks, threshold, "math-shepherd", meta)]
-
-
-def _cut(process: str, tag: str) -> list[str]:
-    """The steps of a text in which a tag follows each of them."""
-    *steps, rest = re.split(tag, process)
-    if rest.strip() or not steps:
-        raise ValueError(f"no step tag after {rest[-60:]!r}")
-    return [step.strip() for step in steps]
+    return [marked(problem, cut(text[start:], "\0"), marks, threshold, "math-shepherd", meta)]
 
 
 def _stepwise(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
     problem = Problem("", "math", row["prompt"])
-    return [_marked(problem, row["completions"], row["labels"], threshold, "stepwise", {})]
+    return [marked(problem, row["completions"], row["labels"], threshold, "stepwise", {})]
 
 
 def _stepwise_lines(rows: list[LabelledSolution]) -> Iterator[dict]:
     for row in rows:
-        yield {"prompt": row.problem.question, "completions": row.steps, "labels": _labels(row)}
-
-
-# -- MATH-APS ---------------------------------------------------------------------------------------------------------
-
-
-def _math_aps(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
-    if "process" in row:
-        marks = row["labels"] if "labels" in row else row["label"]
-        return [_marked(_asked(row), _cut(row["process"], rf"{TAG}|\n{{5}}"), marks, threshold, "math-aps", {})]
-    question, values = _asked(row).question, {}
-    for prefix in row["reasoning_steps"]:
-        if not prefix["solution_prefix"].startswith(question):
-            raise ValueError(f"solution_prefix {prefix['solution_prefix'][:60]!r} does not start with the question")
-        steps = prefix["solution_prefix"][len(question) :].strip()
-        values.setdefault(steps, []).append(_value(prefix["mc_value"]))
-    values.pop("", None)  # the question itself
-    return _with_values(row, [[(step, fmean(values[p])) for p, step in chain] for chain in _longest(values)], threshold)
-
-
-def _longest(prefixes: Iterable[str]) -> list[list[tuple[str, str]]]:
-    """For each prefix that no other continues: itself and all that it continues, each with its last step.
-
-    >>> _longest(["a", "a b c", "ab", "a b"])
-    [[('a', 'a'), ('a b', 'b'), ('a b c', 'c')], [('ab', 'ab')]]
-    """
-    chain, chains = [], {}
-    for text in sorted(prefixes):
-        while chain and not (text.startswith(chain[-1][0]) and text[len(chain[-1][0])].isspace()):
-            chain.pop()
-        before = chain[-1][0] if chain else ""
-        chains.pop(before, None)
-        chain.append((text, text[len(before) :].strip()))
-        chains[text] = list(chain)
-    return [chains[text] for text in prefixes if text in chains]
-
-
-def _math_aps_tree(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
-    """Each leaf ends a solution; the root is the question."""
-    chains, todo = [], [(child, []) for child in reversed(row["reasoning_steps"]["children"])]
-    while todo:
-        node, above = todo.pop()
-        chain = [*above, (node["text"], _value(node["mc_value"]))]
-        todo += [(child, chain) for child in reversed(node["children"])]
-        if not node["children"]:
-            chains.append(chain)
-    return _with_values(row, chains, threshold)
-
-
-def _asked(row: dict) -> Problem:
-    answer = row.get("final_answer")
-    fields = {"id": "", "kind": "math", "answer": None if answer is None else str(answer)}
-    fields |= {"question": row["q"] if "q" in row else row["question"]}
-    return Problem(**fields | row.get("workbench", {}).get("problem", {}))
-
-
-def _with_values(row: dict, chains: list[list[tuple[str, float]]], threshold: float) -> list[LabelledSolution]:
-    own = {"source": "math-aps", "meta": {}, "hard": False} | row.get("workbench", {})
-    problem, rows = _asked(row), []
-    for steps, values in (zip(*chain) for chain in chains):
-        labels, kept = tuple(int(value > threshold) for value in values), None if own["hard"] else values
-        rows.append(LabelledSolution(problem, steps, labels, kept, own["source"], own["meta"]))
-    return rows
-
-
-def _math_aps_lines(rows: list[LabelledSolution]) -> Iterator[dict]:
-    """One line per solution."""
-    for head, chain in _chains(rows):
-        text, prefixes = head["question"], []
-        for step, value in chain:
-            if not step or step != step.strip():
-                raise ValueError(f"step {step[:60]!r} is blank or has white space around it: strip it")
-            text += "\n\n" + step
-            prefixes.append({"solution_prefix": text, "mc_value": value})
-        yield head | {"reasoning_steps": prefixes}
-
-
-def _math_aps_tree_lines(rows: list[LabelledSolution]) -> Iterator[dict]:
-    """One line per problem whose rows come together; the question's value is the mean of its first steps'."""
-    for head, group in groupby(_chains(rows), key=lambda pair: pair[0]):
-        nodes = _nodes([chain for _, chain in group])
-        root = {"text": head["question"], "mc_value": fmean(node["mc_value"] for node in nodes), "children": nodes}
-        yield head | {"reasoning_steps": root}
-
-
-def _nodes(chains: list[list[tuple[str, float]]]) -> list[dict]:
-    """Neighbours share their first steps; each ends in a leaf of its own, so that all come back in their order."""
-    nodes = []
-    for ((text, value), inner), group in groupby(chains, key=lambda chain: (chain[0], len(chain) > 1)):
-        tails = [chain[1:] for chain in group]
-        below = [_nodes(tails)] if inner else [[] for _ in tails]
-        nodes += [{"text": text, "mc_value": value, "children": children} for children in below]
-    return nodes
-
-
-def _chains(rows: list[LabelledSolution]) -> Iterator[tuple[dict, list[tuple[str, float]]]]:
-    """For each row the head of its line and its (step, value) pairs; `workbench` holds what OpenR has no field for."""
-    numbers: dict[str, int] = {}
-    bad, good = 0.0, 1.0  # highest value labelled 0, lowest labelled 1
-    for row in rows:
-        problem, labels, hard = row.problem, _labels(row), row.values is None
-        values = [_value(value) for value in (map(float, labels) if hard else row.values)]
-        if not labels:
-            raise ValueError(f"{problem.id}: a solution without steps, need at least one")
-        bad = max([bad, *(value for value, label in zip(values, labels) if not label)])
-        good = min([good, *(value for value, label in zip(values, labels) if label)])
-        if bad >= good:
-            raise ValueError(f"{problem.id}: value {bad} is labelled 0 and {good} 1, need labels by one threshold")
-        own = {"problem": {**vars(problem), "meta": dict(problem.meta)}, "source": row.source, "meta": dict(row.meta)}
-        head = {"question": problem.question, "final_answer": problem.answer or "", "workbench": own | {"hard": hard}}
-        yield head | {"question_id": numbers.setdefault(problem.id, len(numbers))}, list(zip(row.steps, values))
+        yield {"prompt": row.problem.question, "completions": row.steps, "labels": hard_labels(row)}
 
 
 READERS = {
     "prm800k": _prm800k,
     "math-shepherd": _math_shepherd,
-    "math-aps": _math_aps,
-    "math-aps-tree": _math_aps_tree,
+    "math-aps": math_aps.read_flat,
+    "math-aps-tree": math_aps.read_tree,
     "stepwise": _stepwise,
 }
-WRITERS = {"math-aps": _math_aps_lines, "math-aps-tree": _math_aps_tree_lines, "stepwise": _stepwise_lines}
+WRITERS = {"math-aps": math_aps.flat_lines, "math-aps-tree": math_aps.tree_lines, "stepwise": _stepwise_lines}
 FIELDS = {
     "prm800k": "question.problem and label.steps with rated completions",
     "math-shepherd": f"input with a step tag {TAG} after each step, and label with + or - in its place",
