@@ -3,8 +3,8 @@
     python benchmarks/labelling.py [--policy base] [--problems 200] [--alone 8]
 
 For each labeller: seconds, policy tokens, prompt and prefix tokens that had to be computed as a share of those
-generated, and forward calls, once with 64 problems in flight and once, for the first `--alone` problems, with one at a
-time; both are then given per problem. Same process, one after the other: read the ratios.
+generated, and forward calls, all per problem: of all problems with 64 in flight, then of `--alone` of them, spread
+evenly, with one at a time. Same process, one after the other: read the ratios.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     problems = quantities.generate(asked.problems, levels=range(2, 8), seed=31, split="train")
     for name, (method, options) in LABELLERS.items():
         together = measure(policy, problems, method, options, in_flight=64)
-        alone = measure(policy, problems[: asked.alone], method, options, in_flight=1)
+        alone = measure(policy, problems[:: max(1, asked.problems // asked.alone)], method, options, in_flight=1)
         print(f"\n{name}, {options}; per problem")
         for key in together:
             ratio = alone[key] / together[key]

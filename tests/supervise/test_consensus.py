@@ -28,6 +28,12 @@ def test_steps_stay_that_all_label_alike():
     assert agree(FIRST, SECOND, third, keep="steps")[0].labels == (None, None, 0)
 
 
+def test_a_step_without_a_label_is_no_soft_target():
+    one, other = row((1, 1, 0), values=(0.9, 0.5, 0.0)), row((1, 0, 0))
+    assert agree([one], [other], keep="steps")[0].values == (0.9, None, 0.0)
+    assert denoise([one], confidence=0)[0].values == (0.9, None, 0.0)
+
+
 def test_labellings_of_different_solutions_are_refused():
     for other in (SECOND[:3], [*SECOND[::-1][:3], row((1, 1))], [row((1, 1, 0), "q"), *SECOND[1:]]):
         with pytest.raises(ValueError, match="2 labellings of different solutions"):

@@ -61,11 +61,26 @@ def test_the_judge_says_what_its_verifier_thinks_and_costs_no_completions():
     assert policy.rows == 4 * len(PROBLEMS)
 
 
+def test_the_judge_sees_no_answer():
+    seen = []
+
+    class Blind:
+        per = "step"
+
+        def score(self, prefixes, *, meters=None):
+            seen.extend(prefix.problem.answer for prefix in prefixes)
+            return [[0.9] * len(prefix.steps) for prefix in prefixes]
+
+    (result,) = solve(PROBLEMS[:1], judge, policy=Walker(PROBLEMS), verifier=Blind(), solutions=3)
+    assert seen == [None] * 3 and result.labelled[0].problem.answer
+
+
 def test_the_judge_names_a_threshold_or_a_number_of_scores_that_cannot_be():
     options = dict(policy=Walker(PROBLEMS), verifier=oracle(PROBLEMS))
     assert "threshold=2" in solve(PROBLEMS[:1], judge, threshold=2, **options)[0].error
     short = Judge(PROBLEMS, lambda problem, steps: [0.5])
-    assert solve(PROBLEMS[:1], judge, policy=Walker(PROBLEMS), verifier=short)[0].error
+    (result,) = solve(PROBLEMS[:1], judge, policy=Walker(PROBLEMS), verifier=short)
+    assert "need one per step" in result.error
     strict = solve(PROBLEMS, judge, threshold=1.0, **options)
     assert {label for result in strict for row in result.labelled for label in row.labels} == {0}
 

@@ -135,13 +135,14 @@ def test_bisection_equals_linear_search_on_all_monotone_patterns():
         for good in range(m + 1):
             values = Counted([0.5] * good + [0.0] * (m - good))
             assert first_error(values) == (good if good < m else None)
-            assert values.reads <= ceil(log2(m)) + 1
+            assert values.reads <= m.bit_length()  # floor(log2(m)) + 1
 
 
 def test_first_error_where_there_is_none_or_nothing_or_nonsense():
     assert first_error([]) is None and first_error([0.1]) is None and first_error([0]) == 0
     assert first_error((1.0, 0.5, 0.25)) is None
     assert first_error([0.5, 0, 0.5, 0]) == 3  # a border, not the first
+    assert first_error([0, 0.5]) is None and first_error([0, 0.5, 0.5]) is None  # or none
     with pytest.raises(ValueError, match=r"value 1.5 after step 2: must lie in \[0, 1\]"):
         first_error([1, 1.5])
 

@@ -8,7 +8,7 @@ from scripted import Walker
 from workbench.drive import solve
 from workbench.problems import check_steps, quantities
 from workbench.supervise.shepherd import label, shepherd
-from workbench.types import Prefix
+from workbench.types import Prefix, SearchResult, sees_answer
 
 PROBLEMS = quantities.generate(12, levels=[3], seed=5)
 
@@ -108,3 +108,20 @@ def test_batched_equals_one_by_one(seed):
     together = solve(PROBLEMS, shepherd, policy=policy, seed=seed, solutions=3, n=4)
     alone = [solve([p], shepherd, policy=policy, seed=seed, solutions=3, n=4)[0] for p in PROBLEMS]
     assert [r.labelled for r in together] == [r.labelled for r in alone]
+
+
+def test_labels_do_not_depend_on_the_order_of_the_pool():
+    """One solution ends where another goes on: the first is graded there, the second is completed."""
+    problem = PROBLEMS[0]
+    gold = problem.solution.split("\n")
+    whole, short = Prefix.of(problem, gold, ended=True), Prefix.of(problem, gold[:2], ended=True)
+
+    @sees_answer
+    def given(problem, *, pool):
+        rows = yield from label(problem, pool, n=2)
+        return SearchResult(problem, labelled=tuple(rows))
+
+    for pool in ([whole, short], [short, whole]):
+        (result,) = solve([problem], given, policy=Walker([problem], 0.0), pool=pool)
+        labels = {len(row.steps): row.labels for row in result.labelled}
+        assert labels == {len(gold): (1,) * len(gold), 2: (1, 0)}

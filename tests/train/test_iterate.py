@@ -20,12 +20,10 @@ def weights(policy):
 
 
 def test_each_round_begins_at_the_start_and_learns_from_the_newest_policy():
-    seen, texts = [], []
+    seen = []
 
     def collect(policy, number):
         seen.append(weights(policy))
-        (result,) = solve(PROBLEMS[:1], METHODS["greedy"], policy=policy)
-        texts.append(result.rollouts[0].text)
         return [Lesson(p) for p in PROBLEMS[: 2 + number]]
 
     rounds = list(iterate(tiny_policy, collect, rounds=3, tokens=2000, seed=0, recipe=RECIPE))
@@ -42,10 +40,14 @@ def test_fine_tuning_teaches_its_lessons_as_often_as_it_takes():
     loss = fine_tune(policy, [Lesson(PROBLEMS[0])], tokens=12_000, seed=0, recipe=RECIPE)
     (result,) = solve(PROBLEMS[:1], METHODS["greedy"], policy=policy)
     assert loss < 0.1 and result.rollouts[0].text == PROBLEMS[0].solution
-    with pytest.raises(ValueError, match="no lessons"):
-        fine_tune(policy, [], tokens=10, seed=0)
+    for lessons, tokens in (([], 10), ([Lesson(PROBLEMS[0])], 0)):
+        with pytest.raises(ValueError, match=f"{len(lessons)} lessons, tokens={tokens}: need at least one of each"):
+            fine_tune(policy, lessons, tokens=tokens, seed=0)
+    with pytest.raises(ValueError, match="has prompts of its own"):
+        fine_tune(tiny_policy(templates={"solve": "Q: {question}"}), [Lesson(PROBLEMS[0])], tokens=10, seed=0)
 
 
 def test_lessons_are_texts_without_their_hint():
     row = LabelledSolution(PROBLEMS[0], ("a", "b"), (1, 1), source="star", meta={"hinted": True})
-    assert lessons_of([SearchResult(PROBLEMS[0], labelled=(row,))]) == [Lesson(PROBLEMS[0], "solve", "a\nb")]
+    wrong = LabelledSolution(PROBLEMS[0], ("a", "c"), (1, 0), source="shepherd")
+    assert lessons_of([SearchResult(PROBLEMS[0], labelled=(row, wrong))]) == [Lesson(PROBLEMS[0], "solve", "a\nb")]

@@ -8,8 +8,8 @@
   strong, it repairs bad steps and the error is seen a little too late. So problems of low confidence are left out, and
   the steps just before the error that was seen carry no label.
 
-Deviation from SCAN: it gives these steps soft targets and reweighs by confidence; here they are left out. Nothing is
-sampled here: rows in, rows out. Taught in notebook 02.
+Deviation from SCAN: it gives the steps before the error soft targets and weighs rows by confidence; here the steps
+carry no label and rows are kept or not. Nothing is sampled here: rows in, rows out.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ def agree(
         if keep == "solutions" and len({row.first_error for row in rows}) > 1:
             continue
         labels = tuple(given[0] if len(set(given)) == 1 else None for given in zip(*(row.labels for row in rows)))
-        out.append(replace(rows[0], labels=labels, source="consensus"))
+        out.append(_with(rows[0], labels, "consensus"))
     return out
 
 
 def denoise(rows: Sequence[LabelledSolution], *, confidence: float = 0.5, slack: int = 1) -> list[LabelledSolution]:
     """Rows of problems solved at least as often as `confidence`, with no label on the `slack` steps before an error.
 
-    How often a problem is solved is read off its rows: the share whose last step is labelled good. Raises ValueError
-    unless 0 <= confidence <= 1 and slack >= 0.
+    How often a problem is solved is read off its rows, the share whose last step is labelled good: so there must be one
+    row per solution that the completer sampled from the question. Raises ValueError unless 0 <= confidence <= 1 and
+    slack >= 0.
     """
     if not 0 <= confidence <= 1 or slack < 0:
         raise ValueError(f"confidence={confidence}, slack={slack}: need 0 <= confidence <= 1 and slack >= 0")
@@ -60,7 +61,13 @@ def denoise(rows: Sequence[LabelledSolution], *, confidence: float = 0.5, slack:
     for row in rows:
         solved.setdefault(row.problem.id, []).append(row.labels[-1] == 1)
     kept = [row for row in rows if fmean(solved[row.problem.id]) >= confidence]
-    return [replace(row, labels=_without(row, slack), source="denoised") for row in kept]
+    return [_with(row, _without(row, slack), "denoised") for row in kept]
+
+
+def _with(row: LabelledSolution, labels: tuple[int | None, ...], source: str) -> LabelledSolution:
+    """The row with other labels; a step without one has no value either, which would be a soft target."""
+    values = row.values and tuple(None if label is None else v for v, label in zip(row.values, labels))
+    return replace(row, labels=labels, values=values, source=source)
 
 
 def _without(row: LabelledSolution, slack: int) -> tuple[int | None, ...]:

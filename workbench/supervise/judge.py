@@ -6,12 +6,12 @@ of a solution costs what one completion costs, so it is by far the cheapest labe
 
 A score above `threshold` is a good step; the scores stay as `values`. See "The Lessons of Developing PRMs" (Zhang et
 al. 2025, arXiv 2501.07301), where solutions on which a judge and Monte-Carlo labels agree train better than either.
-Taught in notebook 02.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from workbench.types import LabelledSolution, Prefix, Problem, Sample, Score, SearchResult, sees_answer
 
@@ -38,7 +38,7 @@ def label(problem: Problem, pool: Sequence[Prefix], *, by: str = "verifier", thr
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold={threshold}: need 0 <= threshold <= 1")
-    scores = yield Score(pool, by=by)
+    scores = yield Score([replace(solution, problem=problem.blind()) for solution in pool], by=by)
     meta = {"by": by, "threshold": threshold}
     return [
         LabelledSolution(

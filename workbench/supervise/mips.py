@@ -7,8 +7,8 @@ $$\text{value}_t = \text{share of the } n \text{ completions of step } t\text{'s
 The value itself is the target (`PRMRecipe(soft=True)`). Labels for those who want some: value above `threshold`. With
 values this noisy the paper finds that aggregates of high scores (`max`, `sum`) choose better than the worst step's.
 
-Deviation: none in the values; the completions are those of `shepherd`, so equal prefixes are completed once. Taught in
-notebook 02.
+The completions are those of `shepherd`: equal prefixes are completed once, and the last step of a finished solution is
+graded instead. The helper reads the token ids that the policy wrote, so both must share a tokenizer.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def mips(
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold={threshold}: need 0 <= threshold < 1")
     result = yield from shepherd(problem, solutions=solutions, n=n, temperature=temperature, by=by)
+    meta = {"n": n, "by": by, "threshold": threshold}
     rows = (
-        replace(row, labels=tuple(int(v > threshold) for v in row.values), source="mips", meta={"n": n, "by": by})
+        replace(row, labels=tuple(int(v > threshold) for v in row.values), source="mips", meta=meta)
         for row in result.labelled
     )
     return replace(result, labelled=tuple(rows))

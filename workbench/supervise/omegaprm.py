@@ -11,7 +11,7 @@ A node is a prefix s, known by the texts of its steps, with N(s) visits and MC(s
    join those of 2. One that is a node already is looked up. The whole solution needs no rollouts: it is wrong.
 4. Count: every node met, as start or as probe, gets N + 1. Back to 2.
 5. Rows: one per distinct solution, whatever it was drawn for. The question is no step. `values`: MC where the prefix
-   is a node, the grade (0 or 1) of the last step, else None. `labels`, equal for equal prefixes:
+   is a node, the grade (0 or 1) of the last step, else None. `labels`, equal for equal prefixes that go on:
    **1** if a solution that ended right passes through it; so all before a node with MC > 0 is good,
    **0** for a node with MC = 0 and all after it, and for the last step of a wrong solution,
    **None** between the last step known good and the first known bad: a trainer leaves these out.
@@ -22,7 +22,7 @@ solution that is right by luck makes all its steps good.
 
 Deviations: N + 1 for all nodes met, not for s alone. MC(s) takes only rollouts drawn at s: s was chosen because one
 from further up ended wrong, so that counting those would bias it (labels do count them). A wrong solution is searched
-once, however often drawn; with one step after s there is nothing to search. Taught in notebook 02.
+once, however often drawn; with one step after s there is nothing to search.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def first_error(values: Sequence[float]) -> int | None:
     """0-based index of the first step with MC = 0; `values[i]` is the MC after step i + 1. None if there is none.
 
     Reads at most floor(log2(M)) + 1 of M values; the last, like any other, only if it is needed. Where values rise
-    again from 0, it finds a 0 at the start or after a positive value, not always the first. ValueError outside [0, 1].
+    again from 0, it finds one border of several, or none. ValueError outside [0, 1].
 
     >>> first_error([0.9, 0.8, 0.5, 0, 0, 0, 0, 0]), first_error([0.9, 0.5]), first_error([])
     (3, None, None)
@@ -94,7 +94,7 @@ class Node:
 
 
 @dataclass
-class Statistics:
+class Known:
     """All that a search knows, and how it may draw more. `grades`: did a solution with these texts end right?"""
 
     problem: Problem
@@ -148,7 +148,7 @@ def omegaprm(
     """
     if n < 1 or searches < 0 or (rollouts is not None and rollouts < n):
         raise ValueError(f"n={n}, searches={searches}, rollouts={rollouts}: need n >= 1, searches >= 0, rollouts >= n")
-    known = Statistics(problem, n, rollouts, temperature, by)
+    known = Known(problem, n, rollouts, temperature, by)
     q_value(0, 0, alpha=alpha, beta=beta, max_length=max_length), u_value(0, 0, c_puct=c_puct)  # refuse bad options
     try:
         yield from known.meet(Prefix(problem))
@@ -177,7 +177,7 @@ def label(
     """
     if n < 1:
         raise ValueError(f"n={n} rollouts a node: need at least 1")
-    known = Statistics(problem, n, None, temperature, by)
+    known = Known(problem, n, None, temperature, by)
     root = known.enter(Prefix(problem), pool)
     for end in root.wrong:
         if end.texts not in known.consumed:
@@ -186,7 +186,7 @@ def label(
     return [rows[solution.texts] for solution in pool]
 
 
-def _select(known: Statistics, *, c_puct: float, **q_options) -> tuple[Node, Prefix] | None:
+def _select(known: Known, *, c_puct: float, **q_options) -> tuple[Node, Prefix] | None:
     """Stage 2: the wrong rollout with the largest Q + U as of now, of equal ones the first; None if none is left."""
     total = sum(node.visits for node in known.nodes.values())
     best, chosen = -1.0, None
@@ -204,7 +204,7 @@ def _select(known: Statistics, *, c_puct: float, **q_options) -> tuple[Node, Pre
     return chosen
 
 
-def _search(known: Statistics, node: Node, end: Prefix):
+def _search(known: Known, node: Node, end: Prefix):
     """Stages 3 and 4: consume the rollout `end` of `node`, probe its prefixes by halves, count every node met."""
     known.consumed.add(end.texts)
     node.visits += 1
@@ -219,7 +219,7 @@ def _search(known: Statistics, node: Node, end: Prefix):
         value = probe.value
 
 
-def _rows(known: Statistics) -> Iterator[LabelledSolution]:
+def _rows(known: Known) -> Iterator[LabelledSolution]:
     """Stage 5. `meta` holds n, the visits of each step's node, and value and visits of the question's."""
     nodes, grades = known.nodes, known.grades
     good = {texts[:t] for texts, right in grades.items() if right for t in range(1, len(texts) + 1)}

@@ -50,27 +50,26 @@ def label(
     """
     if n < 1:
         raise ValueError(f"n={n} completions a step: need at least 1")
-    values: dict[tuple[str, ...], float] = {}  # by the texts of the prefix
+    values: dict[tuple[str, ...], float] = {}  # by the texts of the prefix, which goes on
+    ends = {s.texts: float(is_right(problem, s)) for s in pool}  # of whole solutions: graded
     for depth in range(1, max((len(s.steps) for s in pool), default=0) + 1):
         open_prefixes: dict[tuple[str, ...], Prefix] = {}
         for solution in pool:
             texts = solution.texts[:depth]
-            if len(texts) < depth or texts in values:
+            if len(solution.steps) <= depth or texts in values:
                 continue
-            if depth == len(solution.steps):
-                values[texts] = float(is_right(problem, solution))
-            elif stop_at_zero and values.get(texts[:-1]) == 0:
+            if stop_at_zero and values.get(texts[:-1]) == 0:
                 values[texts] = 0.0
             else:
                 open_prefixes[texts] = Prefix(problem, solution.steps[:depth], prompt=solution.prompt)
         if open_prefixes:
-            ends = yield Sample(list(open_prefixes.values()), n=n, temperature=temperature, by=by)
-            right = [is_right(problem, end) for end in ends]
+            rollouts = yield Sample(list(open_prefixes.values()), n=n, temperature=temperature, by=by)
+            right = [is_right(problem, rollout) for rollout in rollouts]
             values.update({t: sum(right[i * n : (i + 1) * n]) / n for i, t in enumerate(open_prefixes)})
-    return [_row(problem, solution, values, n) for solution in pool]
+    return [_row(problem, solution, values, ends, n) for solution in pool]
 
 
-def _row(problem: Problem, solution: Prefix, values: dict, n: int) -> LabelledSolution:
+def _row(problem: Problem, solution: Prefix, values: dict, ends: dict, n: int) -> LabelledSolution:
     """One target per step: hard labels from the soft values."""
-    soft = tuple(values[solution.texts[: t + 1]] for t in range(len(solution.steps)))
+    soft = (*(values[solution.texts[:t]] for t in range(1, len(solution.steps))), ends[solution.texts])
     return LabelledSolution(problem, solution.texts, tuple(int(v > 0) for v in soft), soft, "shepherd", {"n": n})

@@ -10,7 +10,7 @@ begins. Rejection sampling (RFT, arXiv 2308.01825) is the same without 2: `hints
 All steps of a kept solution are labelled good, which is what the method believes. It looks at answers alone: a solution
 that is right by wrong steps is kept like any other, and with the answer in sight there are more of them.
 
-Deviation: several samples a problem instead of one greedy solution. Taught in notebook 02.
+Deviation: several samples a problem instead of one greedy solution.
 """
 
 from __future__ import annotations

@@ -2,17 +2,19 @@
 
 `iterate` is the frame of STaR (Zelikman et al. 2022, arXiv 2203.14465) and of repeated rejection sampling: in each
 round the newest policy writes, `collect` makes lessons of it, and a policy is fine-tuned on them **from the original
-start**, so that errors of one round are not built upon by the next. Taught in notebook 02.
+start**, so that errors of one round are not built upon by the next.
 
 Deviation from STaR: the rounds train on equally many tokens, not on a fifth more each time.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 
 from workbench.models.policy import HFPolicy
+from workbench.models.templates import EMBEDDED
 from workbench.train.sft import Lesson, Recipe, Trainer, batches
 from workbench.types import SearchResult
 
@@ -20,8 +22,9 @@ GENTLE = Recipe(matrix_lr=0.003, other_lr=6e-4, warmup_updates=10)  # for a poli
 
 
 def lessons_of(results: Iterable[SearchResult]) -> list[Lesson]:
-    """What labellers such as `star` kept, as solutions of the plain question: a hint is stripped thereby."""
-    return [Lesson(row.problem, "solve", "\n".join(row.steps)) for result in results for row in result.labelled]
+    """The solutions that a labeller such as `star` calls good in every step, to be written after the plain question."""
+    rows = [row for result in results for row in result.labelled if all(label == 1 for label in row.labels)]
+    return [Lesson(row.problem, "solve", "\n".join(row.steps)) for row in rows]
 
 
 def fine_tune(
@@ -29,17 +32,25 @@ def fine_tune(
 ) -> float:
     """Train a policy in place for `tokens` tokens, over the lessons as often as it takes; returns the last loss.
 
-    The rate falls linearly to zero. The model then computes in bfloat16. Raises ValueError without lessons.
+    Each pass goes through the lessons in another order. The rate falls linearly to zero; the model then computes in
+    bfloat16. Raises ValueError without lessons or tokens, and for a policy with prompts of its own.
     """
-    if not lessons:
-        raise ValueError("no lessons to fine-tune on: need at least one")
+    if not lessons or tokens < 1:
+        raise ValueError(f"{len(lessons)} lessons, tokens={tokens}: need at least one of each to fine-tune on")
+    if dict(policy.templates) != EMBEDDED:
+        raise ValueError(f"policy {policy.name!r} has prompts of its own; lessons are written for the embedded ones")
     recipe = recipe or GENTLE
     trainer = Trainer(policy.model, recipe)
-    data = batches((x for _ in count() for x in lessons), policy.tokenizer, batch_tokens=recipe.batch_tokens, seed=seed)
+    data = batches(_passes(lessons, seed), policy.tokenizer, batch_tokens=recipe.batch_tokens, seed=seed)
     for _ in trainer.train(data, until=tokens, decay_from=0):
         pass
     policy.model.eval()
     return trainer.done.loss
+
+
+def _passes(lessons: Sequence[Lesson], seed: int) -> Iterator[Lesson]:
+    for turn in count():
+        yield from random.Random(f"lessons/{seed}/{turn}").sample(list(lessons), len(lessons))
 
 
 def iterate(
