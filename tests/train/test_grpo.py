@@ -210,18 +210,20 @@ def test_rollouts_without_an_advantage_are_left_out_and_missed_by_nobody(normali
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-9, atol=1e-12)
 
 
-def test_the_rate_falls_to_zero_unless_told_otherwise(monkeypatch, even):
-    rates = {True: [], False: []}
-    for decay, seen in rates.items():
-        step = torch.optim.AdamW.step
-        monkeypatch.setattr(
-            torch.optim.AdamW,
-            "step",
-            lambda self, seen=seen, step=step: (seen.append(self.param_groups[0]["lr"]), step(self)),
-        )
-        run(tiny_policy(max_tokens=8), rounds=4, lr=4e-3, decay=decay)
-        monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    assert rates == {True: pytest.approx([4e-3, 3e-3, 2e-3, 1e-3]), False: [4e-3] * 4}
+def test_the_rates_fall_to_zero_unless_told_otherwise(monkeypatch, even):
+    rates, step = [], torch.optim.AdamW.step
+
+    def watched(self, *args, **options):
+        rates.append([group["lr"] for group in self.param_groups])
+        assert [{w.ndim for w in group["params"]} for group in self.param_groups] == [{2}, {1}]
+        assert self.defaults["eps"] == 1e-3
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    for decay in (True, False):
+        run(tiny_policy(max_tokens=8), rounds=4, lr=4e-3, gain_lr=8e-3, adam_epsilon=1e-3, decay=decay)
+    assert [lr for lr, _ in rates] == [pytest.approx(4e-3 * share) for share in (1, 0.75, 0.5, 0.25, 1, 1, 1, 1)]
+    assert [gain_lr for _, gain_lr in rates] == pytest.approx([2 * lr for lr, _ in rates])
 
 
 def slow_round(model, reference, results, advantages, chosen, normalise, length):
@@ -375,6 +377,9 @@ def test_an_interrupt_while_sampling_ends_the_training(even, monkeypatch):
         (lambda: GRPO(group=1), "group=1: .* at least 2"),
         (lambda: GRPO(updates=0), "updates=0: need at least 1"),
         (lambda: GRPO(temperature=0), "temperature=0: "),
+        (lambda: GRPO(advantage="rloo"), "advantage='rloo': use one of std, none, leave_one_out"),
+        (lambda: GRPO(normalise="batch"), "normalise='batch': use one of sequence, token, constant"),
+        (lambda: GRPO(constant_length=0), "constant_length=0: need at least 1"),
     ],
 )
 def test_what_cannot_be_trained_on_is_named(call, message):

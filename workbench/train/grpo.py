@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import torch
 
@@ -55,7 +55,9 @@ class GRPO:
     problems: int = 16  # a round, P
     updates: int = 1  # a round, each on all of its rollouts
     lr: float = 1e-4
-    decay: bool = True  # lr falls linearly to zero over the rounds
+    gain_lr: float | None = None  # of vectors (gains of norms, biases); None: like lr
+    decay: bool = True  # the rates fall linearly to zero over the rounds
+    adam_epsilon: float = 1e-8  # far below the gradients: all weights move alike; far above: each by its gradient
     temperature: float = 1.0
     epsilon: float = 0.2
     epsilon_high: float | None = None  # None: like epsilon
@@ -72,6 +74,12 @@ class GRPO:
         for name in ("problems", "updates", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: need at least 1")
+        if self.constant_length is not None and self.constant_length < 1:
+            raise ValueError(f"constant_length={self.constant_length}: need at least 1, or None")
+        for name in ("advantage", "normalise"):
+            allowed = get_args(get_type_hints(GRPO)[name])
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: use one of {', '.join(allowed)}")
         if self.temperature <= 0:
             raise ValueError(f"temperature={self.temperature}: rollouts of a group must differ, need more than 0")
 
@@ -166,14 +174,15 @@ def grpo(
     """Train `policy` in place on its own rollouts, yielding the round's metrics after every round.
 
     `train/reward` is the share of right answers, `train/zero_signal` that of groups with equal rewards, from which
-    nothing is learnt; `train/entropy`, `train/kl`, `train/sampler_gap` (mean |difference| of log-probabilities) and
-    `train/ratio_error` (max |trainer / sampler - 1|) belong to the policy that sampled, `train/loss`,
-    `train/clip_fraction` and `train/gradient_norm` are means over the updates. With `beta` 0 these cover the rollouts
-    that have an advantage, and a round without any has none of them. A loss near 0 is no fault: advantages
-    sum to 0, their gradient does not. `ref_policy` is the reference of the KL term (the policy as it is now, unless
-    given); with `beta` 0 and none given there is no `train/kl`. An interrupt while sampling ends the training. The
-    model computes in its own dtype, its weights are kept in float32 (`precision`). Raises ValueError without problems
-    or without their answers.
+    nothing is learnt, `train/tokens` how many were sampled so far, `train/length` how many a rollout. `train/entropy`,
+    `train/kl`, `train/sampler_gap` (mean |difference| of log-probabilities) and `train/ratio_error` (max |trainer /
+    sampler - 1|) belong to the policy that sampled; `train/loss`, `train/clip_fraction` and `train/gradient_norm`
+    (before it is clipped) are means over the updates. With `beta` 0 these cover the rollouts that have an advantage,
+    and a round without any has none of them. A loss near 0 is no fault: advantages sum to 0, their gradient does not.
+
+    `ref_policy` is the reference of the KL term (the policy as it is now, unless given); with `beta` 0 and none given
+    there is no `train/kl`. An interrupt while sampling ends the training. The model computes in its own dtype, its
+    weights are kept in float32 (`precision`). Raises ValueError without problems or without their answers.
     """
     if not problems:
         raise ValueError("no problems to train on: need at least one, with its answer")
@@ -190,9 +199,10 @@ def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
     reference = _reference(policy, ref_policy, settings)
     model, deck, tokens = policy.model.eval(), shuffled(problems, seed), 0
     master = MasterWeights(model)
-    optimizer = torch.optim.AdamW(master.weights.values(), lr=settings.lr, weight_decay=0.0)
+    optimizer = _optimizer(list(master.weights.values()), settings)
     for number in range(rounds):
-        optimizer.param_groups[0]["lr"] = settings.lr * (1 - number / rounds if settings.decay else 1)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * (1 - number / rounds if settings.decay else 1)
         results = solve(
             list(islice(deck, settings.problems)), METHODS["sample"], policy=policy,
             seed=stream_key(seed, "grpo", number, 0, 0), n=settings.group, temperature=settings.temperature,
@@ -214,6 +224,17 @@ def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
         written = sum(result.meter.generated for result in results)
         tokens += written
         yield {**_metrics(rewards, updates), "train/tokens": tokens, "train/length": written / rewards.numel()}
+
+
+def _optimizer(weights: list[torch.Tensor], settings: GRPO) -> torch.optim.AdamW:
+    """AdamW over matrices and vectors, each group with the `peak` of its rate."""
+    matrices, vectors = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
+    groups = [
+        {"params": matrices, "peak": settings.lr},
+        {"params": vectors, "peak": settings.lr if settings.gain_lr is None else settings.gain_lr},
+    ]
+    used = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(used, lr=settings.lr, eps=settings.adam_epsilon, weight_decay=0.0)
 
 
 def _reference(policy: HFPolicy, ref_policy: HFPolicy | None, settings: GRPO) -> torch.nn.Module | None:

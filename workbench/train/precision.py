@@ -1,13 +1,12 @@
 """Mixed precision: a model computes in its own dtype, its weights are kept and changed in float32.
 
-A bfloat16 weight has 8 significant bits, and an update smaller than that is lost in it (Micikevicius et al. 2018, arXiv
-1710.03740: "master weights"). A model that is in float32 already is trained in place, with no copy.
+A bfloat16 weight has 8 significant bits: an update below about 1/512 of it is rounded away (Micikevicius et al. 2018,
+arXiv 1710.03740: "master weights"). A model that is in float32 already is trained in place, with no copy.
 """
 
 from __future__ import annotations
 
 import torch
-
 
 WIDE = (torch.float32, torch.float64)
 
