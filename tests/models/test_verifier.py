@@ -1,5 +1,6 @@
 """The PRM's scores: read where they were trained, the same in every batch, each token computed once."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -145,5 +146,13 @@ def test_missing_or_contradicting_formats_are_one_line(tmp_path):
     form = StepFormat().bound(TOKENIZER)
     with pytest.raises(ValueError, match="in training, this tokenizer has"):
         replace(form, ids=((3,), 9, 10)).bound(TOKENIZER)
+    with pytest.raises(ValueError, match="in training, this tokenizer has"):
+        replace(form, end=5).bound(TOKENIZER)
+    with pytest.raises(ValueError, match="separator '' is no token"):
+        StepFormat(separator="").bound(TOKENIZER)
     with pytest.raises(ValueError, match="need one known token"):
         StepFormat(good="5 apples").bound(TOKENIZER)
+    old = {key: value for key, value in vars(form).items() if key != "end"}
+    (tmp_path / "step_format.json").write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="from an older version, train it again"):
+        StepFormat.load(tmp_path)

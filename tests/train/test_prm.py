@@ -91,9 +91,10 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
     assert step_loss(logits, batch, FORM).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("separator", ["\n", ". \n"])
 @pytest.mark.parametrize("likelihood", [0.0, 0.5])
-def test_margins_of_a_padded_batch_are_the_log_odds_that_the_verifier_reads(likelihood):
-    form, model = StepFormat(likelihood=likelihood).bound(TOKENIZER), tiny_model()
+def test_margins_of_a_padded_batch_are_the_log_odds_that_the_verifier_reads(likelihood, separator):
+    form, model = StepFormat(separator, likelihood=likelihood).bound(TOKENIZER), tiny_model()
     batch = collate(examples([labelled(p) for p in PROBLEMS], TOKENIZER, form), 0)
     with torch.no_grad():
         margin = margins(model(input_ids=batch["input_ids"]).logits, batch, form)

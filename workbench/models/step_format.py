@@ -45,19 +45,23 @@ class StepFormat:
     def bound(self, tokenizer) -> StepFormat:
         """The format with the ids that `tokenizer` gives its texts; ValueError if they are others than in training."""
         separator = tuple(tokenizer(self.separator, add_special_tokens=False).input_ids)
+        if not separator:
+            raise ValueError(f"separator {self.separator!r} is no token of this tokenizer, need at least one")
         labels = [tokenizer(text, add_special_tokens=False).input_ids for text in (self.good, self.bad)]
         for text, found in zip((self.good, self.bad), labels):
             if len(found) != 1 or found[0] == tokenizer.unk_token_id:
                 raise ValueError(f"label {text!r} is {len(found)} tokens of this tokenizer, need one known token")
         ids = (separator, labels[0][0], labels[1][0])
-        if self.ids is not None and self.ids != ids:
-            raise ValueError(f"separator, good and bad were ids {self.ids} in training, this tokenizer has {ids}")
-        return replace(self, ids=ids, end=tokenizer.eos_token_id)
+        end = tokenizer.eos_token_id
+        if self.ids is not None and (self.ids, self.end) != (ids, end):
+            trained, found = (*self.ids, self.end), (*ids, end)
+            raise ValueError(f"separator, good, bad and end were ids {trained} in training, this tokenizer has {found}")
+        return replace(self, ids=ids, end=end)
 
     @property
     def closers(self) -> list[int]:
         """The ids of which one comes next when a step is over: a separator's first, or the end of the text."""
-        return [self.ids[0][0], *([] if self.end is None else [self.end])]
+        return sorted({self.ids[0][0]} | ({self.end} - {None}))
 
     def segments(self, tokenizer, problem: Problem, steps: Sequence[str]) -> list[list[int]]:
         r"""Ids of the question, then of each step with its separator: scores sit at the last id of each but the first.
@@ -83,5 +87,7 @@ class StepFormat:
         if not file.is_file():
             raise ValueError(f"{folder} is no PRM of ours: {FILE} is missing")
         fields = json.loads(file.read_text(encoding="utf-8"))
+        if "end" not in fields:
+            raise ValueError(f"{file} says not which id ends a text: it is from an older version, train it again")
         separator, good, bad = fields.pop("ids")
         return cls(**fields, ids=(tuple(separator), good, bad))
