@@ -10,8 +10,9 @@ from scripted import Walker
 from workbench.drive import solve
 from workbench.models import load_policy
 from workbench.problems import check_steps, is_right, quantities
+from workbench.problems.process_data import read, write
 from workbench.show.trees import Node, tree_view
-from workbench.supervise.omegaprm import as_tree, first_error, label, omegaprm, q_value, u_value
+from workbench.supervise.omegaprm import as_tree, first_error, label, omegaprm, q_value, segments, u_value
 from workbench.types import Budget, LabelledSolution, Prefix, Problem, Sample, SearchResult, Step, sees_answer
 
 RIGHT, WRONG = "The answer is 1 .", "The answer is 0 ."
@@ -517,6 +518,25 @@ def test_as_tree_names_rows_that_make_no_tree():
 
 
 # -- the real thing ---------------------------------------------------------------------------------------------------
+
+
+def test_segments_end_where_something_is_known():
+    row = LabelledSolution(
+        ONE, ("a", "b", "c", "d"), (1, 1, None, 0), (None, 0.5, None, 0.0), "omegaprm", {"visits": []}
+    )
+    (short,) = segments([row])
+    assert (
+        short.steps == ("a\nb", "c\nd") and short.values == (0.5, 0.0) and short.labels == (1, 0) and short.meta == {}
+    )
+
+
+@pytest.mark.parametrize("format", ["math-aps", "math-aps-tree"])
+def test_rows_are_stored_in_openrs_formats(format, tmp_path):
+    _, results = run(searches=6, n=3)
+    rows = segments([row for result in results for row in result.labelled])
+    assert len(rows) > 100 and max(len(row.steps) for row in rows) > 2
+    write(rows, tmp_path / "rows.jsonl", format=format)
+    assert read(tmp_path / "rows.jsonl", format=format) == rows
 
 
 # -- given solutions --------------------------------------------------------------------------------------------------

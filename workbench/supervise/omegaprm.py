@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import sqrt
 
 from workbench.problems import is_right
@@ -243,6 +244,22 @@ def _labels(good: Sequence[bool], values: Sequence[float | None]) -> tuple[int |
         bad = not known_good and (bad or value == 0)
         labels.append(1 if known_good else 0 if bad else None)
     return (*labels, int(values[-1]))
+
+
+def segments(rows: Sequence[LabelledSolution]) -> list[LabelledSolution]:
+    """The rows with every step valued: one without a value is joined to the next that has one, by a newline.
+
+    So `process_data.write` can store them as MATH-APS, whose nodes, too, may hold several steps. A label is value > 0.
+    """
+    out = []
+    for row in rows:
+        known = [0, *(t for t, value in enumerate(row.values, start=1) if value is not None)]
+        steps = tuple("\n".join(row.steps[a:b]) for a, b in pairwise(known))
+        values = tuple(row.values[t - 1] for t in known[1:])
+        meta = {key: value for key, value in row.meta.items() if key != "visits"}
+        labels = tuple(int(value > 0) for value in values)
+        out.append(LabelledSolution(row.problem, steps, labels, values, row.source, meta))
+    return out
 
 
 @dataclass(frozen=True)
