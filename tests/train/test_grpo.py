@@ -20,16 +20,8 @@ from workbench.train.grpo import GRPO, grpo, rejection_lessons
 from workbench.train.rl import group_advantages, token_logps
 from workbench.types import Prefix, Problem, SearchResult
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit
 NORMALISE = ("sequence", "token", "constant")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order, so that equal runs are equal to the last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from workbench.train.iterate import fine_tune, iterate, lessons_of
 from workbench.train.sft import Lesson, Recipe
 from workbench.types import LabelledSolution, SearchResult
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit
 PROBLEMS = quantities.generate(6, levels=[1], seed=1)
 RECIPE = Recipe(batch_tokens=256, matrix_lr=0.02, other_lr=1e-2, warmup_updates=1)
 

@@ -12,16 +12,8 @@ from workbench.problems import programs, quantities
 from workbench.train.sft import IGNORE, Lesson, Recipe, Trainer, Update, batches, collate, curriculum, encode, repeats
 
 TOKENIZER = build_tokenizer()
+pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit
 PROBLEMS = quantities.generate(60, levels=range(1, 5), seed=1) + programs.generate(10, levels=[1, 2, 3], seed=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order, so that equal runs are equal to the last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(seed=0, tied=False):
