@@ -49,6 +49,8 @@ def test_bar_plot_puts_the_largest_group_on_top_and_misses_none():
     (ax,) = bar_plot(df, x="share", y="fault", title="A finding", subtitle="n = 3").axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["lost", "slip"]
     assert sorted(bar.get_width() for bar in ax.patches) == [0, 0.1, 0.2, 0.5]
+    said = ax.xaxis.get_major_formatter()
+    assert [said(x) for x in (0, 0.025, 0.05, 0.125)] == ["0%", "2.5%", "5%", "12.5%"]  # as the axis has them
 
 
 def test_missing_columns_are_named():

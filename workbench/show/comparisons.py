@@ -64,7 +64,7 @@ def bar_plot(df: pd.DataFrame, *, x: str, y: str, title: str, subtitle: str) -> 
         ax.barh(at, rows, height * 0.9, color=style.color, label=style.label)
     ax.set_yticks(range(len(order)), order)
     ax.set_xlabel(x)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g}%"))  # 2.5 is not 2
     ax.legend(loc="lower right")
     return fig
 
