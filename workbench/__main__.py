@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 EXAMPLES = """examples:
-  python -m workbench run                        all notebooks, quick sizes
-  python -m workbench run 06 --profile full      one notebook, full sizes
-  python -m workbench run 04 -p seed=1           another value for a parameter
-  python -m workbench run --resume runs/DIR      go on where a batch stopped
+  python -m workbench run                          all notebooks, quick sizes
+  python -m workbench run 06 --profile full        one notebook, full sizes
+  python -m workbench run --profile full --jobs 2  all notebooks, full sizes, two at once
+  python -m workbench run 04 -p seed=1             another value for a parameter
+  python -m workbench run --resume runs/DIR        go on where a batch stopped
 """
 
 
@@ -30,6 +31,14 @@ def parser() -> Parser:
     run.add_argument("notebooks", nargs="*", metavar="NN", help="numbers (06) or names; none or `all`: every one")
     run.add_argument("--profile", choices=("quick", "full"), help="sizes: quick (default) or full")
     run.add_argument("-p", action="append", default=[], dest="given", metavar="NAME=VALUE", help="set a parameter")
+    run.add_argument(
+        "--jobs",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="notebooks at once (default 1), each with its share of the cores as threads; sums of floats depend on the "
+        "number of threads in their last digits",
+    )
     where = run.add_mutually_exclusive_group()
     where.add_argument(
         "--resume", type=Path, metavar="DIR", help="continue a batch; its notebooks and parameters apply"
@@ -45,6 +54,12 @@ def parser() -> Parser:
     return top
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 1 or more")
+    return int(text)
+
+
 def run(arguments: argparse.Namespace, base: Path) -> int:
     """Execute notebooks: 0 if all completed, 1 if one failed, 130 if interrupted."""
     from workbench.runs import batch, manifest
@@ -58,13 +73,15 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
     if not arguments.resume:
         asked = {"notebooks": [job.name for job in jobs], "profile": profile, "given": arguments.given}
         manifest.append(folder, {"event": "batch", **asked})
-    print(f"{len(jobs)} notebook{'s' * (len(jobs) > 1)}, {profile} profile, results in {folder}", flush=True)
+    at_once = f", {arguments.jobs} at once" if arguments.jobs > 1 else ""
+    print(f"{len(jobs)} notebook{'s' * (len(jobs) > 1)}, {profile} profile{at_once}, results in {folder}", flush=True)
+    resume = f"python -m workbench run --resume {folder}" + (f" --jobs {arguments.jobs}" if at_once else "")
     try:
-        results = batch.run_batch(jobs, folder, base, profile=profile)
+        results = batch.run_batch(jobs, folder, base, profile=profile, at_once=arguments.jobs)
     except KeyboardInterrupt:
-        print(f"\nstopped; go on with: python -m workbench run --resume {folder}", file=sys.stderr)
+        print(f"\nstopped; go on with: {resume}", file=sys.stderr)
         return 130
-    return _report(results, folder)
+    return _report(results, folder, resume)
 
 
 def _take_over(arguments: argparse.Namespace) -> None:
@@ -81,7 +98,7 @@ def _take_over(arguments: argparse.Namespace) -> None:
     arguments.notebooks, arguments.given, arguments.profile = asked["notebooks"], asked["given"], asked["profile"]
 
 
-def _report(results: list[dict], folder: Path) -> int:
+def _report(results: list[dict], folder: Path, resume: str) -> int:
     from workbench.runs.report import report_text
 
     figures = [f"{r['notebook']}/{name}.png" for r in results for name in r.get("figures", [])]
@@ -91,7 +108,7 @@ def _report(results: list[dict], folder: Path) -> int:
     print(f"report: {folder / 'report.md'}")
     failed = [r["notebook"] for r in results if r["status"] == "failed"]
     if failed:
-        print(f"failed: {', '.join(failed)}; repair, then: python -m workbench run --resume {folder}")
+        print(f"failed: {', '.join(failed)}; repair, then: {resume}")
     return 1 if failed else 0
 
 

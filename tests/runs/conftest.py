@@ -19,6 +19,7 @@ SETUP = (
 )
 SIZES = "S = run.sizes(quick=dict(n=2), full=dict(n=4))"
 WORK = """import matplotlib.pyplot as plt
+assert open("../data/samples/pool.jsonl").read()
 data = pd.DataFrame({"x": range(S.n), "y": [i * rate for i in range(S.n)]})
 fig, ax = plt.subplots()
 ax.plot(data.x, data.y)

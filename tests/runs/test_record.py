@@ -39,7 +39,8 @@ def test_recorded_notebook_is_fresh_and_keeps_all_rules(recorded, capsys):
     stored = notebook.metadata["workbench"]
     assert stored["profile"] == "full" and stored["parameters"]["rate"] == 0.5 and stored["figures"] == ["line"]
     assert stored["metrics"] == {"sizes": 4, "eval/accuracy": [0.4, 0.3, 0.5]} and stored["seconds"] > 0
-    assert stored["recorded_at"].endswith("+00:00") and list(stored["data"]) == ["data/samples/pool.jsonl"]
+    assert stored["recorded_at"].endswith("+00:00") and "threads" in stored
+    assert stored["read"] == list(stored["data"]) == ["data/samples/pool.jsonl"]
     assert "papermill" not in json.dumps(notebook) and str(recorded.base) not in json.dumps(notebook)
     assert [c.execution_count for c in notebook.cells if c.cell_type == "code"] == [1, 2, 3, 4, 5, 6]
     files = sorted(p.name for p in (recorded.base / "figures" / NAME).iterdir())
@@ -95,6 +96,31 @@ def test_check_finds_changed_data_but_allows_new_data(recorded):
     assert check(recorded.base)[NAME] == ["stale: changed since recording: data/samples/pool.jsonl"]
     old.write_text("{}\n")
     assert check(recorded.base) == {NAME: []}
+    new.unlink()
+
+
+def test_older_records_list_all_files_and_count_only_those(recorded):
+    """Before runs noted what they read, a record held every data file and no `read`."""
+    new, unread = recorded.base / "data/samples/new.jsonl", recorded.base / "data/models/unread.csv"
+    unread.write_text("1\n")
+
+    def older(notebook):
+        stored = notebook.metadata["workbench"]
+        del stored["read"], stored["threads"]
+        stored["data"] = content.data_hashes(recorded.base)
+        stored["hash"] = content.content_hash(notebook, stored["parameters"], stored["data"])
+
+    assert problems(recorded, older) == []
+    assert list(recorded.read(NAME).metadata["workbench"]["data"]) == [
+        "data/models/unread.csv",
+        "data/samples/pool.jsonl",
+    ]
+    new.write_text("{}\n")
+    assert check(recorded.base) == {NAME: []}
+    unread.write_text("2\n")
+    assert check(recorded.base)[NAME] == ["stale: changed since recording: data/models/unread.csv"]
+    unread.unlink()
+    assert check(recorded.base)[NAME] == ["stale: changed since recording: data/models/unread.csv"]
     new.unlink()
 
 

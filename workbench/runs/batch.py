@@ -1,38 +1,22 @@
 """Batches of notebooks: `plan` checks everything that can be checked beforehand, `run_batch` executes and reports.
 
-papermill runs the notebooks; what it lacks is added here. Unknown or wrongly typed parameters are refused, a notebook
-counts as done only if every code cell ran and `run.finish()` wrote its record, and a stopped batch can be resumed.
-Each notebook runs alone, so the others go on when one fails. Used by `python -m workbench run`.
+papermill runs the notebooks; what it lacks is added here. Unknown or wrongly typed parameters are refused, several
+notebooks can run at once, and a stopped batch can be resumed. Each notebook runs alone, so the others go on when one
+fails. Used by `python -m workbench run`.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import nbformat
-
-import workbench
-from workbench.runs import content, kernel, manifest
+from workbench.runs import manifest
+from workbench.runs.job import Job, is_done, load, outcome_line, run_job
+from workbench.runs.parallel import side_by_side
 from workbench.runs.parameters import read_parameters, values_for
 from workbench.runs.report import write_report
-from workbench.runs.track import duration
-
-
-@dataclass(frozen=True)
-class Job:
-    """One notebook to run, with every parameter value."""
-
-    path: Path
-    parameters: Mapping[str, object]
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
 
 
 def available(base: Path) -> list[Path]:
@@ -78,14 +62,6 @@ def _knobs(path: Path):
     return knobs
 
 
-def load(path: Path):
-    """Read a notebook. ValueError if it is none."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat raises its own kinds for JSON, schema and version
-        raise ValueError(f"{path.name} can't be read as a notebook: {str(error).splitlines()[0][:100]}") from None
-
-
 def open_folder(base: Path, output: Path | None, profile: str) -> Path:
     """The folder of a new batch, made. ValueError if it exists and is not empty, or can't be made."""
     folder = output or base / "runs" / f"{datetime.now():%Y%m%d-%H%M%S}-{profile}"
@@ -98,60 +74,37 @@ def open_folder(base: Path, output: Path | None, profile: str) -> Path:
     return folder
 
 
-def run_batch(jobs: Sequence[Job], folder: Path, base: Path, *, profile: str, say: Callable = print) -> list[dict]:
+def run_batch(
+    jobs: Sequence[Job], folder: Path, base: Path, *, profile: str, at_once: int = 1, say: Callable = print
+) -> list[dict]:
     """Execute the jobs into `folder`, skipping those already completed there with the same code; returns the outcomes.
 
-    An outcome is the manifest's record with `status` (completed, failed or skipped). KeyboardInterrupt passes through.
+    An outcome is the manifest's record with `status` (completed, failed or skipped), in the order of `jobs`. With
+    `at_once` above 1, so many run side by side (see `workbench.runs.parallel`). KeyboardInterrupt passes through.
     """
-    done = manifest.outcomes(manifest.read(folder))
-    results = []
+    if at_once < 1:
+        raise ValueError(f"at_once={at_once}: run 1 or more notebooks at once")
+    earlier = manifest.outcomes(manifest.read(folder))
+    done = [job.name for job in jobs if job.name in earlier and is_done(earlier[job.name], job, folder, base)]
+    results = {name: {**earlier[name], "status": "skipped"} for name in done}
+    for name in done:
+        say(f"{name:<28} skipped, completed before", flush=True)
+    waiting = [job for job in jobs if job.name not in results]
+    if at_once == 1:
+        records = one_by_one(waiting, folder, base, say=say)
+    else:
+        records = side_by_side(waiting, folder, base, at_once=at_once, say=say)
+    results |= {record["notebook"]: {**record, "status": record["event"]} for record in records}
+    ordered = [results[job.name] for job in jobs]
+    write_report(folder, ordered, profile)
+    return ordered
+
+
+def one_by_one(jobs: Sequence[Job], folder: Path, base: Path, *, say: Callable) -> list[dict]:
+    """Execute the jobs one after the other; returns their outcomes."""
+    records = []
     for job in jobs:
-        earlier = done.get(job.name)
-        if earlier and is_done(earlier, job, folder, base):
-            say(f"{job.name:<28} skipped, completed before")
-            results.append({**earlier, "status": "skipped"})
-            continue
         say(f"{job.name:<28} ", end="", flush=True)
-        record = run_job(job, folder, base)
-        say(_line(record, folder))
-        results.append({**record, "status": record["event"]})
-    write_report(folder, results, profile)
-    return results
-
-
-def is_done(record: Mapping, job: Job, folder: Path, base: Path) -> bool:
-    """Does a manifest record still stand for what would be run now?"""
-    return (
-        record["event"] == "completed"
-        and record["hash"] == _hash(job, content.data_hashes(base, record["data"]))
-        and (folder / f"{record['notebook']}.ipynb").is_file()
-        and not content.changed_modules(record["modules"])
-    )
-
-
-def _hash(job: Job, data: Mapping[str, str]) -> str:
-    return content.content_hash(load(job.path), job.parameters, data)
-
-
-def run_job(job: Job, folder: Path, base: Path) -> dict:
-    """Execute one notebook and append its outcome to the manifest, last; returns that record."""
-    data = content.data_hashes(base)
-    key = _hash(job, data)
-    before = len(manifest.read(folder))
-    clock = time.monotonic()
-    error = kernel.execute(job.path, folder / f"{job.name}.ipynb", job.parameters, folder)
-    finished = [r for r in manifest.read(folder)[before:] if r.get("event") == "finished" and r["notebook"] == job.name]
-    if error is None and not finished:
-        error = f'no record: it must call start("{job.name}", ...) and end with run.finish()'
-    record = {**(finished[-1] if finished else {}), "event": "failed" if error else "completed", "notebook": job.name}
-    record |= {"hash": key, "data": data, "parameters": dict(job.parameters), "error": error}
-    record |= {"package_version": workbench.__version__, "seconds": round(time.monotonic() - clock, 1)}
-    manifest.append(folder, record)
-    return record
-
-
-def _line(record: Mapping, folder: Path) -> str:
-    if record["event"] == "completed":
-        return f"ok  {duration(record['seconds'])}"
-    where = folder / f"{record['notebook']}.ipynb"
-    return f"FAILED after {duration(record['seconds'])}: {record['error']} (see {where})"
+        records.append(run_job(job, folder, base))
+        say(outcome_line(records[-1], folder), flush=True)
+    return records

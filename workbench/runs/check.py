@@ -43,11 +43,11 @@ def _stale_hash(notebook, stored: Mapping, base: Path) -> Iterator[str]:
     if stored["package_version"] != workbench.__version__:
         yield f"stale: recorded with version {stored['package_version']}, this is {workbench.__version__}"
         return
-    today = content.data_hashes(base, stored["data"])
-    changed = [name for name, value in stored["data"].items() if today[name] != value]
+    then, today = stored["data"], content.data_today(base, stored)
+    changed = sorted(name for name in {*then, *today} if today.get(name) != then.get(name))
     if changed:
         yield f"stale: changed since recording: {', '.join(changed)}"
-    elif content.content_hash(notebook, stored["parameters"], stored["data"]) != stored["hash"]:
+    elif content.content_hash(notebook, stored["parameters"], then) != stored["hash"]:
         yield "stale: code cells or parameters changed since recording"
 
 

@@ -1,8 +1,8 @@
 """What a run depends on: a notebook's code, its parameters, the package version, the data files and package modules.
 
 `content_hash` turns the first four into one number, so that a committed notebook whose outputs no longer belong to its
-code is noticed. Data files are hashed by content; the ones that count are those that existed when the notebook ran, so
-adding a new checkpoint leaves older records fresh while changing or deleting one does not.
+code is noticed. Data files are hashed by content; those that count are in the folders that the notebook read (see
+`workbench.runs.reads`), so a new checkpoint leaves the records of all other notebooks fresh.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -28,6 +29,11 @@ def root() -> Path:
     return folder
 
 
+def home() -> Path:
+    """The repository whose data a notebook reads: that of its batch, else `root()`."""
+    return Path(os.environ.get("WORKBENCH_ROOT") or root())
+
+
 @lru_cache(maxsize=4096)
 def _digest(path: Path, size: int, mtime: int) -> str:
     with path.open("rb") as file:
@@ -40,12 +46,23 @@ def file_hash(path: Path) -> str:
     return _digest(path, stat.st_size, stat.st_mtime_ns)
 
 
-def data_hashes(base: Path, names: Iterable[str] | None = None) -> dict[str, str]:
-    """Hash of each committed data file, by its path under `base`; of `names` only if given ("missing" if gone)."""
-    if names is None:
-        found = (path for folder in DATA_FOLDERS for path in sorted((base / folder).rglob("*")) if path.is_file())
-        names = [path.relative_to(base).as_posix() for path in found if path.suffix != ".md" and path.name[0] != "."]
-    return {name: file_hash(base / name) if (base / name).is_file() else "missing" for name in names}
+def counts(path: Path) -> bool:
+    """Does a file under data/ count as data? Texts about it and hidden files do not."""
+    return path.suffix != ".md" and path.name[0] != "."
+
+
+def data_hashes(base: Path, names: Iterable[str] = DATA_FOLDERS) -> dict[str, str]:
+    """Hash of each data file that `names` names, itself or by a folder above it, by its path ("missing" if gone)."""
+    found = {}
+    for path in (base / name for name in names):
+        files = sorted(p for p in path.rglob("*") if counts(p) and p.is_file()) if path.is_dir() else [path]
+        found |= {p.relative_to(base).as_posix(): file_hash(p) if p.is_file() else "missing" for p in files}
+    return found
+
+
+def data_today(base: Path, record: Mapping) -> dict[str, str]:
+    """Today's hashes of the data that a record names: what its notebook read, in older records the files listed."""
+    return data_hashes(base, record.get("read", record["data"]))
 
 
 def code_cells(notebook) -> list:

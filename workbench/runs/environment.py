@@ -22,15 +22,25 @@ def installed(package: str) -> str | None:
         return None
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads() -> int | None:
+    """Threads that torch computes with: it says so once it is loaded, before that OMP_NUM_THREADS may; else None."""
+    if torch := sys.modules.get("torch"):
+        return torch.get_num_threads()
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else None
+
+
 def device() -> str:
-    """What computes: the GPU if torch is loaded and sees one, else the CPU."""
-    torch = sys.modules.get("torch")
-    cpu = f"CPU, {os.cpu_count()} cores"
-    if torch is None:
-        return cpu
-    if torch.cuda.is_available():
+    """What computes: the GPU if torch is loaded and sees one, else the CPU with its cores and threads."""
+    torch, count = sys.modules.get("torch"), threads()
+    if torch is not None and torch.cuda.is_available():
         return f"GPU, {torch.cuda.get_device_name()}"
-    return f"{cpu}, {torch.get_num_threads()} threads"
+    return f"CPU, {cores()} cores" + (f", {count} thread{'s' * (count != 1)}" if count else "")
 
 
 def git_state(base: Path) -> str:

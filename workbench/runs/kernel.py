@@ -31,7 +31,7 @@ def execute(notebook: Path, executed: Path, parameters: Mapping[str, object], fo
     """Run a notebook into `executed`; returns None, or the error as one line. `folder` takes the run's output."""
     import papermill
 
-    with _kernel_environment(folder), _stderr_into(folder / "kernel.log"):
+    with _kernel_environment(folder, notebook.resolve().parents[1]), _stderr_into(folder / "kernel.log"):
         try:
             done = papermill.execute_notebook(
                 _literal(notebook),
@@ -86,12 +86,12 @@ def _first_line(text: str) -> str:
 
 
 @contextmanager
-def _kernel_environment(folder: Path) -> Iterator[None]:
+def _kernel_environment(folder: Path, base: Path) -> Iterator[None]:
     """Set the environment that the kernel inherits, and take it back afterwards."""
     with tempfile.TemporaryDirectory(prefix="workbench-kernel-") as place:
         _write_kernelspec(Path(place))
         before = dict(os.environ)
-        os.environ.update(OFFLINE, WORKBENCH_RUN_DIR=str(folder.resolve()))
+        os.environ.update(OFFLINE, WORKBENCH_RUN_DIR=str(folder.resolve()), WORKBENCH_ROOT=str(base))
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [place, before.get("JUPYTER_PATH")]))
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root()), before.get("PYTHONPATH")]))
         os.environ.pop("MPLBACKEND", None)  # the kernel's own default is inline

@@ -1,6 +1,7 @@
 """The manifest of a run: one JSON record a line, appended in one write and flushed to disk before going on.
 
-A line that was cut off by a crash or a power failure is skipped on reading and never damages the one after it.
+A line that was cut off by a crash or a power failure is skipped on reading and never damages the one after it. Several
+processes may append at once: lines stay whole.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ def append(folder: Path, record: Mapping[str, object]) -> None:
     """Add a record to the folder's manifest; it is on disk when this returns."""
     path = folder / NAME
     line = json.dumps({**record, "at": now()}, allow_nan=False) + "\n"
-    with path.open("ab+") as file:
+    with path.open("ab+", buffering=0) as file:
         if file.tell() and not _ends_with_newline(file):
             line = "\n" + line
-        file.write(line.encode())
-        file.flush()
+        if file.write(line.encode()) < len(line.encode()):
+            raise OSError(f"{path}: the disk is full")
         os.fsync(file.fileno())
 
 

@@ -18,7 +18,7 @@ from workbench.runs.batch import load
 from workbench.runs.kernel import unfinished
 from workbench.runs.rules import structure_problems
 
-KEPT = ("profile", "parameters", "hash", "data", "package_version", "seconds", "metrics", "figures")
+KEPT = ("profile", "parameters", "hash", "read", "data", "package_version", "threads", "seconds", "metrics", "figures")
 
 
 def record(folder: Path, base: Path) -> list[str]:
@@ -45,10 +45,7 @@ def _recorded(folder: Path, base: Path, name: str, outcome: Mapping | None):
     if outcome["event"] == "failed":
         raise ValueError(f"{name} failed: {outcome['error']}")
     source, executed = load(base / "notebooks" / f"{name}.ipynb"), load(folder / f"{name}.ipynb")
-    if (
-        content.content_hash(source, outcome["parameters"], content.data_hashes(base, outcome["data"]))
-        != outcome["hash"]
-    ):
+    if content.content_hash(source, outcome["parameters"], content.data_today(base, outcome)) != outcome["hash"]:
         raise ValueError(f"{name}: its code cells, the data or the package version changed since the run")
     if changed := content.changed_modules(outcome["modules"]):
         raise ValueError(f"{name}: changed since the run: {', '.join(changed)}")

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import workbench
-from workbench.runs import content, environment, manifest
+from workbench.runs import content, environment, manifest, reads
 from workbench.runs.track import duration, in_notebook, show, track
 from workbench.show import cards
 
@@ -32,6 +32,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 def start(name: str, *, profile: str, seed: int) -> Run:
     """Open the run of a notebook: sets the plot style, registers the views, shows versions, device and parameters.
 
+    Call it before anything is loaded: the record names the data read from here on (see `workbench.runs.reads`).
     ValueError for a name that is no notebook name, a profile other than quick or full, or a seed that is no integer.
     """
     if not NAME.fullmatch(name):
@@ -42,6 +43,7 @@ def start(name: str, *, profile: str, seed: int) -> Run:
         raise ValueError(f"seed {seed!r}: use an integer")
     from workbench.show.plots import use_style
 
+    reads.watch()
     base = content.root()
     use_style()
     _register_views()
@@ -160,7 +162,9 @@ class Run:
         manifest.write_json(self.folder / "metrics" / f"{self.name}.json", self.metrics)
         record = {"event": "finished", "notebook": self.name, "profile": self.profile, "parameters": self.parameters}
         record |= {"package_version": workbench.__version__, "seconds": seconds, "metrics": self.metrics}
-        record |= {"figures": self.figures, "modules": content.loaded_modules()}
+        record |= {"figures": self.figures, "modules": content.loaded_modules(), "threads": environment.threads()}
+        read = reads.data_read(content.home())
+        record |= {"read": read, "data": content.data_hashes(content.home(), read)}
         manifest.append(self.folder, record)
         rows = [{"metric": name, **_interval(value)} for name, value in self.metrics.items()]
         figures = ", ".join(self.figures) or "none"
