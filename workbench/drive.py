@@ -69,8 +69,9 @@ def stream(
 
     `in_flight` problems run at once. `budget` is per problem, checked before each request, so the last request may
     overrun it. `save` names a JSONL file: each finished problem is appended, and problems that it already holds are
-    read back instead of run. An error inside one problem becomes its result's `error`; on an interrupt every problem
-    in flight returns its best so far, the rest come back with `stopped="interrupt"`, and nothing of these is saved.
+    read back instead of run; ValueError if the method, its options, seed, budget or the models' names were others.
+    An error inside one problem becomes its result's `error`; on an interrupt every problem in flight returns its best
+    so far, the rest come back with `stopped="interrupt"`, and nothing of these is saved.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: need at least 1")
@@ -78,34 +79,43 @@ def stream(
     tasks = _tasks(problems, method, seed, options)
     file = None
     if save:
-        name = getattr(policy, "name", type(policy).__name__)
-        run = dict(method=method.__name__, policy=name, seed=seed, budget=repr(budget), options=repr(options))
-        file = jsonl.ResultFile(save, run)
+        names = {by: getattr(model, "name", type(model).__name__) for by, model in models.items() if model is not None}
+        run = dict(method=method.__name__, seed=seed, budget=repr(budget), options=repr(options))
+        file = jsonl.ResultFile(save, names | run)
         done = [(task, file.get(task.problem.id, task.occurrence)) for task in tasks]
         yield from ((task.index, replace(saved, problem=task.problem)) for task, saved in done if saved)
         tasks = [task for task, saved in done if not saved]
-    for task in _run(tasks, models, budget, in_flight):
-        if file and task.result.stopped != "interrupt":
-            file.append(task.result, task.occurrence)
+    for task in _run(tasks, models, budget, in_flight, file):
         yield task.index, task.result
 
 
-def _run(tasks: list[_Task], models: Mapping[str, Any], budget: Budget | None, in_flight: int) -> Iterator[_Task]:
-    """Keep `in_flight` tasks going, answer what they wait for, yield them as they finish."""
+def _run(
+    tasks: list[_Task],
+    models: Mapping[str, Any],
+    budget: Budget | None,
+    in_flight: int,
+    file: jsonl.ResultFile | None,
+) -> Iterator[_Task]:
+    """Keep `in_flight` tasks going, answer what they wait for, save and yield them as they finish."""
     waiting, live = iter(tasks), []
     while True:
         try:
-            live += [task.start() for _, task in zip(range(in_flight - len(live)), waiting)]
+            for _, task in zip(range(in_flight - len(live)), waiting):
+                live.append(task)  # an interrupt amid its start must not lose it
+                task.start()
             if not live:
                 return
             _answer_all([task for task in live if not task.over], models, budget)
+            over = [task for task in live if task.over]
+            for task in over:
+                task.save(file)
         except KeyboardInterrupt:
             warnings.warn("interrupted: problems in flight return their best so far", stacklevel=4)
             for task in [*live, *waiting]:
                 task.stop("interrupt")
+                task.save(file)
                 yield task
             return
-        over = [task for task in live if task.over]
         live = [task for task in live if not task.over]
         yield from over
 
@@ -123,6 +133,7 @@ class _Task:
     meter: Meter = field(default_factory=Meter)
     sampled: int = 0  # Sample requests so far
     result: SearchResult | None = None
+    saved: bool = False
 
     @property
     def over(self) -> bool:
@@ -178,6 +189,12 @@ class _Task:
         where = traceback.extract_tb(error.__traceback__)[-1]
         name = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         self.result = SearchResult(self.problem, meter=self.meter, error=name)
+
+    def save(self, file: jsonl.ResultFile | None) -> None:
+        """Append the result to the file, once; what an interrupt stopped is none."""
+        if file and not self.saved and self.result.stopped != "interrupt":
+            self.saved = True  # first: an interrupt amid the writing must not lead to a second row
+            file.append(self.result, self.occurrence)
 
     def rows(self) -> list[Prefix]:
         """The pending request as the model sees it: a prefix a row."""

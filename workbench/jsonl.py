@@ -21,16 +21,16 @@ def read_lines(path: str | Path, *, drop_cut_off: bool = False) -> Iterator[dict
 
     `drop_cut_off`: a last line without its newline (the writer was killed) is left out instead.
     """
-    with Path(path).open(encoding="utf-8") as file:
+    with Path(path).open("rb") as file:  # bytes: a line may be cut off inside a letter
         for number, line in enumerate(file, 1):
-            if drop_cut_off and not line.endswith("\n"):
+            if drop_cut_off and not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode())
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
             if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: need an object, found {line[:40]!r}")
+                raise ValueError(f"{path}, line {number}: need an object, found {line.decode()[:40]!r}")
             yield row
 
 

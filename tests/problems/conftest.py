@@ -1,5 +1,7 @@
-"""A second reader of the embedded questions, written without the package's: the tests compare the two."""
+"""Files of records, and a second reader of the embedded questions, written without the package's."""
 
+import gzip
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,3 +103,20 @@ def _computed(words, name, relation, number, of, sign, numbers, pinned) -> Fact:
 @pytest.fixture(scope="session")
 def read():
     return read_by_hand
+
+
+@pytest.fixture(scope="session")
+def save():
+    """Write rows (objects, or lines as text) to a JSONL file, packed if it ends in .gz; its path."""
+
+    def save(path, *rows):
+        text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+        return path
+
+    return save
+
+
+@pytest.fixture
+def samples(real_data):
+    return real_data / "process_label_samples"

@@ -1,10 +1,8 @@
-"""Step-labelled solutions in public formats: literal examples, odd records, round trips, the real samples."""
+"""Step-labelled solutions in public formats: literal examples, odd records, round trips, the hub, the real samples."""
 
-import gzip
 import json
 import math
 import os
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -15,12 +13,6 @@ from workbench.problems.process_data import READERS, WRITERS, read, write
 from workbench.types import LabelledSolution, Problem
 
 WRITABLE = tuple(WRITERS)
-
-
-def save(path, *rows):
-    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-    return path
 
 
 def pairs(rows):
@@ -51,7 +43,7 @@ WALK = prm800k(
 )
 
 
-def test_prm800k_each_rated_completion_ends_one_solution_behind_the_walked_steps(tmp_path):
+def test_prm800k_each_rated_completion_ends_one_solution_behind_the_walked_steps(tmp_path, save):
     rows = read(save(tmp_path / "p.jsonl", WALK), format="prm800k")
     assert pairs(rows) == [
         (("a-", 0),),
@@ -66,7 +58,7 @@ def test_prm800k_each_rated_completion_ends_one_solution_behind_the_walked_steps
     assert (rows[0].meta, rows[0].source, rows[0].values) == (meta, "prm800k", None)
 
 
-def test_prm800k_neutral_counts_bad_but_ends_nothing(tmp_path):
+def test_prm800k_neutral_counts_bad_but_ends_nothing(tmp_path, save):
     path = save(tmp_path / "p.jsonl", WALK)
     good, bad = read(path, format="prm800k"), read(path, format="prm800k", neutral="bad")
     assert [row.steps for row in good] == [row.steps for row in bad]
@@ -87,11 +79,11 @@ def test_prm800k_neutral_counts_bad_but_ends_nothing(tmp_path):
         ([], []),
     ],
 )
-def test_prm800k_ends_of_a_walk(tmp_path, steps, expected):
+def test_prm800k_ends_of_a_walk(tmp_path, save, steps, expected):
     assert pairs(read(save(tmp_path / "p.jsonl", prm800k(*steps)), format="prm800k")) == expected
 
 
-def test_prm800k_alternatives_add_up_and_do_not_multiply(tmp_path):
+def test_prm800k_alternatives_add_up_and_do_not_multiply(tmp_path, save):
     step = rated(("good", 1), ("bad", -1), ("so so", 0), chosen=0)
     (*others, walked) = read(save(tmp_path / "p.jsonl", prm800k(*[step] * 5, generation=3)), format="prm800k")
     assert len(others) == 2 * 5 and walked.steps == ("good",) * 5 and walked.meta["phase"] == 2
@@ -107,14 +99,14 @@ SHEPHERD = {
 }
 
 
-def test_math_shepherd(tmp_path):
+def test_math_shepherd(tmp_path, save):
     (row,) = read(save(tmp_path / "s.jsonl", SHEPHERD), format="math-shepherd")
     steps = ("Step 1: 3 + 4 = 7", "Step 2: 7 - 1 = 5. The answer is: 5")
     problem = Problem("math-shepherd/1", "math", "How many?")
     assert row == LabelledSolution(problem, steps, (1, 0), None, "math-shepherd", {"task": "GSM8K"})
 
 
-def test_math_shepherd_stray_tag_in_the_question_labels_no_step(tmp_path):
+def test_math_shepherd_stray_tag_in_the_question_labels_no_step(tmp_path, save):
     stray = {"input": "Who ки asks? step 1: x ки", "label": "Who + asks? step 1: x -"}
     (row,) = read(save(tmp_path / "s.jsonl", stray), format="math-shepherd")
     assert (row.problem.question, row.steps, row.labels) == ("Who  asks?", ("step 1: x",), (0,))
@@ -127,75 +119,13 @@ def test_math_shepherd_stray_tag_in_the_question_labels_no_step(tmp_path):
         ({"input": SHEPHERD["input"] + "\nStep 3: and so"}, "no step tag after"),
         ({"label": SHEPHERD["label"][:-1]}, "out of range"),
         ({"label": SHEPHERD["label"].replace("+", "?")}, r"'\?' is neither a label"),
-        ({"label": None}, "NoneType"),
+        ({"label": None}, "no field 'label'"),
     ],
 )
-def test_math_shepherd_unfit_records_are_left_out(tmp_path, change, reason):
+def test_math_shepherd_unfit_records_are_left_out(tmp_path, save, change, reason):
     with pytest.warns(UserWarning, match=rf"s\.jsonl:1: .*{reason}"):
         (row,) = read(save(tmp_path / "s.jsonl", SHEPHERD | change, SHEPHERD), format="math-shepherd")
     assert row.labels == (1, 0)
-
-
-# -- MATH-APS ---------------------------------------------------------------------------------------------------------
-
-
-def flat(*prefixes, **rest):
-    steps = [{"solution_prefix": text, "mc_value": value} for text, value in prefixes]
-    return {"question": "Q?", "final_answer": "7", "question_id": 3, "reasoning_steps": steps} | rest
-
-
-def node(text, value, *children):
-    return {"text": text, "mc_value": value, "children": list(children)}
-
-
-FLAT = flat(
-    ("Q?", 0.25), ("Q?\n\n a", 0.5), ("Q?\n\n a\n\nb 1", 0.0), ("Q?\n\n a\n\nb 12", 0.75), ("Q?\n\n\nc", 0.0),
-    ("Q?\n\n a\n\nb 1\n\nd", 1.0), ("Q?\n\n a\n\nb 1", 0.25),
-)  # fmt: skip
-TREE = flat() | {"reasoning_steps": node("Q?", 0.25, node("a", 0.5, node("b", 0.0), node("c", 1.0)), node("d", 0.0))}
-
-
-def test_math_aps_flat_joins_prefixes_to_solutions(tmp_path):
-    rows = read(save(tmp_path / "a.jsonl", FLAT), format="math-aps")
-    assert [(row.steps, row.values) for row in rows] == [
-        (("a", "b 12"), (0.5, 0.75)),  # no continuation of "b 1"
-        (("c",), (0.0,)),
-        (("a", "b 1", "d"), (0.5, 0.125, 1.0)),  # two estimates of "b 1": their mean
-    ]
-    assert [row.labels for row in rows] == [(1, 1), (0,), (1, 1, 1)]
-    assert rows[0].problem == Problem("math-aps/1", "math", "Q?", "7")
-
-
-def test_math_aps_tree_each_leaf_is_a_solution(tmp_path):
-    rows = read(save(tmp_path / "t.jsonl", TREE), format="math-aps-tree")
-    assert [(row.steps, row.values, row.labels) for row in rows] == [
-        (("a", "b"), (0.5, 0.0), (1, 0)),
-        (("a", "c"), (0.5, 1.0), (1, 1)),
-        (("d",), (0.0,), (0,)),
-    ]
-    assert not any("Q?" in row.steps for row in rows)
-
-
-@pytest.mark.parametrize(("threshold", "labels"), [(0.0, (1, 1, 1)), (0.125, (1, 0, 1)), (0.5, (0, 0, 1))])
-def test_threshold_is_exclusive(tmp_path, threshold, labels):
-    row = read(save(tmp_path / "a.jsonl", FLAT), format="math-aps", threshold=threshold)[-1]
-    assert (row.labels, row.values) == (labels, (0.5, 0.125, 1.0))
-    with pytest.raises(ValueError, match="need 0 <= threshold < 1"):
-        read(tmp_path / "a.jsonl", format="math-aps", threshold=threshold + 1)
-
-
-@pytest.mark.parametrize("marks", [{"labels": [1, 0]}, {"label": ["+", "-"]}, {"labels": [True, False]}])
-@pytest.mark.parametrize("tag", ["ки", "\n\n\n\n\n"])
-def test_math_aps_process_with_labels(tmp_path, marks, tag):
-    line = {"q": "Q?", "process": f"a {tag}\nb\n\nc {tag}"} | marks
-    (row,) = read(save(tmp_path / "a.jsonl", line), format="math-aps")
-    assert (row.problem.question, row.steps, row.labels, row.values) == ("Q?", ("a", "b\n\nc"), (1, 0), None)
-
-
-def test_equal_questions_share_an_id_whatever_their_question_id(tmp_path):
-    other = FLAT | {"question": "Q? No"} | flat(("Q? No\n\nx", 1.0), question="Q? No")
-    rows = read(save(tmp_path / "a.jsonl", FLAT, other, FLAT), format="math-aps")
-    assert [row.problem.id for row in rows] == ["math-aps/1"] * 3 + ["math-aps/2"] + ["math-aps/1"] * 3
 
 
 # -- stepwise ---------------------------------------------------------------------------------------------------------
@@ -223,10 +153,98 @@ def pick(row):
     return row.steps, row.labels, None, "stepwise"
 
 
-def test_stepwise_takes_floats_as_values(tmp_path):
+def test_stepwise_takes_floats_as_values(tmp_path, save):
     line = {"prompt": "Q?", "completions": ["a", "b"], "labels": [0.75, 0.5]}
     (row,) = read(save(tmp_path / "s.jsonl", line), format="stepwise", threshold=0.5)
     assert (row.labels, row.values) == ((1, 0), (0.75, 0.5))
+
+
+# -- the Hugging Face hub, and `datasets` as a reader ------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub of files that `datasets` itself reads: name -> {split: file}."""
+    import datasets
+
+    data, load = {}, datasets.load_dataset
+
+    def load_dataset(name, part, split):
+        files = {key: str(path) for key, path in data[name].items()}
+        return load("json", data_files=files, split=split, cache_dir=str(tmp_path / "cache"))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return data
+
+
+def test_a_data_set_on_the_hub_is_read_like_its_file(tmp_path, save, hub):
+    rows = [SHEPHERD, SHEPHERD | {"input": "no step"}, SHEPHERD | {"task": "één"}]
+    hub["some.one/data-v1.5"] = {
+        "train": save(tmp_path / "a.jsonl", *rows),
+        "test": save(tmp_path / "b.jsonl", rows[2]),
+    }
+    with pytest.warns(UserWarning, match=r"some.one/data-v1.5, row 2: no 'Step 1:'"):
+        train = read("some.one/data-v1.5", format="math-shepherd")
+    assert [(row.problem.id, row.meta["task"]) for row in train] == [("math-shepherd/1", t) for t in ("GSM8K", "één")]
+    assert read("some.one/data-v1.5", format="math-shepherd", limit=1) == train[:1]
+    assert read("some.one/data-v1.5", format="math-shepherd", split="test") == train[1:]
+    with pytest.raises(ValueError, match=r"no math-shepherd record in some\.one/data-v1\.5: need"):
+        read("some.one/data-v1.5", format="math-shepherd", split="train[1:2]")
+
+
+def test_limit_counts_the_records_of_a_file(tmp_path, save):
+    path = save(tmp_path / "p.jsonl", WALK, "broken", WALK)
+    assert len(read(path, format="prm800k", limit=1)) == 6 and read(path, format="prm800k", limit=0) == []
+    with pytest.warns(UserWarning, match=r"p.jsonl:2: "):
+        assert len(read(path, format="prm800k", limit=2)) == 6
+
+
+def test_columns_that_a_row_does_not_have_are_null_and_count_as_missing(tmp_path, save, hub):
+    write(OWN, tmp_path / "own.jsonl", format="math-aps")
+    own = [json.loads(line) for line in (tmp_path / "own.jsonl").read_text(encoding="utf-8").splitlines()]
+    tagged = {"process": "a ки b ки"}
+    mixed = [{"q": "Q?", "labels": [1, 0], **tagged}, {"question": "R?", "label": ["+", "-"], **tagged}, *own]
+    columns = {key: None for row in mixed for key in row}
+    hub["a/b"] = {"train": save(tmp_path / "x.jsonl", *mixed)}
+    rows = read(tmp_path / "x.jsonl", format="math-aps")
+    assert [row.problem.question for row in rows[:2]] == ["Q?", "R?"] and rows[2:] == OWN
+    assert read("a/b", format="math-aps") == rows
+    assert read(save(tmp_path / "y.jsonl", *[columns | row for row in mixed]), format="math-aps") == rows
+
+
+def test_what_is_neither_file_nor_on_the_hub_is_one_clear_line(tmp_path, monkeypatch):
+    for switch in ("datasets.config.HF_HUB_OFFLINE", "huggingface_hub.constants.HF_HUB_OFFLINE"):
+        monkeypatch.setattr(switch, True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"^a/b is no file, and no a/b \(split 'test'\) from the hub \(Conn.* path=\.\.\.$"
+    ):
+        read("a/b", format="stepwise", split="test")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for path in ("a/b", "a/c.jsonl", "a/c.json.gz", "./c", "c", "a/b/c", tmp_path / "c"):
+        with pytest.raises(ValueError, match="is no file: give one of JSON lines"):
+            read(path, format="stepwise")
+    (tmp_path / "a" / "c").write_text(json.dumps(STEPWISE))
+    assert len(read("a/c", format="stepwise")) == 1
+    with pytest.raises(ValueError, match="split='test': only a data set on the hub has splits, and a/c is not"):
+        read("a/c", format="stepwise", split="test")
+
+
+@pytest.mark.parametrize("format", ["stepwise", "math-aps"])
+def test_written_files_open_with_datasets_alone_and_by_a_data_card(tmp_path, format):
+    from datasets import load_dataset
+
+    folder, cache = tmp_path / "data", str(tmp_path / "cache")
+    write(OWN, folder / "own.jsonl", format=format)
+    write(OWN[::-1], folder / "turned.jsonl", format=format)
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in ("own", "turned"))
+    (folder / "README.md").write_text(f"---\nlicense: apache-2.0\nconfigs:\n{configs}---\n# Één\n", encoding="utf-8")
+    for name in ("own", "turned"):
+        lines = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert len(lines) == len(OWN) and any("één" in str(line) for line in lines)
+        assert list(load_dataset(str(folder), name, split="train", cache_dir=cache)) == lines
+        files = str(folder / f"{name}.jsonl")
+        assert list(load_dataset("json", data_files=files, split="train", cache_dir=cache)) == lines
 
 
 # -- files: damage, shapes, names -------------------------------------------------------------------------------------
@@ -268,7 +286,7 @@ def test_a_file_without_a_fit_line_is_one_error_in_one_line(tmp_path, recwarn, f
     assert "\n" not in str(error.value) and not recwarn
 
 
-def test_cut_off_gz_keeps_what_came_before(tmp_path):
+def test_cut_off_gz_keeps_what_came_before(tmp_path, save):
     rows = [STEPWISE | {"prompt": os.urandom(40).hex()} for _ in range(2000)]
     path = save(tmp_path / "s.jsonl.gz", *rows)
     path.write_bytes(path.read_bytes()[:-5000])
@@ -282,7 +300,7 @@ def test_cut_off_gz_keeps_what_came_before(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["s.json", "s.json.gz", "s.jsonl", "s.jsonl.gz"])
-def test_arrays_and_lines_plain_and_packed(tmp_path, name):
+def test_arrays_and_lines_plain_and_packed(tmp_path, save, name):
     rows = [STEPWISE, STEPWISE | {"prompt": "R?"}]
     expected = read(save(tmp_path / name, *rows), format="stepwise")
     assert [row.problem.id for row in expected] == ["stepwise/1", "stepwise/2"]
@@ -301,9 +319,6 @@ def test_names(tmp_path):
         write([], tmp_path / "x", format="prm800k")
     with pytest.raises(ValueError, match="is no file"):
         read(tmp_path / "none.jsonl", format="stepwise")
-    for given_tree, format in ((True, "math-aps"), (False, "math-aps-tree")):
-        with pytest.raises(ValueError, match=f"no {format} record"):
-            read(save(tmp_path / "x.jsonl", TREE if given_tree else FLAT), format=format)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -324,51 +339,8 @@ def test_write_is_whole_or_not_at_all(tmp_path, format):
     assert read(path, format=format) == []
 
 
-@pytest.mark.parametrize("format", ["math-aps", "math-aps-tree"])
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"steps": (), "labels": (), "values": ()}, "without steps"),
-        ({"values": (None,)}, "None is neither a label nor a value"),
-        ({"values": (1.5,)}, "1.5 is neither"),
-        ({"values": (0.0,)}, "need labels by one threshold"),
-        ({"labels": (0,), "values": (1.0,)}, "need labels by one threshold"),
-        ({"meta": {"a": {1}}}, "can be JSON"),
-    ],
-)
-def test_math_aps_refuses_what_would_not_come_back(tmp_path, format, change, reason):
-    with pytest.raises(ValueError, match=reason):
-        write([replace(OWN[1], **change)], tmp_path / "x.jsonl", format=format)
-
-
-@pytest.mark.parametrize("step", ["", " ", " a", "a\n"])
-def test_flat_prefixes_can_not_hold_white_space_around_a_step(tmp_path, step):
-    row = replace(OWN[0], steps=("x", step))
-    with pytest.raises(ValueError, match="strip it"):
-        write([row], tmp_path / "x.jsonl", format="math-aps")
-    for format in ("math-aps-tree", "stepwise"):
-        write([row], tmp_path / "x.jsonl", format=format)
-        assert pairs(read(tmp_path / "x.jsonl", format=format)) == pairs([row])
-
-
-def test_labels_by_another_threshold_come_back_by_it(tmp_path):
-    row = replace(OWN[1], steps=("a", "b"), labels=(1, 0), values=(0.75, 0.5))
-    for format in ("math-aps", "math-aps-tree"):
-        write([row], tmp_path / "x.jsonl", format=format)
-        assert read(tmp_path / "x.jsonl", format=format, threshold=0.5) == [row]
-
-
-def test_tree_lines_share_prefixes(tmp_path):
-    steps = [("a", "b"), ("a", "c"), ("d",)]
-    rows = [LabelledSolution(OWN[1].problem, s, (1,) * len(s), (0.5,) * len(s)) for s in steps]
-    write(rows, tmp_path / "x.jsonl", format="math-aps-tree")
-    (line,) = (tmp_path / "x.jsonl").read_text().splitlines()
-    tree = node("Half?", 0.5, node("a", 0.5, node("b", 0.5), node("c", 0.5)), node("d", 0.5))
-    assert json.loads(line)["reasoning_steps"] == tree
-
-
-def test_a_file_read_and_written_again_is_the_same_data(tmp_path):
-    for source, line in zip(READERS, (WALK, SHEPHERD, FLAT, TREE, STEPWISE)):
+def test_a_file_read_and_written_again_is_the_same_data(tmp_path, save):
+    for source, line in (("prm800k", WALK), ("math-shepherd", SHEPHERD), ("stepwise", STEPWISE)):
         rows = read(save(tmp_path / "x.jsonl", line), format=source)
         for format in ("math-aps", "math-aps-tree"):
             write(rows, tmp_path / "y.jsonl", format=format)
@@ -424,11 +396,6 @@ def test_round_trip_of_own_rows(tmp_path, format, data):
 # -- real data --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def samples(real_data):
-    return real_data / "process_label_samples"
-
-
 def prefixes(rows):
     return {(row.problem.id, row.steps[:end]) for row in rows for end in range(1, len(row.steps) + 1)}
 
@@ -465,39 +432,34 @@ def test_real_math_shepherd(samples):
     assert rows[0].problem.question.endswith("in a year?") and rows[0].steps[-1].endswith("The answer is: 13520")
 
 
-def test_real_math_aps(samples):
-    rows = read(samples / "samples_math-aps.jsonl", format="math-aps")
-    assert Counter(r.problem.id for r in rows) == {"math-aps/1": 81, "math-aps/2": 7, "math-aps/3": 36}
-    assert len(prefixes(rows)) == 86 + 10 + 39 - 3  # distinct prefixes of the file without its three questions
-    assert (sum(r.labels.count(0) for r in rows), {r.problem.answer for r in rows}) == (
-        5,
-        {"64", "4", r"\frac{11}{36}"},
-    )
-    hard = read(samples / "prm_code_test.json", format="math-aps")
-    assert [r.labels for r in hard] == [(1, 1, 1, 0)] * 3 and hard[0].values is None
-
-
-def test_real_math_aps_tree(samples):
-    rows = read(samples / "samples_math-aps-tree.jsonl", format="math-aps-tree")
-    assert Counter(r.problem.id for r in rows) == {"math-aps/1": 137, "math-aps/2": 85, "math-aps/3": 20}
-    assert all(r.problem.question not in r.steps and len(r.values) == len(r.steps) for r in rows)
-
-
-def test_real_tree_and_flat_file_of_one_search_agree(samples):
-    tree = read(samples / "samples_math-aps-tree.jsonl", format="math-aps-tree")
-    flat = read(samples / "samples_math-aps.jsonl", format="math-aps")
-    whole = [{" ".join(" ".join(r.steps).split()) for r in some if r.problem.answer == "64"} for some in (tree, flat)]
-    assert [len(some) for some in whole] == [81, 80] and whole[1] < whole[0]
-    (leaf,) = whole[0] - whole[1]  # the tree holds this prefix twice, with 0.0 as a leaf and with 0.09375 continued
-    assert any(solution.startswith(leaf) for solution in whole[1])
-
-
 def test_real_rows_come_back(samples, tmp_path):
     for name, source in (("math-aps", "math-aps"), ("math-aps-tree", "math-aps-tree"), ("prm800k", "prm800k")):
         rows = read(samples / f"samples_{name}.jsonl", format=source)
         for format in ("math-aps", "math-aps-tree"):
             write(rows, tmp_path / "x.jsonl.gz", format=format)
             assert read(tmp_path / "x.jsonl.gz", format=format) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("samples_prm800k.jsonl", "prm800k"),
+        ("prm800k-phase1-train-example.jsonl", "prm800k"),
+        ("prm800k-phase2-test-example.jsonl", "prm800k"),
+        ("samples_math-shepherd.jsonl", "math-shepherd"),
+        ("samples_math-aps.jsonl", "math-aps"),
+        ("prm_code_test.json", "math-aps"),
+        ("samples_math-aps-tree.jsonl", "math-aps-tree"),
+    ],
+)
+def test_real_files_through_datasets_are_the_same_solutions(samples, hub, tmp_path, name, format):
+    rows = read(samples / name, format=format)
+    hub["a/b"] = {"train": samples / name}
+    assert read("a/b", format=format) == rows
+    for written in WRITABLE:
+        write(rows, tmp_path / f"{written}.jsonl", format=written)
+        hub["a/b"] = {"train": tmp_path / f"{written}.jsonl"}
+        assert read("a/b", format=written) == read(tmp_path / f"{written}.jsonl", format=written)
 
 
 def test_real_prm_score_is_the_chance_that_no_step_is_bad(samples):

@@ -101,18 +101,26 @@ def _file_in(name: str, folder: Path, split: str) -> Path:
 def _rows_of_hub(name: str, split: str) -> Iterator[tuple[str, dict]]:
     if name not in HUB:
         raise ValueError(f"{name!r} needs path=...: a {', '.join(SUFFIXES)} file")
-    repository, part = HUB[name]
+    return hub_rows(*HUB[name], split)
+
+
+def hub_rows(repository: str, part: str | None, split: str) -> Iterator[tuple[str, dict]]:
+    """(place, row) pairs of a data set on the hub; `part` is its configuration, or its file if that ends in .jsonl.
+
+    It is downloaded whole, once. Raises ValueError in one line where it can't be had.
+    """
     try:
         if str(part).endswith(".jsonl"):
             from huggingface_hub import hf_hub_download
 
-            return _rows_of_path(name, Path(hf_hub_download(repository, part, repo_type="dataset")), split)
+            return _rows_of_path(repository, Path(hf_hub_download(repository, part, repo_type="dataset")), split)
         from datasets import load_dataset
 
         rows = load_dataset(repository, part, split=split)
     except Exception as error:
+        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise ValueError(
-            f"no {repository} (split {split!r}) from the hub ({type(error).__name__}): check split and network, "
+            f"no {repository} (split {split!r}) from the hub ({why}): check name, split and network, "
             "or download it elsewhere and give path=..."
         ) from error
     return ((f"{repository}, row {i}", dict(row)) for i, row in enumerate(rows, start=1))

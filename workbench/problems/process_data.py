@@ -1,4 +1,4 @@
-"""Solutions with step labels, in the file formats of the public data sets.
+"""Solutions with step labels, in the formats of the public data sets, from files or the Hugging Face hub.
 
 | format | | what a file holds | source |
 |---|---|---|---|
@@ -29,22 +29,34 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from workbench.problems import math_aps
+from workbench.problems.benchmarks import hub_rows
 from workbench.problems.step_marks import TAG, cut, hard_labels, marked
 from workbench.types import LabelledSolution, Problem
 
 FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)  # what an unfit line can raise
 
 
-def read(path: str | Path, *, format: str, neutral: str = "good", threshold: float = 0.0) -> list[LabelledSolution]:
-    """The labelled solutions of a file of JSON lines or one JSON array, either also as .gz.
+def read(
+    path: str | Path,
+    *,
+    format: str,
+    neutral: str = "good",
+    threshold: float = 0.0,
+    split: str | None = None,
+    limit: int | None = None,
+) -> list[LabelledSolution]:
+    """The labelled solutions of the first `limit` records of a file, or of a data set on the hub.
 
-    `neutral` says what PRM800K's rating 0 counts as, `good` or `bad`. Where the file holds Monte-Carlo values a step is
-    good if value > `threshold` (0 <= threshold < 1), and `values` keeps them. Equal questions share an id. A line that
-    can't be read is named in a warning and left out. Raises ValueError for an unknown option and where no line is fit.
+    A file holds JSON lines or one JSON array, either also as .gz. A `path` like `peiyi9979/Math-Shepherd` that does not
+    exist names a data set, of which `split` (left out: `train`) is read. `neutral` says what PRM800K's rating 0 counts
+    as, `good` or `bad`. Where there are Monte-Carlo values a step is good if value > `threshold` (0 <= threshold < 1),
+    and `values` keeps them. Equal questions share an id. A null field counts as missing. A line that can't be read is
+    named in a warning and left out. Raises ValueError for an unknown option, where no line is fit and for no data set.
     """
     if format not in READERS:
         raise ValueError(f"format {format!r} can't be read: use {', '.join(READERS)}")
@@ -53,10 +65,11 @@ def read(path: str | Path, *, format: str, neutral: str = "good", threshold: flo
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold={threshold!r}: need 0 <= threshold < 1")
     solutions, faults, lines, ids = [], [], 0, {}
-    for place, raw in _lines(Path(path)):
+    for place, raw in islice(_records(Path(path), split), limit):
         lines += 1
         try:
             row = json.loads(raw) if isinstance(raw, bytes) else raw
+            row = {key: value for key, value in row.items() if value is not None}
             solutions += [_checked(s, ids) for s in READERS[format](row, neutral, threshold)]
         except FAULTS as error:
             faults.append(f"{place}: {f'no field {error}' if isinstance(error, KeyError) else error}")
@@ -92,6 +105,19 @@ def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) ->
 
 
 # -- lines and fields -------------------------------------------------------------------------------------------------
+
+
+def _records(path: Path, split: str | None) -> Iterator[tuple[str, Any]]:
+    """The lines of a file, or the rows of the data set that has this name on the hub."""
+    name = path.as_posix()
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not path.suffix[1:].isalpha() and not path.exists():
+        try:
+            return hub_rows(name, None, split or "train")
+        except ValueError as error:
+            raise ValueError(f"{name} is no file, and {error}") from error.__cause__
+    if split is not None:
+        raise ValueError(f"split={split!r}: only a data set on the hub has splits, and {path} is not the name of one")
+    return _lines(path)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
