@@ -1,10 +1,10 @@
 """Cost of step labels: OmegaPRM and Math-Shepherd, many problems in flight against one problem at a time.
 
-    python benchmarks/labelling.py [--policy base] [--problems 200] [--alone 8]
+    python benchmarks/labelling.py [--policy base] [--problems 200]
 
 For each labeller: seconds, policy tokens, prompt and prefix tokens that had to be computed as a share of those
-generated, and forward calls, all per problem: of all problems with 64 in flight, then of `--alone` of them, spread
-evenly, with one at a time. Same process, one after the other: read the ratios.
+generated, and forward calls, all per problem: with all problems in flight, then the same problems one at a time. Same
+process, one after the other: read the ratios.
 """
 
 from __future__ import annotations
@@ -48,13 +48,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policy", default="base")
     parser.add_argument("--problems", type=int, default=200)
-    parser.add_argument("--alone", type=int, default=8, help="problems for the slow way")
     asked = parser.parse_args()
     policy = load_policy(asked.policy, dtype="bfloat16")
     problems = quantities.generate(asked.problems, levels=range(2, 8), seed=31, split="train")
     for name, (method, options) in LABELLERS.items():
-        together = measure(policy, problems, method, options, in_flight=64)
-        alone = measure(policy, problems[:: max(1, asked.problems // asked.alone)], method, options, in_flight=1)
+        together = measure(policy, problems, method, options, in_flight=len(problems))
+        alone = measure(policy, problems, method, options, in_flight=1)
         print(f"\n{name}, {options}; per problem")
         for key in together:
             ratio = alone[key] / together[key]

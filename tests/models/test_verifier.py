@@ -10,7 +10,7 @@ from tiny import FAMILIES, TOKENIZER, tiny_model
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import StepVerifier
+from workbench.models.verifier import StepVerifier, untrained
 from workbench.problems import quantities
 from workbench.search import METHODS
 from workbench.types import Meter, Prefix
@@ -156,3 +156,21 @@ def test_missing_or_contradicting_formats_are_one_line(tmp_path):
     (tmp_path / "step_format.json").write_text(json.dumps(old))
     with pytest.raises(ValueError, match="from an older version, train it again"):
         StepFormat.load(tmp_path)
+
+
+def test_the_untrained_verifier_says_how_likely_the_policy_finds_a_step():
+    policy = load_policy("weak")
+    before = {name: p.clone() for name, p in policy.model.state_dict().items()}
+    scores = untrained(policy).score(GOLD[:3])
+    newline, end = TOKENIZER.convert_tokens_to_ids("\n"), TOKENIZER.eos_token_id
+    for prefix, row in zip(GOLD[:3], scores):
+        ids = policy.tokenizer(f"{prefix.problem.question}\n").input_ids
+        for text, score in zip(prefix.texts, row):
+            words = policy.tokenizer(text, add_special_tokens=False).input_ids
+            with torch.no_grad():
+                logp = policy.model(input_ids=torch.tensor([ids + words])).logits[0].log_softmax(-1)
+            said = sum(logp[len(ids) + i - 1, word] for i, word in enumerate(words))
+            p = (said + logp[-1, [newline, end]].logsumexp(0)).exp().item()
+            assert score == pytest.approx(p / (1 + p), abs=1e-4)
+            ids = ids + words + [newline]
+    assert all(torch.equal(p, before[name]) for name, p in policy.model.state_dict().items())

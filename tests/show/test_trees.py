@@ -6,7 +6,8 @@ import pytest
 
 from workbench.problems import explain
 from workbench.problems.quantities import generate
-from workbench.show.trees import Node, tree_of, tree_view
+from workbench.show.trees import Node, labelled_tree, tree_of, tree_view
+from workbench.supervise.omegaprm import TreeNode
 from workbench.types import Prefix, Problem
 
 EVIL = "<script>alert('x')</script> & 3 < 4 \"><img src=x onerror=alert(1)>"
@@ -106,3 +107,24 @@ def test_tree_of_refuses_what_does_not_fit(change, words):
 def test_view_refuses_scores_that_are_none(score):
     with pytest.raises(ValueError, match="must lie in"):
         tree_view(Node("q", children=(Node("a", score),)))
+
+
+def test_a_tree_of_values_with_verdicts_opens_what_was_visited_since():
+    problem = generate(1, levels=[2], seed=3, distractors=[0])[0]
+    first, second, answer = problem.solution.split("\n")
+    slip = first.replace(" .", "9 .")
+
+    def tree(visits):
+        leaf = TreeNode(answer, 1.0, None, 1)
+        good = TreeNode(first, 0.5, visits, 1, (TreeNode(second, None, None, 1, (leaf,)),))
+        return TreeNode(problem.question, 0.25, 1, None, (good, TreeNode(slip, 0.0, 1, 0, (leaf,))))
+
+    root = labelled_tree(problem, tree(2), tree(1))
+    good, bad = root.children
+    assert (root.right, good.right, bad.right) == (None, True, False)
+    assert bad.reason == explain(problem, [slip])[0] and good.reason is None
+    assert (good.score, good.visits, bad.score) == (0.5, 2, 0.0)
+    assert (good.chosen, bad.chosen, root.chosen) == (True, False, False)
+    assert good.children[0].score is None and good.children[0].children[0].right
+    assert not any(node.chosen for node in (labelled_tree(problem, tree(2)), *labelled_tree(problem, tree(2)).children))
+    assert tree_view(root).count("<details open>") == 2  # the question and what was visited

@@ -10,9 +10,10 @@ first word. Taught in notebook 03.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -21,6 +22,9 @@ from workbench.models.decoding import Context, Engine, Row
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.types import Meter, Prefix
+
+if TYPE_CHECKING:
+    from workbench.models.policy import HFPolicy
 
 MOST_SCORES = 1_000_000  # borders remembered before the memory is emptied
 
@@ -126,6 +130,22 @@ class StepVerifier:
     def _pay(self, row: Row, meter: Meter) -> None:
         meter.verifier += row.meter.prefilled
         meter.flops += self._flops * row.meter.prefilled
+
+
+def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVerifier:
+    """A verifier that was never trained to judge: a language model's own probability p of each step, as a score.
+
+    The label tokens weigh the same, so the score is sigma(likelihood * log p), p / (1 + p) by default: the order
+    counts, not the number. The policy stays as it is. `options` go to `StepVerifier`.
+    """
+    verifier = StepVerifier(
+        copy.deepcopy(policy.model), policy.tokenizer, StepFormat(likelihood=likelihood), name=policy.name, **options
+    )
+    _, good, bad = verifier.form.ids
+    with torch.no_grad():
+        head = verifier.model.get_output_embeddings().weight
+        head[bad] = head[good]
+    return verifier
 
 
 def load_verifier(

@@ -78,8 +78,10 @@ def dot_plot(df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str, refere
     _columns(df, ("method", "value", "low", "high"))
     blocks = [(None, df)] if "group" not in df else list(df.groupby("group", sort=False))
     lines = len(df) + sum(name is not None for name, _ in blocks)
-    fig, ax = plt.subplots(figsize=(8, 1.7 + 0.34 * lines))
-    headline(fig, title, subtitle, left=2.1, right=0.75)
+    names = df["label"] if "label" in df else [style_of(method).label for method in df["method"]]
+    left = max(2.1, 0.085 * max(map(len, names)))  # inches; about so much a letter
+    fig, ax = plt.subplots(figsize=(5.9 + left, 1.7 + 0.34 * lines))
+    headline(fig, title, subtitle, left=left, right=0.75)
     ticks, y = [], 0.0  # (place, text, is it a heading)
     for name, rows in blocks:
         if name is not None:

@@ -26,7 +26,9 @@ from workbench.show.style import (
     use_style,
 )
 
-__all__ = ["METHOD_STYLE", "scaling_by_level", "scaling_plot", "style_of", "training_curve", "use_style"]
+__all__ = [
+    "METHOD_STYLE", "scaling_by_level", "scaling_panels", "scaling_plot", "style_of", "training_curve", "use_style",
+]  # fmt: skip
 
 
 def _columns(frame: pd.DataFrame, needed: Sequence[str]) -> None:
@@ -69,11 +71,26 @@ def scaling_by_level(
 ) -> Figure:
     """The scaling plot as small multiples, one per value of the column `level`, with one legend below."""
     _columns(curves, ("level", "method", "budget", "value"))
-    levels = sorted(curves["level"].unique())
-    fig, axes = _panels(len(levels), title, subtitle, sharey=True)
-    for ax, level in zip(axes.flat, levels):
-        _draw(ax, curves[curves["level"] == level], None, None, unit)
-        ax.set_title(f"level {level}", loc="left", color=FAINT)
+    ordered = curves.sort_values("level", kind="stable")
+    named = ordered.assign(panel=[f"level {level}" for level in ordered["level"]])
+    return scaling_panels(named, title=title, subtitle=subtitle, unit=unit, ylabel=ylabel)
+
+
+def scaling_panels(
+    curves: pd.DataFrame,
+    *,
+    title: str,
+    subtitle: str,
+    unit: str = "samples per problem",
+    ylabel: str = "accuracy",
+) -> Figure:
+    """The scaling plot as small multiples, one per value of the column `panel`, with one legend below."""
+    _columns(curves, ("panel", "method", "budget", "value"))
+    panels = list(curves["panel"].unique())
+    fig, axes = _panels(len(panels), title, subtitle, sharey=True)
+    for ax, panel in zip(axes.flat, panels):
+        _draw(ax, curves[curves["panel"] == panel], None, None, unit)
+        ax.set_title(panel, loc="left", color=FAINT)
         ax.set_xlabel("")
     _below(fig, f"{unit} (log₂)", {line.get_label(): line for ax in axes.flat for line in ax.get_lines()})
     for row in axes:
@@ -85,7 +102,8 @@ def _panels(n: int, title: str, subtitle: str, *, sharey: bool = False):
     """A figure of `n` small panels, at most four a row, and its axes: (rows, columns)."""
     rows = -(-n // 4)
     columns = -(-n // rows)
-    width, height = max(2.75 * columns + 1.0, 6.0), 2.5 * rows + 1.9
+    each = (3.9, 3.1) if n == 2 else (2.75, 2.5)  # two have room
+    width, height = max(each[0] * columns + 1.0, 6.0), each[1] * rows + 1.9
     fig, axes = plt.subplots(rows, columns, figsize=(width, height), sharey=sharey, squeeze=False)
     headline(fig, title, subtitle, above=0.45)
     fig.subplots_adjust(hspace=0.38, wspace=0.12 if sharey else 0.3)

@@ -63,6 +63,12 @@ METHOD_STYLE = {
     # automatic labels
     "good_kept": Style("right steps called good", GREEN, "o"),
     "bad_caught": Style("wrong steps called bad", RED, "s", DASHED),
+    "shepherd": Style("Math-Shepherd", BLUE, "s"),
+    "shepherd_stop": Style("… stop at zero", SKY, "v", DASHED),
+    "omegaprm": Style("OmegaPRM", RED, "P"),
+    "mcts_values": Style("MCTS values", GREEN, "X", MIXED),
+    "outcome": Style("final answer only", GREY, "v", DOTTED),
+    "judge": Style("untrained judge", ORANGE, "D", DOTTED),
     # policies after training
     "sft_more": Style("more SFT", BLUE, "v", DOTTED),
     "rft": Style("RFT", GREEN, "o", DASHED),

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from typing import Any
 
+from workbench.problems import explain
 from workbench.show.cards import BLUE, GREEN, GREY, RED
-from workbench.types import Prefix
+from workbench.types import Prefix, Problem
 
 CHILDREN = "margin-left:14px;padding-left:8px;border-left:1px solid rgba(128,128,128,.5)"
 LINE = "padding:2px 8px;margin:1px 0"
@@ -127,3 +129,31 @@ def _with_children(node, members, texts, scores, reasons, path, depth: int) -> N
         )
         children.append(_with_children(child, below, texts, scores, reasons, path, depth + 1))
     return replace(node, children=tuple(children))
+
+
+# -- from a tree of values to its view --------------------------------------------------------------------------------
+
+
+def labelled_tree(problem: Problem, tree: Any, before: Any = None) -> Node:
+    """A tree of values (`omegaprm.as_tree`) with the exact verdict on each step; value as score.
+
+    Chosen is what has been visited since `before`, an earlier tree of the same search (None: nothing is chosen).
+    """
+    return _judged(problem, tree, before, (), before is not None)
+
+
+def _judged(problem: Problem, tree: Any, before: Any, steps: tuple[str, ...], growing: bool) -> Node:
+    earlier = {(child.text, bool(child.children)): child for child in (before.children if before else ())}
+    reason = explain(problem, steps)[-1] if steps else None
+    return Node(
+        tree.text,
+        score=tree.value,
+        right=reason is None if steps else None,
+        visits=tree.visits,
+        chosen=growing and (tree.visits or 0) > ((before.visits or 0) if before else 0),
+        children=tuple(
+            _judged(problem, child, earlier.get((child.text, bool(child.children))), (*steps, child.text), growing)
+            for child in tree.children
+        ),
+        reason=reason,
+    )

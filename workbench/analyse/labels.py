@@ -1,0 +1,180 @@
+r"""How right are step labels? Every labelled step beside the exact truth, and what follows from it with intervals.
+
+There are two truths to hold a label against: is this step right, and can the answer still be reached from here? An
+automatic label estimates the second; a process reward model is meant to learn the first. `truth` chooses: "right" or
+"solvable". Steps count up to and including the first fault; the last step of a solution does not count, for its label
+is a grade, which cannot be wrong about the answer.
+
+What a labeller is for is finding faults, so *bad* is the positive class: precision is the share of steps called bad
+that are (wrong | out of reach), recall the share of these that are called bad, `kept` the share of the others called
+good. First errors follow ProcessBench (arXiv 2412.06559) over all steps, the last one included, and over the solutions
+that the labels cover up to the first that is bad. Intervals draw whole problems; several labellings of the same
+solutions may be given as one. Embedded problems only. Taught in notebook 02.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from workbench.analyse.metrics import bootstrap, harmonic_mean
+from workbench.analyse.verifiers import f1_interval
+from workbench.problems import explain, solvable
+from workbench.types import LabelledSolution, Problem
+
+TRUTHS = ("right", "solvable")
+
+
+@lru_cache(maxsize=20_000)
+def truth(problem: Problem, steps: tuple[str, ...]) -> tuple[tuple[str | None, bool], ...]:
+    """For each step up to the first fault: its fault in words (None: right), and is the answer in reach after it?"""
+    out = []
+    for t, fault in enumerate(explain(problem, steps), start=1):
+        out.append((fault, solvable(problem, steps[:t])))
+        if fault is not None:
+            break
+    return tuple(out)
+
+
+def first_fault(problem: Problem, steps: tuple[str, ...]) -> int | None:
+    """0-based index of the first step that is wrong, None if all are right."""
+    known = truth(problem, steps)
+    return len(known) - 1 if known and known[-1][0] is not None else None
+
+
+def label_table(rows: Iterable[LabelledSolution]) -> pd.DataFrame:
+    """One row per step before the last one, up to a solution's first fault, labelled or not.
+
+    Columns: problem, level, position (0-based), label and value (NaN where there is none), right, solvable, fault (its
+    kind, "" if right).
+    """
+    out = []
+    for row in rows:
+        for t, (fault, able) in enumerate(truth(row.problem, row.steps)[: len(row.steps) - 1]):
+            label, value = row.labels[t], row.values[t] if row.values else None
+            known = (np.nan if label is None else label, np.nan if value is None else value)
+            kind = (fault or "").split(":")[0]
+            out.append((row.problem.id, row.problem.level, t, *known, fault is None, able, kind))
+    return pd.DataFrame(out, columns=["problem", "level", "position", "label", "value", "right", "solvable", "fault"])
+
+
+def label_quality(table: pd.DataFrame, *, truth: str, seed: int, bins: int = 10) -> dict[str, dict[str, float]]:
+    """{measure: {value, low, high}} of the labels in a `label_table`, against "right" or "solvable".
+
+    precision, recall and kept (see above), coverage (share of steps with a label), and ece, the expected calibration
+    error of the values in equal-width bins. A measure without any step to count is left out. ValueError for another
+    truth or an empty table.
+
+    >>> steps = [("p", 1, 1.0, True), ("p", 0, 0.0, True), ("q", 0, 0.5, False), ("q", 1, 1.0, False)]
+    >>> table = pd.DataFrame(steps, columns=["problem", "label", "value", "right"])
+    >>> {name: x["value"] for name, x in label_quality(table, truth="right", seed=0).items()}
+    {'precision': 0.5, 'recall': 0.5, 'kept': 0.5, 'coverage': 1.0, 'ece': 0.625}
+    """
+    if truth not in TRUTHS or table.empty:
+        raise ValueError(f"truth={truth!r}, {len(table)} steps: use {' or '.join(TRUTHS)}, and at least one step")
+    true, bad, good = table[truth].to_numpy(bool), (table["label"] == 0).to_numpy(), (table["label"] == 1).to_numpy()
+    shares = {
+        "precision": (bad & ~true, bad),
+        "recall": (bad & ~true, (bad | good) & ~true),
+        "kept": (good & true, (bad | good) & true),
+        "coverage": (bad | good, np.ones(len(table), bool)),
+    }
+    out = {}
+    for name, (hits, of) in shares.items():
+        if of.any():
+            out[name] = _interval(table, np.stack([hits, of], 1), _share, seed)
+    valued = table["value"].notna().to_numpy()
+    if valued.any():
+        value = np.where(valued, table["value"], 0)
+        where = np.minimum((value * bins).astype(int), bins - 1)
+        each = np.eye(bins)[where] * valued[:, None]  # (steps, bins)
+        out["ece"] = _interval(table, np.hstack([each, each * (value - true)[:, None]]), _gap, seed)
+    return out
+
+
+def shares(table: pd.DataFrame, hit: str, *, by: Sequence[str], mean: str | None = None, seed: int) -> pd.DataFrame:
+    """How often the column `hit` is true within groups `by`: a row each, with value, low, high and n (steps).
+
+    `mean` names a column whose mean is given, too. Groups without a step are left out.
+    """
+    rows = []
+    for key, part in table.groupby(list(by), sort=False, observed=True):
+        found = _interval(part, np.stack([part[hit], np.ones(len(part))], 1), _share, seed)
+        more = {mean: part[mean].mean()} if mean else {}
+        rows.append(dict(zip(by, key)) | more | found | {"n": len(part)})
+    return pd.DataFrame(rows)
+
+
+def first_error_quality(rows: Iterable[LabelledSolution], *, seed: int) -> dict[str, float]:
+    """ProcessBench F1 of the first errors that labels name, {value, low, high}, and `coverage`, a share of solutions.
+
+    A solution is covered if every step up to the first bad one has a label. ValueError if none is.
+    """
+    rows = list(rows)
+    covered = [row for row in rows if None not in row.labels[: _upto(row)]]
+    if not covered:
+        raise ValueError(f"none of {len(rows)} solutions has labels up to its first error")
+    guess = [row.first_error for row in covered]
+    truths = [first_fault(row.problem, row.steps) for row in covered]
+    f1 = f1_interval([row.problem.id for row in covered], guess, truths, seed=seed)
+    return f1 | {"coverage": len(covered) / len(rows)}
+
+
+def first_error_gain(
+    one: Sequence[LabelledSolution], other: Sequence[LabelledSolution], *, seed: int
+) -> dict[str, float]:
+    """F1 of first errors of `one` minus that of `other`, {value, low, high}; problems are drawn for both together.
+
+    Every solution counts: one that the labels do not cover has no first error found. ValueError unless both label
+    solutions of the same problems.
+    """
+    sums = [_first_error_counts(rows) for rows in (one, other)]
+    if not sums[0].index.equals(sums[1].index):
+        raise ValueError(f"labels of {len(sums[0])} and {len(sums[1])} problems: need the same ones")
+
+    def gain(sums, axis=0):
+        return _f1(sums[:, :4]) - _f1(sums[:, 4:])
+
+    both = np.hstack([part.to_numpy() for part in sums])
+    low, high = bootstrap(both, seed=seed, statistic=gain)
+    return {"value": float(gain(both)), "low": float(low), "high": float(high)}
+
+
+def _first_error_counts(rows: Sequence[LabelledSolution]) -> pd.DataFrame:
+    """Per problem: erroneous solutions hit, erroneous ones, correct ones hit, correct ones."""
+    truths = [first_fault(row.problem, row.steps) for row in rows]
+    hits = [row.first_error == t and None not in row.labels[: _upto(row)] for row, t in zip(rows, truths)]
+    error, hit = np.array([t is not None for t in truths]), np.array(hits)
+    counts = np.stack([error & hit, error, ~error & hit, ~error], 1).astype(float)
+    return pd.DataFrame(counts).groupby([row.problem.id for row in rows]).sum()
+
+
+def _f1(sums: np.ndarray) -> float:
+    error_hit, error, right_hit, right = sums.sum(0)
+    return harmonic_mean(error_hit / max(error, 1), right_hit / max(right, 1))
+
+
+def _upto(row: LabelledSolution) -> int:
+    return len(row.steps) if row.first_error is None else row.first_error
+
+
+def _interval(table: pd.DataFrame, counts: np.ndarray, statistic, seed: int) -> dict[str, float]:
+    """A statistic of sums over steps, with its bootstrap interval over problems. `counts`: (steps, sums)."""
+    sums = pd.DataFrame(counts.astype(float)).groupby(table["problem"].to_numpy()).sum().to_numpy()
+    low, high = bootstrap(sums, seed=seed, statistic=statistic)
+    return {"value": float(statistic(sums)), "low": float(low), "high": float(high)}
+
+
+def _share(sums: np.ndarray, axis: int = 0) -> float:
+    hits, of = sums.sum(axis)
+    return hits / max(of, 1e-12)
+
+
+def _gap(sums: np.ndarray, axis: int = 0) -> float:
+    """|mean value - share true| over bins, weighted by steps."""
+    sums = sums.sum(axis)
+    n, gaps = np.split(sums, 2)
+    return np.abs(gaps).sum() / max(n.sum(), 1)
