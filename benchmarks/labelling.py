@@ -3,8 +3,8 @@
     python benchmarks/labelling.py [--policy base] [--problems 200] [--alone 25]
 
 For each labeller: policy tokens per problem, prompt and prefix tokens that had to be computed as a share of those
-generated, and seconds and forward calls per 1,000 generated tokens: with all problems in flight, then `--alone` of them,
-spread evenly, one at a time. Same process, one after the other: read the ratios.
+generated, and seconds and forward calls per 1,000 generated tokens: with all problems in flight, then `--alone` of
+them, spread evenly, one at a time. Same process, one after the other: read the ratios.
 """
 
 from __future__ import annotations
