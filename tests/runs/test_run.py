@@ -115,6 +115,21 @@ def test_track_prints_lines(capsys):
     assert list(track([], "none")) == [] and capsys.readouterr().out.startswith("none 0/0")
 
 
+def test_track_takes_no_rate_from_items_read_back(capsys):
+    def resumed():
+        time.sleep(0.02)  # reading the file
+        yield from range(900)  # at once
+        for i in range(3):
+            time.sleep(0.15)
+            yield i
+
+    for _ in track(resumed(), "labels", total=1000, every=0.14):
+        pass
+    lines = [line for line in capsys.readouterr().out.splitlines() if " left" in line]
+    each = [float(line.split(" · ")[2].split()[0]) for line in lines]
+    assert len(lines) == 3 and all(12 < left < 25 for left in each), lines  # 97 to 99 items of 0.15 s
+
+
 def test_track_says_rate_and_what_is_left(capsys):
     for _ in track(range(2), "slow", every=0):
         time.sleep(0.06)

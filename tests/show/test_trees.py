@@ -7,7 +7,7 @@ import pytest
 from workbench.problems import explain
 from workbench.problems.quantities import generate
 from workbench.show.trees import Node, labelled_tree, tree_of, tree_view
-from workbench.supervise.omegaprm import TreeNode
+from workbench.supervise.step_tree import TreeNode
 from workbench.types import Prefix, Problem
 
 EVIL = "<script>alert('x')</script> & 3 < 4 \"><img src=x onerror=alert(1)>"

@@ -12,7 +12,8 @@ from workbench.models import load_policy
 from workbench.problems import check_steps, is_right, quantities
 from workbench.problems.process_data import read, write
 from workbench.show.trees import Node, tree_view
-from workbench.supervise.omegaprm import as_tree, first_error, label, omegaprm, q_value, segments, u_value
+from workbench.supervise.omegaprm import first_error, label, omegaprm, q_value, u_value
+from workbench.supervise.step_tree import as_tree, segments
 from workbench.types import Budget, LabelledSolution, Prefix, Problem, Sample, SearchResult, Step, sees_answer
 
 RIGHT, WRONG = "The answer is 1 .", "The answer is 0 ."

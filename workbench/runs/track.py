@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from workbench.show import cards
 
+AT_ONCE = 0.001  # seconds
+
 
 def in_notebook() -> bool:
     """Is this code running inside IPython?"""
@@ -49,24 +51,32 @@ def track(items: Iterable, label: str = "", *, total: int | None = None, every: 
 class _Bar:
     def __init__(self, label: str, total: int | None, every: float | None):
         self.label, self.total, self.done = label, total, 0
-        self.started = self.shown = time.monotonic()
+        self.given = 0  # items that came at once at the beginning, read back from an earlier run: they say no rate
+        self.only_given = True  # so far
+        self.started = self.shown = self.last = time.monotonic()
         self.every = every if every is not None else (0.5 if in_notebook() else 10.0)
         self.handle = None
 
     def step(self) -> None:
-        self.done += 1
-        if time.monotonic() - self.shown >= self.every:
+        now, self.done = time.monotonic(), self.done + 1
+        if self.done > 1 and self.only_given:
+            self.only_given = now - self.last < AT_ONCE
+            if self.only_given:
+                self.given, self.started = self.done, now
+        self.last = now
+        if now - self.shown >= self.every:
             self.show()
 
     def text(self, last: bool) -> str:
         seconds = time.monotonic() - self.started
-        rate = self.done / seconds if seconds > 0 else 0.0
+        worked = self.done - self.given
+        rate = worked / seconds if seconds > 0 else 0.0
         parts = [f"{self.label} {self.done}{f'/{self.total}' if self.total is not None else ''}".strip()]
-        if self.done and seconds >= 0.1:
+        if worked and seconds >= 0.1:
             parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{duration(1 / rate)} each")
         if last:
             parts.append(duration(seconds))
-        elif self.total and self.done:
+        elif self.total and worked:
             parts.append(f"{duration((self.total - self.done) / rate)} left")
         return " · ".join(parts)
 

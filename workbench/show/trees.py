@@ -135,7 +135,7 @@ def _with_children(node, members, texts, scores, reasons, path, depth: int) -> N
 
 
 def labelled_tree(problem: Problem, tree: Any, before: Any = None) -> Node:
-    """A tree of values (`omegaprm.as_tree`) with the exact verdict on each step; value as score.
+    """A tree of values (`step_tree.as_tree`) with the exact verdict on each step; value as score.
 
     Chosen is what has been visited since `before`, an earlier tree of the same search (None: nothing is chosen).
     """
