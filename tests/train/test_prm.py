@@ -11,7 +11,7 @@ from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
-from workbench.train.prm import IGNORE, PRMRecipe, collate, examples, margins, save, step_loss, train_prm
+from workbench.train.prm import IGNORE, PRMRecipe, balance, collate, examples, margins, save, step_loss, train_prm
 from workbench.types import LabelledSolution, Prefix, Problem
 
 FORM = StepFormat().bound(TOKENIZER)
@@ -157,3 +157,63 @@ def test_an_adapter_names_a_shipped_base_by_its_name_alone(tmp_path):
     assert [s for row in again for s in row] == pytest.approx(
         [s for row in verifier.score(prefixes) for s in row], abs=1e-4
     )
+
+
+def test_balance_counts_what_training_sees():
+    steps = len(labelled(PROBLEMS[0]).steps)
+    rows = [labelled(PROBLEMS[0], (1, 0, *[1] * (steps - 2))), labelled(PROBLEMS[1])]
+    assert balance(rows) == {"good": 1 + len(rows[1].steps), "bad": 1, "none": 0}
+
+
+def test_what_the_model_cannot_read_is_cut_with_a_warning():
+    model = tiny_model()
+    rows = [labelled(p) for p in PROBLEMS]
+    longest = max(len(row["input_ids"]) for row in examples(rows, TOKENIZER, StepFormat().bound(TOKENIZER)))
+    model.config.max_position_embeddings = longest - 1
+    with pytest.warns(UserWarning, match=rf"1 of \d+ labelled steps lie beyond {longest - 1} tokens"):
+        train_prm(model, TOKENIZER, rows, recipe=PRMRecipe(rank=2, epochs=1), seed=0)
+
+
+def test_the_best_weights_remain_and_patience_ends_training():
+    rows, measured = [labelled(p) for p in PROBLEMS], []
+
+    def held_out(verifier):
+        measured.append(verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)])[0])
+        return {"auc": (0.6, 0.9, 0.8, 0.7, 0.95)[len(measured) - 1]}
+
+    recipe = PRMRecipe(rank=4, epochs=5, batch_size=2, learning_rate=1e-2)
+    options = dict(recipe=recipe, seed=0, held_out=held_out, evaluations=5, keep="auc", patience=2)
+    verifier, log = train_prm(tiny_model(), TOKENIZER, rows, **options)
+    assert [row["auc"] for row in log if "auc" in row] == [0.6, 0.9, 0.8, 0.7]
+    assert verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)])[0] == pytest.approx(measured[1], abs=1e-6)
+    assert measured[1] != pytest.approx(measured[3], abs=1e-3)
+    with pytest.raises(ValueError, match="patience needs keep"):
+        train_prm(tiny_model(), TOKENIZER, rows, seed=0, patience=2)
+
+
+@pytest.mark.parametrize("rank", [4, 0])
+def test_training_goes_on_exactly_where_it_was_stopped(rank, tmp_path):
+    rows = [labelled(p) for p in PROBLEMS]
+    recipe = PRMRecipe(rank=rank, epochs=4, batch_size=2, learning_rate=1e-2, dropout=0.2)
+
+    def held_out(verifier):
+        measured.append(verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)])[0])
+        if len(measured) == stop_at:
+            raise KeyboardInterrupt
+        return {"first": measured[-1][0]}
+
+    def run(**options):
+        return train_prm(tiny_model(), TOKENIZER, rows, recipe=recipe, seed=3, held_out=held_out, **options)
+
+    measured, stop_at = [], None
+    _, whole = run()
+    expected, measured, stop_at = measured, [], 3
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoints=tmp_path)
+    for file in tmp_path.glob("*/*.pt"):
+        torch.load(file, weights_only=True)
+    assert [path.name for path in tmp_path.glob("*/optimizer.pt")]
+    measured, stop_at = [], None
+    _, resumed = run(checkpoints=tmp_path)
+    assert measured == expected[2:]  # the third time was not saved: its updates are made again, bit by bit
+    assert resumed == whole

@@ -17,9 +17,11 @@ notebook 03.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -79,13 +81,9 @@ def examples(
     """
     out = []
     for row in rows:
-        wanted = row.values if soft else row.labels
-        if wanted is None:
-            raise ValueError(f"{row.problem.id} has no values: soft targets need them")
         segments = form.segments(tokenizer, row.problem, row.steps)
         ids, targets, steps = list(segments[0]), [float(IGNORE)] * len(segments[0]), [0] * len(segments[0])
-        end = len(wanted) if past_error or row.first_error is None else row.first_error + 1
-        for number, (segment, target) in enumerate(zip(segments[1:], wanted[:end]), 1):
+        for number, (segment, target) in enumerate(zip(segments[1:], _wanted(row, soft, past_error)), 1):
             if len(ids) + len(segment) > longest:
                 break
             words = len(segment) - len(form.ids[0])
@@ -95,6 +93,14 @@ def examples(
         if any(t != IGNORE for t in targets):
             out.append({"input_ids": ids, "targets": targets, "steps": steps})
     return out
+
+
+def _wanted(row: LabelledSolution, soft: bool, past_error: bool) -> tuple[float | None, ...]:
+    """The targets of a solution's steps, up to the first one labelled bad unless `past_error`."""
+    if soft and row.values is None:
+        raise ValueError(f"{row.problem.id} has no values: soft targets need them")
+    end = len(row.labels) if past_error or row.first_error is None else row.first_error + 1
+    return (row.values if soft else row.labels)[:end]
 
 
 def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
@@ -137,6 +143,17 @@ def step_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFo
     return binary_cross_entropy_with_logits(margin, batch["targets"][labelled].float())
 
 
+def balance(rows: Sequence[LabelledSolution]) -> dict[str, int]:
+    """How many labels say good, bad and nothing, up to each solution's first bad one: what hard training sees.
+
+    >>> from workbench.types import Problem
+    >>> balance([LabelledSolution(Problem("p", "math", "?"), ("a", "b", "c", "d"), (1, None, 0, 0))])
+    {'good': 1, 'bad': 1, 'none': 1}
+    """
+    seen = [label for row in rows for label in _wanted(row, soft=False, past_error=False)]
+    return {"good": seen.count(1), "bad": seen.count(0), "none": seen.count(None)}
+
+
 def train_prm(
     model: torch.nn.Module,
     tokenizer,
@@ -147,27 +164,47 @@ def train_prm(
     seed: int,
     held_out: Callable[[StepVerifier], dict[str, float]] | None = None,
     evaluations: int = 4,
+    keep: str | None = None,
+    patience: int | None = None,
+    checkpoints: str | Path | None = None,
     bf16: bool = False,
 ) -> tuple[StepVerifier, list[dict]]:
     """Fine-tune `model` (changed in place) on labelled solutions by transformers' `Trainer`.
 
-    `held_out` measures the verifier `evaluations` times along the way. Returns the verifier and the log, rows of
-    {update, train/loss, ...}. `save` keeps it. Raises ValueError if no row holds a labelled step.
+    `held_out` measures the verifier `evaluations` times along the way; with `keep`, the name of one of its measures
+    (more is better), the weights of the best time are those that remain, and after `patience` times without a better
+    one training ends. `checkpoints` names a folder: what is needed to go on is written there at each of these times,
+    and a call that finds it there goes on from the last one, exactly. Returns the verifier and the log, rows of
+    {update, train/loss} or {update, measures ...}. `save` keeps it.
+
+    Warns of solutions cut at a step border because the model reads no further. ValueError if no row holds a labelled
+    step, and for `keep` or `patience` without what they need.
     """
     recipe, form = recipe or PRMRecipe(), (form or StepFormat()).bound(tokenizer)
-    longest = getattr(model.config, "max_position_embeddings", None) or 10**9
-    data = examples(rows, tokenizer, form, soft=recipe.soft, past_error=recipe.past_error, longest=longest)
-    if not data:
-        raise ValueError(f"none of {len(rows)} solutions holds a labelled step")
+    if (keep and not held_out) or (patience is not None and not keep):
+        raise ValueError(f"keep={keep!r}, patience={patience}: patience needs keep, and keep needs held_out")
+    data = _data(rows, tokenizer, form, recipe, getattr(model.config, "max_position_embeddings", None) or 10**9)
     torch.manual_seed(seed)
     with quiet():
         model = _with_lora(model, recipe) if recipe.rank else model
         verifier = StepVerifier(model, tokenizer, form)
-        log: list[dict] = []
-        pad = tokenizer.pad_token_id
-        _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf16, pad).train()
+        with TemporaryDirectory() as nowhere:
+            arguments = _arguments(recipe, len(data), seed, keep, str(checkpoints or nowhere), bf16)
+            trainer = _trainer(verifier, data, arguments, held_out, evaluations, patience, bool(checkpoints or keep))
+            trainer.train(resume_from_checkpoint=_last(checkpoints))
     model.eval()
-    return verifier, log
+    return verifier, _log(trainer.state.log_history)
+
+
+def _data(rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, recipe: PRMRecipe, longest: int) -> list[dict]:
+    data = examples(rows, tokenizer, form, soft=recipe.soft, past_error=recipe.past_error, longest=longest)
+    if not data:
+        raise ValueError(f"none of {len(rows)} solutions holds a labelled step")
+    wanted = sum(t is not None for row in rows for t in _wanted(row, recipe.soft, recipe.past_error))
+    kept = sum(t != IGNORE for row in data for t in row["targets"])
+    if kept < wanted:
+        warnings.warn(f"{wanted - kept} of {wanted} labelled steps lie beyond {longest} tokens: cut off", stacklevel=3)
+    return data
 
 
 def _with_lora(model: torch.nn.Module, recipe: PRMRecipe) -> torch.nn.Module:
@@ -184,11 +221,25 @@ def _with_lora(model: torch.nn.Module, recipe: PRMRecipe) -> torch.nn.Module:
     return get_peft_model(model, config)
 
 
-def _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf16, pad):
-    """transformers' `Trainer` with our loss; its log goes to `log`, and nothing is printed or written."""
-    from tempfile import mkdtemp
+def _arguments(recipe: PRMRecipe, n: int, seed: int, keep: str | None, folder: str, bf16: bool):
+    from transformers import TrainingArguments
 
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    updates = recipe.epochs * np.ceil(n / recipe.batch_size)
+    never = dict(eval_strategy="steps", eval_steps=10**9, save_strategy="steps", save_steps=10**9)  # `Times` says when
+    return TrainingArguments(
+        output_dir=folder, seed=seed, data_seed=seed, use_cpu=not torch.cuda.is_available(),
+        bf16=bf16, per_device_train_batch_size=recipe.batch_size, num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, lr_scheduler_type="linear",
+        warmup_steps=int(recipe.warmup_ratio * updates), logging_steps=max(1, int(updates) // 20), report_to=[],
+        disable_tqdm=True, remove_unused_columns=False, train_sampling_strategy="group_by_length",
+        dataloader_num_workers=0, dataloader_pin_memory=False, save_total_limit=2, **never,
+        **(dict(load_best_model_at_end=True, metric_for_best_model=keep, greater_is_better=True) if keep else {}),
+    )  # fmt: skip
+
+
+def _trainer(verifier: StepVerifier, data, arguments, held_out, evaluations: int, patience: int | None, writes: bool):
+    """transformers' `Trainer` with our loss and our measures; nothing is printed."""
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback
 
     class PRMTrainer(Trainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -197,34 +248,47 @@ def _trainer(model, data, verifier, log, recipe, held_out, evaluations, seed, bf
             loss = step_loss(outputs.logits, inputs, verifier.form)
             return (loss, outputs) if return_outputs else loss
 
-    class Watch(TrainerCallback):
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if "loss" in logs:
-                log.append({"update": state.global_step, "train/loss": float(logs["loss"])})
+        def evaluate(self, *args, **kwargs):
+            self.model.eval()
+            measures = {f"eval_{name}": value for name, value in held_out(verifier).items()}
+            self.model.train()
+            self.log(dict(measures))
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measures)
+            return measures
 
-        def on_step_end(self, args, state, control, model=None, **kwargs):
+    class Times(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
             every = max(1, state.max_steps // evaluations)
-            if held_out and (state.global_step % every == 0 or state.global_step == state.max_steps):
-                model.eval()
-                log.append({"update": state.global_step, **held_out(verifier)})
-                model.train()
+            now = state.global_step % every == 0 or state.global_step == state.max_steps
+            control.should_evaluate = bool(held_out) and now
+            control.should_save = now and writes
 
-    updates = recipe.epochs * np.ceil(len(data) / recipe.batch_size)
-    arguments = TrainingArguments(
-        output_dir=mkdtemp(), seed=seed, data_seed=seed, use_cpu=not torch.cuda.is_available(), bf16=bf16,
-        per_device_train_batch_size=recipe.batch_size, num_train_epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, lr_scheduler_type="linear",
-        warmup_steps=int(recipe.warmup_ratio * updates), logging_steps=max(1, int(updates) // 20),
-        save_strategy="no", report_to=[],
-        disable_tqdm=True, remove_unused_columns=False, train_sampling_strategy="group_by_length",
-        dataloader_num_workers=0, dataloader_pin_memory=False,
-    )  # fmt: skip
+    patient = [EarlyStoppingCallback(early_stopping_patience=patience)] if patience is not None else []
+    pad = verifier.tokenizer.pad_token_id
     trainer = PRMTrainer(
-        model=model, args=arguments, train_dataset=data, data_collator=lambda batch: collate(batch, pad),
-        callbacks=[Watch()],
+        model=verifier.model, args=arguments, train_dataset=data, eval_dataset=data[:1],
+        data_collator=lambda batch: collate(batch, pad), callbacks=[Times(), *patient],
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _last(checkpoints: str | Path | None) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(checkpoints)) if checkpoints and Path(checkpoints).is_dir() else None
+
+
+def _log(history: Sequence[dict]) -> list[dict]:
+    """The trainer's own log in our names; it lives on in the checkpoints."""
+    rows = []
+    for entry in history:
+        measures = {name.removeprefix("eval_"): x for name, x in entry.items() if name.startswith("eval_")}
+        if "loss" in entry:
+            rows.append({"update": entry["step"], "train/loss": float(entry["loss"])})
+        elif measures:
+            rows.append({"update": entry["step"], **measures})
+    return rows
 
 
 def save(verifier: StepVerifier, folder: str | Path) -> None:
