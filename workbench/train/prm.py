@@ -21,9 +21,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -31,6 +29,7 @@ from workbench.models.checkpoints import portable
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
+from workbench.train import watched
 from workbench.train.sft import IGNORE
 from workbench.types import LabelledSolution
 
@@ -181,19 +180,24 @@ def train_prm(
     step, and for `keep` or `patience` without what they need.
     """
     recipe, form = recipe or PRMRecipe(), (form or StepFormat()).bound(tokenizer)
-    if (keep and not held_out) or (patience is not None and not keep):
-        raise ValueError(f"keep={keep!r}, patience={patience}: patience needs keep, and keep needs held_out")
     data = _data(rows, tokenizer, form, recipe, getattr(model.config, "max_position_embeddings", None) or 10**9)
     torch.manual_seed(seed)
     with quiet():
         model = _with_lora(model, recipe) if recipe.rank else model
         verifier = StepVerifier(model, tokenizer, form)
-        with TemporaryDirectory() as nowhere:
-            arguments = _arguments(recipe, len(data), seed, keep, str(checkpoints or nowhere), bf16)
-            trainer = _trainer(verifier, data, arguments, held_out, evaluations, patience, bool(checkpoints or keep))
-            trainer.train(resume_from_checkpoint=_last(checkpoints))
+        log = watched.train(
+            model, data, recipe, lambda model, batch: _loss(model, batch, verifier.form),
+            collate=lambda batch: collate(batch, tokenizer.pad_token_id), seed=seed,
+            held_out=held_out and (lambda: held_out(verifier)), evaluations=evaluations, keep=keep, patience=patience,
+            checkpoints=checkpoints, bf16=bf16,
+        )  # fmt: skip
     model.eval()
-    return verifier, _log(trainer.state.log_history)
+    return verifier, log
+
+
+def _loss(model: torch.nn.Module, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    return step_loss(logits, batch, form)
 
 
 def _data(rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, recipe: PRMRecipe, longest: int) -> list[dict]:
@@ -219,76 +223,6 @@ def _with_lora(model: torch.nn.Module, recipe: PRMRecipe) -> torch.nn.Module:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
-
-
-def _arguments(recipe: PRMRecipe, n: int, seed: int, keep: str | None, folder: str, bf16: bool):
-    from transformers import TrainingArguments
-
-    updates = recipe.epochs * np.ceil(n / recipe.batch_size)
-    never = dict(eval_strategy="steps", eval_steps=10**9, save_strategy="steps", save_steps=10**9)  # `Times` says when
-    return TrainingArguments(
-        output_dir=folder, seed=seed, data_seed=seed, use_cpu=not torch.cuda.is_available(),
-        bf16=bf16, per_device_train_batch_size=recipe.batch_size, num_train_epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, lr_scheduler_type="linear",
-        warmup_steps=int(recipe.warmup_ratio * updates), logging_steps=max(1, int(updates) // 20), report_to=[],
-        disable_tqdm=True, remove_unused_columns=False, train_sampling_strategy="group_by_length",
-        dataloader_num_workers=0, dataloader_pin_memory=False, save_total_limit=2, **never,
-        **(dict(load_best_model_at_end=True, metric_for_best_model=keep, greater_is_better=True) if keep else {}),
-    )  # fmt: skip
-
-
-def _trainer(verifier: StepVerifier, data, arguments, held_out, evaluations: int, patience: int | None, writes: bool):
-    """transformers' `Trainer` with our loss and our measures; nothing is printed."""
-    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback
-
-    class PRMTrainer(Trainer):
-        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            ids, mask = inputs["input_ids"], inputs["attention_mask"]
-            outputs = model(input_ids=ids, attention_mask=mask, use_cache=False)
-            loss = step_loss(outputs.logits, inputs, verifier.form)
-            return (loss, outputs) if return_outputs else loss
-
-        def evaluate(self, *args, **kwargs):
-            self.model.eval()
-            measures = {f"eval_{name}": value for name, value in held_out(verifier).items()}
-            self.model.train()
-            self.log(dict(measures))
-            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measures)
-            return measures
-
-    class Times(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            every = max(1, state.max_steps // evaluations)
-            now = state.global_step % every == 0 or state.global_step == state.max_steps
-            control.should_evaluate = bool(held_out) and now
-            control.should_save = now and writes
-
-    patient = [EarlyStoppingCallback(early_stopping_patience=patience)] if patience is not None else []
-    pad = verifier.tokenizer.pad_token_id
-    trainer = PRMTrainer(
-        model=verifier.model, args=arguments, train_dataset=data, eval_dataset=data[:1],
-        data_collator=lambda batch: collate(batch, pad), callbacks=[Times(), *patient],
-    )  # fmt: skip
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _last(checkpoints: str | Path | None) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(checkpoints)) if checkpoints and Path(checkpoints).is_dir() else None
-
-
-def _log(history: Sequence[dict]) -> list[dict]:
-    """The trainer's own log in our names; it lives on in the checkpoints."""
-    rows = []
-    for entry in history:
-        measures = {name.removeprefix("eval_"): x for name, x in entry.items() if name.startswith("eval_")}
-        if "loss" in entry:
-            rows.append({"update": entry["step"], "train/loss": float(entry["loss"])})
-        elif measures:
-            rows.append({"update": entry["step"], **measures})
-    return rows
 
 
 def save(verifier: StepVerifier, folder: str | Path) -> None:
