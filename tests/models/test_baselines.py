@@ -1,0 +1,235 @@
+"""Verifiers without training: scores fixed by content, exact truth, and values that are what enumeration says."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scripted import Walker
+from scripted import oracle as scripted_oracle
+
+from workbench.drive import solve
+from workbench.models.baselines import MonteCarlo, Oracle, Position, Random
+from workbench.problems import check_steps, is_right, quantities, solvable
+from workbench.search import METHODS
+from workbench.types import Meter, Prefix, Problem
+
+PROBLEMS = quantities.generate(12, levels=[3], seed=5)
+
+
+def spoilt(problem, at=None, *, length=None, ended=True):
+    """The gold solution with a slip in step `at`, cut after `length` steps, as a search would show it."""
+    steps = problem.solution.split("\n")
+    if at is not None:
+        steps[at] = steps[at].replace(" .", "9 .")
+    return Prefix.of(problem.blind(), steps[:length], ended=ended and length is None)
+
+
+def pool():
+    """Right, wrong and unfinished solutions of all problems, some of them twice."""
+    rows = [spoilt(p, at, length=length) for p in PROBLEMS for at in (None, 0, 1, 2) for length in (None, 2)]
+    return rows + rows[:7]
+
+
+def verifiers():
+    return {
+        "random": Random(3),
+        "position": Position(),
+        "oracle": Oracle(PROBLEMS),
+        "noisy": Oracle(PROBLEMS, truth="solvable", noise=0.3, seed=1),
+        "monte carlo": MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=4, seed=2),
+    }
+
+
+# -- what all of them keep --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", verifiers())
+def test_one_score_a_step_by_content_alone(name):
+    rows, verifier = pool(), verifiers()[name]
+    scores = verifier.score(rows)
+    assert [len(row) for row in scores] == [len(prefix.steps) for prefix in rows]
+    assert all(0 <= score <= 1 for row in scores for score in row)
+    assert verifier.per == "step" and verifier.score([]) == [] == verifiers()[name].score([Prefix(PROBLEMS[0])])[0]
+    turned = np.random.default_rng(0).permutation(len(rows))
+    for i in turned:  # one by one, in another order, by another object
+        alone = verifiers()[name] if i % 5 == 0 else verifier
+        assert alone.score([rows[i]], meters=[Meter()]) == [scores[i]]
+
+
+@pytest.mark.parametrize("name", verifiers())
+def test_a_score_does_not_depend_on_what_follows(name):
+    for prefix in pool():
+        whole = verifiers()[name].score([prefix])[0]
+        cut = Prefix(prefix.problem, prefix.steps[:1])
+        assert verifiers()[name].score([cut])[0] == whole[:1]
+
+
+def test_names_tell_settings_apart():
+    others = [Random(4), Oracle(PROBLEMS, noise=0.3, seed=1), Oracle(PROBLEMS, noise=0.3, seed=2)]
+    others += [MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=5, seed=2), MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=4, seed=3)]
+    names = [verifier.name for verifier in (*verifiers().values(), *others)]
+    assert len(set(names)) == len(names)
+
+
+def test_no_torch_until_a_policy_brings_it():
+    code = "import sys, workbench.models.baselines; assert not {'torch', 'transformers', 'pandas'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# -- random -----------------------------------------------------------------------------------------------------------
+
+
+def test_random_is_uniform_and_keyed():
+    problem = Problem("p", "math", "?")
+    scores = np.array([row[0] for row in Random().score([Prefix.of(problem, [f"step {i}"]) for i in range(4000)])])
+    assert scores.mean() == pytest.approx(1 / 2, abs=4 * (1 / 12 / 4000) ** 0.5)
+    assert np.histogram(scores, 10, (0, 1))[0] == pytest.approx(400, abs=4 * (400 * 0.9) ** 0.5)
+    assert len(set(scores)) == 4000
+
+    def of(*texts, seed=0, id="p"):
+        return Random(seed).score([Prefix.of(replace(problem, id=id), texts)])[0]
+
+    assert of("a", "b")[0] == of("a", "c")[0] and of("a", "b")[1] != of("a", "c")[1]
+    assert of("ab", "c")[1] != of("a", "bc")[1] and of("a", "a")[0] != of("a", "a")[1]
+    assert of("a") != of("a", seed=1) and of("a") != of("a", id="q")
+
+
+def test_position_by_hand():
+    assert Position().score([spoilt(PROBLEMS[0])]) == [[1 / 2, 1 / 3, 1 / 4, 1 / 5]]
+
+
+# -- oracle -----------------------------------------------------------------------------------------------------------
+
+
+def test_oracle_is_the_exact_truth():
+    rows, whole = pool(), {p.id: p for p in PROBLEMS}
+    assert Oracle(PROBLEMS).score(rows) == scripted_oracle(PROBLEMS).score(rows)
+    for prefix, scores in zip(rows, Oracle(PROBLEMS, truth="solvable").score(rows)):
+        assert scores == [solvable(whole[prefix.problem.id], prefix.texts[:t]) for t in range(1, len(scores) + 1)]
+
+
+def test_truths_differ_where_a_fault_does_no_harm():
+    problem = PROBLEMS[0]
+    steps = problem.solution.split("\n")
+    rows = [Prefix.of(problem.blind(), [steps[0], steps[0], *steps[1:]], ended=True)]  # restated
+    assert Oracle(PROBLEMS).score(rows) == [[1, 0, 1, 1, 1]]
+    assert Oracle(PROBLEMS, truth="solvable").score(rows) == [[1, 1, 1, 1, 1]]
+
+
+def test_noise_turns_verdicts_round_at_its_rate():
+    rows = [
+        Prefix.of(p.blind(), [text]) for p in PROBLEMS for text in [*p.solution.split("\n")[:1], *map(str, range(200))]
+    ]
+    true = np.array([float(check_steps(r.problem, r.texts)[0]) for r in rows])
+    turned = {}
+    for noise in (0.0, 0.1, 0.4, 1.0):
+        scores = np.array([row[0] for row in Oracle(PROBLEMS, noise=noise).score(rows)])
+        turned[noise] = set(np.flatnonzero(scores != true))
+        sd = (noise * (1 - noise) / len(rows)) ** 0.5
+        assert len(turned[noise]) / len(rows) == pytest.approx(noise, abs=4 * sd)
+    assert turned[0.1] < turned[0.4]  # more noise: the same and others
+    other = np.array([row[0] for row in Oracle(PROBLEMS, noise=0.4, seed=1).score(rows)])
+    assert set(np.flatnonzero(other != true)) != turned[0.4]
+
+
+# -- Monte-Carlo ------------------------------------------------------------------------------------------------------
+
+
+def test_values_estimate_the_chance_to_end_right():
+    p, n = 0.3, 300
+    verifier = MonteCarlo(Walker(PROBLEMS, p), PROBLEMS, n=n, seed=0)
+    for problem in PROBLEMS[:3]:  # three steps and the answer line
+        good, bad, grown = verifier.score([spoilt(problem), spoilt(problem, 1), spoilt(problem, length=3)])
+        chances = np.array([(1 - p) ** 2, 1 - p, 1.0])  # steps still to come, without the answer line
+        np.testing.assert_allclose(good[:3], chances, atol=4 * 0.5 / n**0.5)
+        assert good[2:] == [1, 1] and grown == good[:3]
+        assert bad == [good[0], 0, 0, 1]  # no completion gets right again, but the answer at its end is right
+        assert 0 < good[0] < good[1] < 1
+    for temperature, expected in ((None, [0, 0, 1, 1]), (0, [1, 1, 1, 1])):  # it always slips, unless it is greedy
+        slips = MonteCarlo(Walker(PROBLEMS, 1.0), PROBLEMS, n=2, temperature=temperature)
+        assert slips.score([spoilt(PROBLEMS[0])]) == [expected]
+
+
+def test_what_is_over_is_graded_and_what_is_not_is_completed():
+    problem = PROBLEMS[0]
+    texts = problem.solution.split("\n")
+    walker = Walker(PROBLEMS, 0.0)
+    verifier = MonteCarlo(walker, PROBLEMS, n=3)
+    out_of_room = replace(Prefix.of(problem.blind(), texts[:2]), stop="length")
+    assert verifier.score([out_of_room]) == [[1.0, 0.0]] and walker.rows == 3
+    assert verifier.score([Prefix.of(problem.blind(), texts[:2])]) == [[1.0, 1.0]] and walker.rows == 6
+    assert verifier.score([Prefix(problem.blind(), (), "end")]) == [[]]
+
+
+def test_prefixes_are_completed_once_and_paid_for():
+    walker = Walker(PROBLEMS)
+    verifier = MonteCarlo(walker, PROBLEMS, n=5)
+    rows = [spoilt(PROBLEMS[0]), spoilt(PROBLEMS[0], 2), spoilt(PROBLEMS[1]), spoilt(PROBLEMS[0])]
+    meters = [Meter() for _ in rows]
+    first = verifier.score(rows, meters=meters)
+    # steps 1, 2, 3 of problem 0; step 3 spoilt; steps 1, 2, 3 of problem 1
+    assert [meter.samples for meter in meters] == [15, 5, 15, 0] and walker.rows == 35
+    assert [meter.generated for meter in meters] == [5 * (3 + 2 + 1), 5, 5 * 6, 0]
+    assert all(meter.verifier == 0 for meter in meters)
+    assert verifier.score(rows, meters=meters) == first and walker.rows == 35
+    shared = Meter()
+    MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=5).score(rows, meters=[shared] * 4)
+    assert shared.samples == 35
+
+
+def test_the_policy_gets_distinct_streams_and_no_answers():
+    seen = []
+
+    class Spy(Walker):
+        def sample(self, prefixes, keys, **options):
+            seen.append((prefixes, keys))
+            return super().sample(prefixes, keys, **options)
+
+    MonteCarlo(Spy(PROBLEMS), PROBLEMS, n=6).score([spoilt(p) for p in PROBLEMS])
+    ((prefixes, keys),) = seen
+    assert len(set(keys)) == len(keys) == 6 * 3 * len(PROBLEMS) and all(0 <= key < 2**64 for key in keys)
+    assert all(prefix.problem.answer is None and not prefix.ended for prefix in prefixes)
+
+
+# -- in a search ------------------------------------------------------------------------------------------------------
+
+
+def test_search_with_the_truth_finds_what_there_is():
+    for truth in ("right", "solvable"):
+        verifier = Oracle(PROBLEMS, truth=truth)
+        results = solve(PROBLEMS, METHODS["best_of_n"], policy=Walker(PROBLEMS, 0.6), verifier=verifier, n=6)
+        any_right = [any(is_right(r.problem, s) for s in r.rollouts) for r in results]
+        assert [is_right(r.problem, r.best) for r in results] == any_right
+        assert 0 < sum(any_right) < len(PROBLEMS)
+
+
+@pytest.mark.parametrize("name", ["random", "noisy", "monte carlo"])
+def test_a_search_in_batches_is_the_search_one_by_one(name):
+    def run(in_flight, problems):
+        options = {"policy": Walker(PROBLEMS), "verifier": verifiers()[name], "in_flight": in_flight}
+        results = solve(problems, METHODS["beam_search"], beam_width=2, expand=2, **options)
+        assert not any(r.error for r in results)
+        return {r.problem.id: [(p.texts, row) for p, row in zip(r.rollouts, r.step_scores)] for r in results}
+
+    assert run(12, PROBLEMS) == run(1, PROBLEMS[::-1])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Oracle(PROBLEMS, truth="luck"), "truth='luck'"),
+        (lambda: Oracle(PROBLEMS, noise=1.5), "noise=1.5"),
+        (lambda: Oracle([PROBLEMS[0], replace(PROBLEMS[1], id=PROBLEMS[0].id)]), "two different problems"),
+        (lambda: Oracle(PROBLEMS[1:]).score([spoilt(PROBLEMS[0])]), "not one of the 11 problems"),
+        (lambda: Oracle([replace(PROBLEMS[0], question="?")]).score([spoilt(PROBLEMS[0])]), "not one of the 1"),
+        (lambda: Oracle([Problem("m", "math", "?")]).score([Prefix.of(Problem("m", "math", "?"), ["a"])]), "'math'"),
+        (lambda: MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=0), "n=0"),
+        (lambda: MonteCarlo(Walker(PROBLEMS), [PROBLEMS[0].blind()]), "without answer"),
+        (lambda: MonteCarlo(Walker(PROBLEMS), PROBLEMS[1:]).score([spoilt(PROBLEMS[0])]), "not one of the 11"),
+    ],
+)
+def test_refusals(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
