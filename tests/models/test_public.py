@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from workbench.models import public
+from workbench.models import load_verifier, public
 from workbench.models.public import load_public
 from workbench.types import Meter, Prefix, Problem
 
@@ -434,3 +434,12 @@ def test_a_solution_that_is_too_long_is_named_before_anything_is_computed(loaded
     with pytest.raises(ValueError, match=r"^p1: 368 tokens to judge, Qwen2\.5-Math-PRM-7B reads 256$"):
         verifier.score([SOLUTION, long], meters=[meter, meter])
     assert meter.verifier == 0
+
+
+def test_load_verifier_takes_public_names(monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="cannot get 'Qwen/Qwen2"):
+        load_verifier("Qwen/Qwen2.5-Math-PRM-7B")
+    assert load_verifier("prm").per == "step"

@@ -173,6 +173,12 @@ class PublicVerifier:
         return [[next(scores) for _ in end] for end in ends]
 
 
+def known_name(name_or_path: str | Path) -> str | None:
+    """The name in `PUBLIC` that a name or the path of a folder speaks of."""
+    parts = [part.lower() for part in Path(name_or_path).parts]
+    return next((n for n in PUBLIC if any(part.endswith(n.split("/")[1].lower()) for part in parts)), None)
+
+
 def load_public(
     name_or_path, *, base=None, dtype="bfloat16", device=None, quantise=False, trust_remote_code=False, **options
 ) -> PublicVerifier:
@@ -182,8 +188,7 @@ def load_public(
     Qwen's own modelling code; `options` (name, batch_tokens) go to `PublicVerifier`. Raises ValueError in one line for
     an unknown name, a missing base, missing weights, or a tokenizer with other ids than in training.
     """
-    parts = [part.lower() for part in Path(name_or_path).parts]
-    known = next((n for n in PUBLIC if any(part.endswith(n.split("/")[1].lower()) for part in parts)), None)
+    known = known_name(name_or_path)
     if known is None:
         raise ValueError(f"{str(name_or_path)!r} is no public PRM that we can read; known are {', '.join(PUBLIC)}")
     form, device = PUBLIC[known], device or ("cuda" if torch.cuda.is_available() else "cpu")
