@@ -9,12 +9,18 @@ def load_policy(name_or_path, **options):
 
 
 def load_verifier(name_or_path, **options):
-    """A process reward model: a shipped one, a folder of ours, or a public one by its name on the hub.
+    """A verifier: a shipped one, a folder of ours (step by step or of outcomes), or a public one by its hub name.
 
-    See `workbench.models.verifier.load_verifier` and, for the public ones and how they are read, `models.public`.
+    See `workbench.models.verifier.load_verifier`, `outcome.load_outcome` and, for the public ones, `public`.
     """
+    from pathlib import Path
+
+    from workbench.models.outcome import FILE, load_outcome
     from workbench.models.public import known_name, load_public
     from workbench.models.verifier import load_verifier
 
-    load = load_public if known_name(name_or_path) else load_verifier
+    if (Path(name_or_path) / FILE).is_file():
+        load = load_outcome
+    else:
+        load = load_public if known_name(name_or_path) else load_verifier
     return load(name_or_path, **options)
