@@ -1,6 +1,6 @@
 """Cost of step labels: OmegaPRM and Math-Shepherd, many problems in flight against one problem at a time.
 
-    python benchmarks/labelling.py [--policy base] [--problems 200] [--alone 25]
+    python benchmarks/labelling.py [--policy base] [--problems 200] [--alone 25] [--batch-tokens 196608]
 
 For each labeller: policy tokens per problem, prompt and prefix tokens that had to be computed as a share of those
 generated, and seconds and forward calls per 1,000 generated tokens: with all problems in flight, then `--alone` of
@@ -47,10 +47,14 @@ def main() -> None:
     parser.add_argument("--policy", default="base")
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--alone", type=int, default=25, help="problems for the slow way")
+    parser.add_argument("--batch-tokens", type=int, default=196_608, help="tokens of one forward call, at most")
+    parser.add_argument("--only", choices=LABELLERS, help="one labeller")
     asked = parser.parse_args()
-    policy = load_policy(asked.policy, dtype="bfloat16")
+    policy = load_policy(asked.policy, dtype="bfloat16", batch_tokens=asked.batch_tokens)
     problems = quantities.generate(asked.problems, levels=range(2, 8), seed=31, split="train")
     for name, (method, options) in LABELLERS.items():
+        if asked.only not in (None, name):
+            continue
         together = measure(policy, problems, method, options, in_flight=len(problems))
         few = problems[:: max(1, asked.problems // asked.alone)]
         alone = measure(policy, few, method, options, in_flight=1)
