@@ -1,0 +1,238 @@
+"""The generative verifier: its scores by plain forwards, its critiques by their streams, its costs by count."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import FAMILIES, TOKENIZER, tiny_model
+
+from workbench.drive import solve
+from workbench.models import load_policy, load_verifier
+from workbench.models.decoding import Context, draw, uniforms
+from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier, load_generative, stream_of
+from workbench.models.step_format import StepFormat
+from workbench.problems import quantities
+from workbench.search import METHODS
+from workbench.train.prm import save
+from workbench.types import Meter, Prefix, Problem
+
+PROBLEMS = quantities.generate(4, levels=[2, 3], seed=8, distractors=[0])
+GOLD = [Prefix.of(p, p.solution.split("\n"), ended=True) for p in PROBLEMS]
+CUT = [Prefix.of(p, p.solution.split("\n")[:t]) for p in PROBLEMS for t in (1, 2)]
+TESS = Problem("tess", "quantities", "How many coins does Tess have? Max has 5 coins. Tess has 4 more than Max.")
+YES, NO = TOKENIZER.convert_tokens_to_ids(["Yes", "No"])
+STOPS = TOKENIZER.convert_tokens_to_ids(["\n", "<end>"])
+
+
+def ids_of(text):
+    return TOKENIZER(text, add_special_tokens=False).input_ids
+
+
+def verifier_of(kind, critiques=1, model=None, **options):
+    form = GenerativeFormat(ASKS[kind], critiques)
+    return GenerativeVerifier(model or tiny_model(dtype=torch.float64), TOKENIZER, form, longest=12, **options)
+
+
+def flat(scores):
+    return [s for row in scores for s in row]
+
+
+def last_logits(model, ids):
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids])).logits[0, -1]
+
+
+def p_yes(model, ids):
+    return torch.softmax(last_logits(model, ids)[[YES, NO]].double(), 0)[0].item()
+
+
+def written_by_hand(model, segments, k, *, seed, longest):
+    """The k-th critique token by token: a whole forward each, one uniform each from the stream of what stands before"""
+    start = [i for segment in segments for i in segment]
+    key, ids = stream_of(seed, Context(segments).names[-1], k), []
+    while len(ids) < longest:
+        u = uniforms(np.array([key], np.uint64), np.array([len(ids)], np.uint64), 1)[:, 0]
+        token = draw(last_logits(model, start + ids)[None], 1.0, u)[0].item()
+        if token in STOPS:
+            break
+        ids.append(token)
+    return [*ids, STOPS[0]]
+
+
+def by_hand(model, prefix, kind, critiques, *, seed=0, longest=12):
+    """Scores and critiques of each step without engine, cache or format: the texts are written out here."""
+    scores, texts = [], []
+    for t, step in enumerate(prefix.texts):
+        lines = [ids_of(f"{prefix.problem.question}\n"), *(ids_of(f"{before}\n") for before in prefix.texts[:t])]
+        judged, opening = ids_of(f"{step}\n"), ids_of(step)[:1]
+        before, after = {
+            "direct": ([*lines, judged, ids_of("Check : correct ?")], None),
+            "cot": ([*lines, judged, ids_of("Check :"), opening], [ids_of("correct ?")]),
+            "blind": ([*lines, opening], [ids_of("Check :"), judged, ids_of("correct ?")]),
+        }[kind]
+        start = [i for segment in before for i in segment]
+        if after is None:
+            scores.append(p_yes(model, start))
+            continue
+        own = [written_by_hand(model, before, k, seed=seed, longest=longest) for k in range(critiques)]
+        rest = [i for segment in after for i in segment]
+        scores.append(sum(p_yes(model, start + ids + rest) for ids in own) / critiques)
+        texts.append([TOKENIZER.decode(opening + ids, skip_special_tokens=True).strip() for ids in own])
+    return scores, texts
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_direct_verdict_is_the_softmax_of_a_plain_forward(family):
+    model = tiny_model(family)
+    together = verifier_of("direct", model=model, batch_tokens=600).score([*GOLD, *CUT, GOLD[0]])
+    for prefix, scores in zip([*GOLD, *CUT, GOLD[0]], together):
+        assert scores == pytest.approx(by_hand(model, prefix, "direct", 1)[0], abs=1e-4)
+        assert scores == pytest.approx(verifier_of("direct", model=model).score([prefix])[0], abs=1e-4)
+    assert np.ptp(flat(together)) > 0.1  # or nothing would have been tested
+
+
+@pytest.mark.parametrize("kind", ["cot", "blind"])
+def test_k_critiques_come_from_their_own_streams_and_their_votes_are_averaged(kind):
+    model = tiny_model(dtype=torch.float64)
+    verifier = verifier_of(kind, 3, model, seed=5)
+    for prefix, scores in zip(GOLD[:2], verifier.score(GOLD[:2])):
+        expected, texts = by_hand(model, prefix, kind, 3, seed=5)
+        assert scores == pytest.approx(expected, abs=1e-6)
+        assert verifier.critiques(prefix) == texts
+        assert all(len(set(own)) == 3 for own in texts)
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_batched_equals_one_by_one_in_any_order_and_with_a_tiny_cache(kind):
+    model, k = tiny_model(dtype=torch.float64), 1 if kind == "direct" else 2
+    rows = [*GOLD, *CUT, GOLD[1]]
+    together = verifier_of(kind, k, model, batch_tokens=700).score(rows)
+    assert together == [pytest.approx(verifier_of(kind, k, model).score([row])[0], abs=1e-9) for row in rows]
+    small = verifier_of(kind, k, model, cache_tokens=64)
+    assert small.score(rows[::-1])[::-1] == [pytest.approx(row, abs=1e-9) for row in together]
+
+
+def test_another_seed_writes_other_critiques_and_the_same_one_the_same():
+    model = tiny_model(dtype=torch.float64)
+    first, again, other = (verifier_of("cot", 2, model, seed=seed).critiques(GOLD[0]) for seed in (0, 0, 1))
+    assert first == again and all(a != b for a, b in zip(first, other))
+
+
+def test_the_host_recomputes_a_step_that_says_something_else():
+    """Blind, before any training: it writes what its policy would, given only which quantity the step is about."""
+    host = load_policy("strong")
+    verifier = GenerativeVerifier(host.model, host.tokenizer, GenerativeFormat(ASKS["blind"]), temperature=0)
+    wrong = Prefix.of(TESS, ["Tess has 4 more than Max : 5 + 4 = 8 .", "The answer is 8 ."])
+    assert verifier.critiques(wrong) == [["Tess has 4 more than Max : 5 + 4 = 9 ."], ["The answer is 8 ."]]
+
+
+def test_every_token_is_computed_once_and_paid_for():
+    host = load_policy("strong")
+    prefix = Prefix.of(TESS, ["Tess has 4 more than Max : 5 + 4 = 9 .", "Tess has 4 more than Max : 5 + 4 = 9 ."])
+    question, step = len(ids_of(f"{TESS.question}\n")), len(ids_of(f"{prefix.texts[0]}\n"))
+    direct = GenerativeVerifier(host.model, host.tokenizer)
+    meters = [Meter(), Meter()]
+    for t in (1, 2):
+        direct.score([Prefix.of(TESS, prefix.texts[:t])], meters=meters[:1])
+    assert meters[0].verifier == question + 2 * step + 2 * 4  # "Check : correct ?" after each
+    GenerativeVerifier(host.model, host.tokenizer).score([prefix, prefix], meters=meters[::-1])
+    assert meters[1].verifier == question + 2 * step + 2 * 4  # the first of equal rows pays
+    weights = sum(p.numel() for n, p in host.model.named_parameters() if "embed_tokens" not in n)
+    assert meters[1].flops == 2 * weights * meters[1].verifier
+    blind = GenerativeVerifier(host.model, host.tokenizer, GenerativeFormat(ASKS["blind"]), temperature=0)
+    blind.score([Prefix.of(TESS, prefix.texts[:1])], meters=[meter := Meter()])
+    assert blind.critiques(Prefix.of(TESS, prefix.texts[:1])) == [[prefix.texts[0]]]
+    written = step - 1  # its opening is given; the last token written is read once more with what follows
+    assert meter.verifier == (question + 1) + written + (1 + 2 + step + 2)
+
+
+def test_steps_with_one_opening_share_their_blind_critiques():
+    model = tiny_model(dtype=torch.float64)
+    rival = Prefix.of(GOLD[0].problem, [GOLD[0].texts[0].replace(" .", "1 .")])
+    gold = Prefix.of(GOLD[0].problem, GOLD[0].texts[:1])
+    costs = []
+    for rows in ([gold], [gold, rival]):
+        verifier, meters = verifier_of("blind", 4, model), [Meter() for _ in rows]
+        verifier.score(rows, meters=meters)
+        costs.append(sum(meter.verifier for meter in meters))
+    assert verifier.critiques(gold) == verifier.critiques(rival)
+    assert costs[1] < 1.7 * costs[0]  # only the second half, from the critiques on, is read twice
+    assert verifier.score([gold]) != verifier.score([rival])
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_scored_again_costs_nothing_until_weights_change(kind):
+    model, meter = tiny_model(dtype=torch.float64), Meter()
+    verifier = verifier_of(kind, model=model)
+    first = verifier.score(GOLD)
+    assert verifier.score(GOLD, meters=[meter] * len(GOLD)) == first and meter.verifier == 0
+    with torch.no_grad():
+        model.lm_head.weight.mul_(0.5)
+    again = verifier.score(GOLD, meters=[meter] * len(GOLD))
+    assert meter.verifier > 0
+    assert again[0] == pytest.approx(by_hand(model, GOLD[0], kind, 1)[0], abs=1e-6) and again != first
+
+
+def test_no_steps_an_empty_step_and_one_too_long():
+    for kind in ASKS:
+        verifier = verifier_of(kind)
+        none, (first, empty) = verifier.score([Prefix(PROBLEMS[0]), Prefix.of(PROBLEMS[0], [GOLD[0].texts[0], ""])])
+        assert none == [] and 0 < first < 1 and 0 < empty < 1
+        with pytest.raises(ValueError, match="the verifier reads 256"):
+            verifier.score([Prefix.of(PROBLEMS[0], ["The answer is 1 ."] * 60)])
+
+
+def test_it_serves_a_search():
+    verifier = verifier_of("blind", 2, tiny_model())
+    for result in solve(PROBLEMS[:2], METHODS["beam_search"], policy=load_policy("weak"), verifier=verifier, seed=2):
+        read = len(ids_of(f"{result.problem.question}\n")) + sum(len(ids_of(f"{t}\n")) for t in result.best.texts)
+        assert result.error is None and result.meter.verifier > read
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (GenerativeFormat("Check : correct ?"), "need {step}"),
+        (GenerativeFormat("{step}{step}correct ?"), "each once"),
+        (GenerativeFormat("{step}{answer}correct ?"), "need {step}"),
+        (GenerativeFormat("{step}flawless ?"), "words that this tokenizer does not know"),
+        (GenerativeFormat(critiques=2), "critiques=2"),
+        (GenerativeFormat(ASKS["cot"], critiques=0), "critiques=0"),
+        (GenerativeFormat(lines=StepFormat(good="Yes indeed", bad="No")), "need one known token"),
+        (GenerativeFormat(ask_ids=((1, 2),)), "the ask had ids"),
+    ],
+)
+def test_formats_that_make_no_sense_are_one_line(form, message):
+    with pytest.raises(ValueError, match=message):
+        form.bound(TOKENIZER)
+
+
+def test_critiques_that_could_not_differ_are_refused():
+    with pytest.raises(ValueError, match="temperature 0"):
+        verifier_of("cot", 2, temperature=0)
+    with pytest.raises(ValueError, match="longest 0"):
+        GenerativeVerifier(tiny_model(), TOKENIZER, longest=0)
+
+
+def test_a_whole_checkpoint_is_read_back_with_its_format(tmp_path):
+    verifier = verifier_of("blind", 2, tiny_model())
+    save(verifier, tmp_path / "genrm")
+    loaded = load_generative(tmp_path / "genrm", longest=12)
+    assert loaded.form == verifier.form and loaded.name == "genrm" and loaded.per == "step"
+    assert flat(loaded.score(GOLD)) == pytest.approx(flat(verifier.score(GOLD)), abs=1e-5)
+    assert load_generative(tmp_path / "genrm", critiques=5).form == replace(verifier.form, critiques=5)
+    with pytest.raises(ValueError, match=r"step_format\.json is missing"):
+        load_verifier(tmp_path / "genrm")  # it is no discriminative PRM and must not be read as one
+    file = tmp_path / "genrm" / "generative_format.json"
+    text = file.read_text()
+    swapped = text.replace('"good": "Yes"', '"good": "No"').replace('"bad": "No"', '"bad": "Yes"')
+    file.write_text(swapped)
+    with pytest.raises(ValueError, match="in training, this tokenizer has"):
+        load_generative(tmp_path / "genrm")
+    file.write_text(text.replace("correct ?", "right ?"))
+    with pytest.raises(ValueError, match="the ask had ids"):
+        load_generative(tmp_path / "genrm")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"generative_format\.json is missing"):
+        load_generative(tmp_path / "genrm")

@@ -1,0 +1,287 @@
+"""Lessons of the generative verifier: literal critiques, what carries loss, which are kept, and that it learns."""
+
+import random
+import re
+
+import pytest
+import torch
+from tiny import TOKENIZER, tiny_model
+
+from workbench.analyse.verifiers import auc, step_table
+from workbench.models import load_policy
+from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier, load_generative
+from workbench.models.step_format import StepFormat
+from workbench.problems import check_steps, quantities
+from workbench.train import genrm
+from workbench.train.genrm import IGNORE, Lesson
+from workbench.train.prm import PRMRecipe, save
+from workbench.types import LabelledSolution, Prefix, Problem
+
+QUESTION = (
+    "How many coins does Tess have? Max has 5 coins. Ava has 3 times as many as Max. Theo has 2 coins. "
+    "Zoe has as many as the difference between Ava and Theo. Tess has as many as Zoe and Max together."
+)
+STORY = Problem("story", "quantities", QUESTION)
+AVA = "Ava has 3 times as many as Max : 3 * 5 = 15 ."
+ZOE = "Zoe has as many as the difference between Ava and Theo : 15 - 2 = 13 ."
+TESS = "Tess has as many as Zoe and Max together : 13 + 5 = 18 ."
+FORMS = {kind: GenerativeFormat(ask).bound(TOKENIZER) for kind, ask in ASKS.items()}
+
+
+@pytest.mark.parametrize(
+    ("steps", "critique"),
+    [
+        ((AVA,), AVA),
+        (("Ava has 3 times as many as Max : 3 * 5 = 16 .",), AVA),
+        (("Ava has 3 more than Max : 5 + 3 = 8 .",), AVA),
+        ((AVA, "Zoe has as many as the difference between Theo and Ava : 2 - 15 = 0 ."), ZOE),
+        ((AVA, ZOE, "Tess has as many as Max and Zoe together : 5 + 13 = 18 ."), TESS),
+        ((AVA, ZOE, TESS, "The answer is 17 ."), "The answer is 18 ."),
+        ((AVA, AVA), "Ava has 15 that was said ."),
+        (("Max has 2 more than Theo : 2 + 2 = 4 .",), "Max has 5 that was said ."),
+        ((AVA, TESS), "Tess has as many as Zoe and Max together : Zoe not said ."),
+        ((AVA, "The answer is 18 ."), "The answer is not said ."),
+        (("Nina has 3 more than Max : 5 + 3 = 8 .",), "Nina has not said ."),
+        (("Ava has 3 times as many as Max : 3 *",), AVA),
+        (("Zoe and Max",), "Zoe wrong ."),
+        (("",), "wrong ."),
+        (  # a wrong value stands: the critique goes on from it, and keeps the larger one first
+            ("Ava has 3 times as many as Max : 3 * 5 = 1 .", ZOE),
+            "Zoe has as many as the difference between Ava and Theo : 2 - 1 = 1 .",
+        ),
+    ],
+)
+def test_exact_critiques_by_their_text(steps, critique):
+    assert genrm.recompute(STORY, steps) == critique
+    for kind in ("cot", "blind"):  # it begins as the step does, or there would be no lesson
+        assert genrm.examples([Lesson(STORY, steps, True, critique)], TOKENIZER, FORMS[kind])
+
+
+def test_a_right_step_equals_its_exact_critique_and_a_wrong_one_does_not():
+    wrong = 0
+    for problem in quantities.generate(40, levels=[2, 4], seed=1):
+        steps = problem.solution.split("\n")
+        for t, step in enumerate(steps, 1):
+            assert genrm.recompute(problem, steps[:t]) == step
+            bad = spoilt(step, random.Random(t))
+            assert genrm.recompute(problem, [*steps[: t - 1], bad]) == step != bad
+            wrong += not check_steps(problem, [*steps[: t - 1], bad])[-1]
+    assert wrong > 100
+
+
+LEARNT = {
+    "direct": "No",
+    "cot": "3 times as many as Max : 3 * 5 = 1 ##5 . \n No",
+    "blind": "3 times as many as Max : 3 * 5 = 1 ##5 . \n No",
+}
+READ = {
+    "direct": "Ava has|3 times as many as Max : 3 * 5 = 9 . \n Check : correct ? No",
+    "cot": "Ava has|3 times as many as Max : 3 * 5 = 9 . \n Check : Ava has|3 times as many as Max : 3 * 5 = 1 ##5 . "
+    "\n correct ? No",
+    "blind": "Ava has|3 times as many as Max : 3 * 5 = 1 ##5 . \n Check : Ava has|3 times as many as Max : 3 * 5 = 9 . "
+    "\n correct ? No",
+}
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_loss_falls_on_critique_and_verdict_and_nothing_else(kind):
+    lesson = Lesson(STORY, ("Ava has 3 times as many as Max : 3 * 5 = 9 .",), False, AVA)
+    (row,) = genrm.examples([lesson], TOKENIZER, FORMS[kind])
+    question = TOKENIZER(f"{QUESTION}\n").input_ids
+    tokens = [re.sub("^\n$", "\\\\n", token) for token in TOKENIZER.convert_ids_to_tokens(row["input_ids"])]
+    tokens = [token if token != "\\n" else "\n" for token in tokens]
+    expected = [word.replace("Ava_has", "Ava has") for word in READ[kind].replace("Ava has|", "Ava_has ").split(" ")]
+    assert row["input_ids"][: len(question)] == question and tokens[len(question) :] == expected
+    assert [token for token, on in zip(tokens, row["loss"]) if on] == LEARNT[kind].split(" ")
+    assert len(row["loss"]) == len(row["input_ids"])
+
+
+def test_each_position_learns_the_token_that_follows():
+    rows = [
+        {"input_ids": [5, 6, 7, 8, 9, 10], "loss": [0, 1, 1, 0, 0, 1]},
+        {"input_ids": [11, 12, 13, 14], "loss": [0, 1, 0, 1]},
+    ]
+    batch = genrm.collate(rows, pad=0)
+    none = IGNORE
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 0, 0]]
+    assert batch["critique"].tolist() == [[6, 7, none, none, none, none], [12, none, none, none, none, none]]
+    assert batch["verdict"].tolist() == [[none, none, none, none, 10, none], [none, none, 14, none, none, none]]
+    form = GenerativeFormat(lines=StepFormat(ids=((2,), 10, 14)))  # 10: yes, 14: no
+    logits = torch.randn(2, 6, 20, generator=torch.Generator().manual_seed(0))
+    logp, pair = logits.log_softmax(-1), logits[..., [10, 14]].log_softmax(-1)
+    critique = -(logp[0, 0, 6] + logp[0, 1, 7] + logp[1, 0, 12]) / 3
+    verdict = -(pair[0, 4, 0] + pair[1, 2, 1]) / 2
+    assert genrm.lesson_loss(logits, batch, form).item() == pytest.approx((critique + verdict).item(), abs=1e-6)
+    direct = genrm.collate([{"input_ids": [5, 6, 14], "loss": [0, 0, 1]}], pad=0)  # no critique: only the verdict
+    assert genrm.lesson_loss(logits[:1, :3], direct, form).item() == pytest.approx(-pair[0, 1, 1].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_what_is_trained_is_what_is_read(kind):
+    """The loss at the last position is of the very logits that the verifier reads, given the same critique."""
+    model, (_, yes, no) = load_policy("weak").model, FORMS[kind].lines.ids
+    verifier = GenerativeVerifier(model, TOKENIZER, GenerativeFormat(ASKS[kind]), temperature=0)
+    steps = (AVA, ZOE)
+    score, written = verifier.score([Prefix.of(STORY, steps)])[0][-1], verifier.critiques(Prefix.of(STORY, steps))[-1]
+    lesson = Lesson(STORY, steps, True, *written)
+    batch = genrm.collate(genrm.examples([lesson], TOKENIZER, FORMS[kind]), 0)
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"]).logits
+    at = (batch["verdict"] == yes).nonzero()
+    assert len(at) == 1
+    margin = logits[0, at[0, 1], yes] - logits[0, at[0, 1], no]
+    assert 0.001 < score < 0.999 and score == pytest.approx(torch.sigmoid(margin).item(), abs=1e-4)
+
+
+def test_lessons_end_with_the_first_bad_step_and_skip_what_has_no_label():
+    row = LabelledSolution(STORY, (AVA, ZOE, TESS, "The answer is 18 ."), (1, None, 0, 1))
+    assert genrm.verdicts([row]) == [Lesson(STORY, (AVA,), True), Lesson(STORY, (AVA, ZOE, TESS), False)]
+    assert len(genrm.verdicts([row], past_error=True)) == 3
+    assert [x.critique for x in genrm.exact(genrm.verdicts([row]))] == [AVA, TESS]
+
+
+def test_the_filter_keeps_exactly_the_critiques_that_agree_with_the_label():
+    other = AVA.replace("15", "16")
+    for good, kept in ((True, [AVA]), (False, [other, ZOE])):
+        assert genrm.agreeing(Lesson(STORY, (AVA,), good), [other, AVA, ZOE, other, AVA]) == kept
+
+
+class Writer:
+    """A policy that writes Ava's and Zoe's steps and nothing else, and remembers what it was asked."""
+
+    tokenizer = TOKENIZER
+
+    def sample(self, prefixes, keys, *, until):
+        from workbench.types import Step
+
+        assert until == "step" and all(a != b for a, b in zip(keys[::2], keys[1::2]))
+        self.seen = [(*p.texts[:-1], TOKENIZER.decode(p.steps[-1].ids)) for p in prefixes]
+        lines = {"Ava has": AVA, "Zoe has": ZOE.replace("13", "12")}
+        new = [TOKENIZER(lines[opening] + "\n").input_ids[1:] for *_, opening in self.seen]
+        return [Prefix(p.problem, (*p.steps, Step("", tuple(ids)))) for p, ids in zip(prefixes, new)]
+
+
+def test_resampled_critiques_start_from_the_same_prefix_and_opening_and_are_filtered():
+    writer = Writer()
+    slip = AVA.replace("15", "16")
+    lessons = [
+        Lesson(STORY, (AVA,), True),  # it writes the same: agrees
+        Lesson(STORY, (slip,), False),  # it writes another: agrees
+        Lesson(STORY, (slip,), True),  # a wrong label: dropped
+        Lesson(STORY, (AVA, ZOE), True),  # the writer errs: dropped
+        Lesson(STORY, (AVA, ZOE), False),  # the writer errs and the label, too: kept, that is what automatic means
+    ]
+    kept = genrm.resampled(lessons, writer, n=2, seed=0)
+    assert writer.seen == [("Ava has",)] * 6 + [(AVA, "Zoe has")] * 4
+    assert [(x.steps[-1], x.good, x.critique) for x in kept] == [
+        (AVA, True, AVA),
+        (slip, False, AVA),
+        (ZOE, False, ZOE.replace("13", "12")),
+    ]
+    with pytest.raises(ValueError, match="n=0 critiques"):
+        genrm.resampled(lessons, writer, n=0, seed=0)
+
+
+def test_a_real_policy_writes_the_critiques():
+    lessons = [Lesson(STORY, (AVA, ZOE.replace("13", "12")), False), Lesson(STORY, (AVA, ZOE), True)]
+    kept = genrm.resampled(lessons, load_policy("strong", temperature=0), seed=0)
+    assert [x.critique for x in kept] == [ZOE, ZOE]
+
+
+def spoilt(step, rng):
+    """The step with another result."""
+    head, value = re.fullmatch(r"(.* )(\d+) \.", step).groups()
+    return f"{head}{max(0, int(value) + rng.choice((-3, -2, -1, 1, 2, 3, 10)))} ."
+
+
+def mixed(problems, seed):
+    """Gold solutions, in most of which one step breaks off before its result; labels of the checker."""
+    rng, rows = random.Random(seed), []
+    for problem in problems:
+        steps = problem.solution.split("\n")
+        if rng.random() < 0.8:
+            t = rng.randrange(len(steps))
+            steps = [*steps[:t], re.sub(r"( =)? \d+ \.$", "", steps[t]), *steps[t + 1 :]]
+        rows.append(LabelledSolution(problem, tuple(steps), tuple(map(int, check_steps(problem, steps)))))
+    return rows
+
+
+def held_out_auc(verifier, rows):
+    scores = verifier.score([Prefix.of(row.problem, row.steps) for row in rows])
+    table = step_table([(row.problem, own, list(map(bool, row.labels))) for row, own in zip(rows, scores)])
+    return auc(table.score, table.right)
+
+
+@pytest.mark.parametrize("kind", ["cot", "blind"])
+def test_critiques_and_verdicts_learnt_by_heart_are_written(kind):
+    """Only if training and writing meet at the same positions can critiques come back word by word."""
+    steps = [(AVA.replace("15", "16"),), (AVA, ZOE), (AVA, ZOE, TESS)]
+    critiques, labels = (
+        ["Ava has right times , wrong .", "Zoe has it , not Ava .", "Tess has now 7 2 coins ."],
+        [0, 1, 0],
+    )
+    lessons = [Lesson(STORY, own, bool(y), text) for own, y, text in zip(steps, labels, critiques)]
+    recipe = PRMRecipe(rank=0, epochs=80, batch_size=3, learning_rate=5e-3)
+    form = GenerativeFormat(ASKS[kind])
+    verifier, _ = genrm.train_genrm(tiny_model(), TOKENIZER, lessons, recipe=recipe, form=form, seed=0, temperature=0)
+    for own, y, text in zip(steps, labels, critiques):
+        prefix = Prefix.of(STORY, own)
+        assert verifier.critiques(prefix)[-1] == [text]
+        assert verifier.score([prefix])[0][-1] == pytest.approx(y, abs=0.2)
+
+
+def test_a_short_training_ranks_held_out_steps_and_comes_back_from_a_folder(tmp_path):
+    """The fault is one that can be seen: to learn to compute or to compare takes more than a test's time."""
+    host = load_policy("base")
+    rows = mixed(quantities.generate(120, levels=[1], seed=1, distractors=[0]), seed=1)
+    test = mixed(quantities.generate(40, levels=[1], seed=2, split="test", distractors=[0]), seed=2)
+    before = held_out_auc(GenerativeVerifier(host.model, host.tokenizer), test)
+    recipe = PRMRecipe(rank=8, epochs=1, batch_size=8, learning_rate=3e-3)
+    verifier, log = genrm.train_genrm(host.model, host.tokenizer, genrm.verdicts(rows), recipe=recipe, seed=0)
+    after = held_out_auc(verifier, test)
+    losses = [row["train/loss"] for row in log]
+    assert after > 0.9 and after > before + 0.1
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    save(verifier, tmp_path)
+    prefixes = [Prefix.of(row.problem, row.steps) for row in test[:4]]
+    again = load_generative(tmp_path).score(prefixes)
+    assert [s for own in again for s in own] == pytest.approx(
+        [s for own in verifier.score(prefixes) for s in own], abs=1e-3
+    )
+
+
+def test_the_log_holds_held_out_measures():
+    lessons = genrm.verdicts(mixed(quantities.generate(8, levels=[2], seed=3), seed=3))[:8]
+    _, log = genrm.train_genrm(
+        tiny_model(),
+        TOKENIZER,
+        lessons,
+        recipe=PRMRecipe(rank=4, epochs=2, batch_size=2),
+        seed=0,
+        evaluations=2,
+        held_out=lambda verifier: {"eval/score": verifier.score([Prefix.of(STORY, (AVA,))])[0][0]},
+    )
+    assert [row["update"] for row in log if "eval/score" in row] == [4, 8]
+    first, second = [row["eval/score"] for row in log if "eval/score" in row]
+    assert first != second  # the weights had changed, and so had the scores
+
+
+def test_lessons_that_can_not_be_learnt_are_one_line():
+    with pytest.raises(ValueError, match="0 lessons"):
+        genrm.train_genrm(tiny_model(), TOKENIZER, [], seed=0)
+    with pytest.raises(ValueError, match="soft=False"):
+        genrm.train_genrm(tiny_model(), TOKENIZER, [], recipe=PRMRecipe(soft=True), seed=0)
+    with pytest.raises(ValueError, match="a lesson without critique"):
+        genrm.examples([Lesson(STORY, (AVA,), True)], TOKENIZER, FORMS["cot"])
+    with pytest.raises(ValueError, match="critique 'Zoe has"):
+        genrm.examples([Lesson(STORY, (AVA,), True, ZOE)], TOKENIZER, FORMS["blind"])
+    lesson = Lesson(STORY, (AVA,), True, AVA)
+    (row,) = genrm.examples([lesson], TOKENIZER, FORMS["cot"])
+    assert genrm.examples([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"]) - 1) == []
+    assert genrm.examples([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"])) == [row]
+
+
+def test_a_prm_format_of_other_verdicts_is_trained_on_those():
+    form = GenerativeFormat(lines=StepFormat(good="right", bad="wrong")).bound(TOKENIZER)
+    rows = genrm.examples([Lesson(STORY, (AVA,), good) for good in (True, False)], TOKENIZER, form)
+    assert [TOKENIZER.decode(row["input_ids"][-1:]) for row in rows] == ["right", "wrong"]

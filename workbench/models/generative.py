@@ -1,0 +1,249 @@
+r"""A verifier that is asked in words: GenRM (Zhang et al. 2024, arXiv 2408.15240), for every step.
+
+A causal LM reads question, steps and a request to check, and the score of a step is the probability of its verdict,
+
+    direct:  P(Yes | question, steps, ask),     CoT:  1/K sum_k P(Yes | question, steps, ask, critique_k),
+
+with softmax over the two verdict tokens and K critiques sampled from the model itself. Question and steps are computed
+once for all of them (`PrefixCache`). A critique's random stream is keyed by what stands before it, never by its place
+in a batch; steps that differ only after their opening are so judged by the same blind critiques.
+
+Two asks write a critique (`ASKS`). In `cot`, as in the paper, the step is in view. In `blind` the critique comes first:
+the model works out the quantity that the step is about, then reads the step and compares.
+
+Deviations from the paper: scores per step, not per solution; the softmax over two tokens; a critique's first token is
+given, that of the judged step (here it names the quantity); `blind`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
+from hashlib import blake2b
+from pathlib import Path
+from string import Formatter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from workbench.models.decoding import Context, Engine, Row
+from workbench.models.step_format import StepFormat
+from workbench.models.verifier import MOST_SCORES
+from workbench.types import Meter, Prefix
+
+FILE = "generative_format.json"
+ASKS = {  # what follows the earlier steps; fields are whole lines with their separator, `opening` is a first token
+    "direct": "{step}Check : correct ?",
+    "cot": "{step}Check : {opening}{critique}correct ?",
+    "blind": "{opening}{critique}Check : {step}correct ?",
+}
+
+
+def stream_of(seed: int, content: bytes, k: int) -> int:
+    """The 64-bit key of the k-th critique's random stream, from what stands before the critique."""
+    return int.from_bytes(blake2b(f"{seed}/{k}".encode() + content, digest_size=8).digest(), "little")
+
+
+@dataclass(frozen=True)
+class GenerativeFormat:
+    """How a verifier is asked: the ask, the number K of critiques, verdict words, and the ids that all had in training.
+
+    `lines` says how question and steps are read; its `good` and `bad` are the verdicts.
+    """
+
+    ask: str = ASKS["direct"]
+    critiques: int = 1
+    lines: StepFormat = field(default_factory=lambda: StepFormat(good="Yes", bad="No"))
+    ask_ids: tuple[tuple[int, ...], ...] | None = None  # of the texts between the fields; set by `bound`
+
+    @property
+    def writes(self) -> bool:
+        return "{critique}" in self.ask
+
+    def bound(self, tokenizer) -> GenerativeFormat:
+        """The format with the ids of this tokenizer; ValueError if it makes no sense or ids differ from training's."""
+        parts = list(Formatter().parse(self.ask))
+        names = sorted(name for _, name, _, _ in parts if name is not None)
+        if "step" not in names or len(set(names)) < len(names) or not set(names) <= {"critique", "opening", "step"}:
+            raise ValueError(f"ask {self.ask!r}: need {{step}}, at most {{opening}} and {{critique}} beside, each once")
+        if self.critiques < 1 or (self.critiques > 1 and not self.writes):
+            raise ValueError(f"critiques={self.critiques}: need at least 1, and no more where none is written")
+        ids = tuple(tuple(tokenizer(text, add_special_tokens=False).input_ids) for text, *_ in parts if text)
+        if any(tokenizer.unk_token_id in piece for piece in ids):
+            raise ValueError(f"ask {self.ask!r} has words that this tokenizer does not know")
+        if self.ask_ids not in (None, ids):
+            raise ValueError(f"the ask had ids {self.ask_ids} in training, this tokenizer has {ids}")
+        return replace(self, lines=self.lines.bound(tokenizer), ask_ids=ids)
+
+    def around(self, lines: list[list[int]], t: int) -> tuple[list, list]:
+        """Segments before and after the critique on step t (from 1) of `lines`; the verdict follows all of them."""
+        opening = lines[t][: -len(self.lines.ids[0])][:1]
+        before, after, texts = [*lines[:t]], [], iter(self.ask_ids)
+        into = before
+        for text, name, _, _ in Formatter().parse(self.ask):
+            into += [list(next(texts))] if text else []
+            into += {"step": [lines[t]], "opening": [opening] if opening else []}.get(name, [])
+            into = after if name == "critique" else into
+        return before, after
+
+    def save(self, folder: str | Path) -> None:
+        (Path(folder) / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> GenerativeFormat:
+        """ValueError if the folder holds no generative format."""
+        file = Path(folder) / FILE
+        if not file.is_file():
+            raise ValueError(f"{folder} is no generative verifier of ours: {FILE} is missing")
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        separator, good, bad = (lines := fields.pop("lines")).pop("ids")
+        fields["ask_ids"] = tuple(map(tuple, fields["ask_ids"]))
+        return cls(**fields, lines=StepFormat(**lines, ids=(tuple(separator), good, bad)))
+
+
+class Ask(NamedTuple):
+    """One step to judge: its name, what asks share, what stands before and after its critique, and who pays."""
+
+    name: bytes
+    stem: Context  # question and steps: the beginning of `before`
+    before: Context
+    after: list[list[int]]
+    meter: Meter
+
+
+class GenerativeVerifier:
+    """P(verdict is good) of every step. `longest` bounds a critique in tokens, `seed` fixes what is sampled."""
+
+    per = "step"
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer,
+        form: GenerativeFormat | None = None,
+        *,
+        name: str = "genrm",
+        seed: int = 0,
+        temperature: float = 1.0,
+        longest: int = 48,
+        batch_tokens: int = 49_152,
+        cache_tokens: int = 131_072,
+    ):
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.form = (form or GenerativeFormat()).bound(tokenizer)
+        if temperature < 0 or (temperature == 0 and self.form.critiques > 1) or longest < 1:
+            raise ValueError(f"temperature {temperature}, longest {longest}: need > 0 (0 for one critique), and >= 1")
+        self.seed, self.temperature, self.longest = seed, temperature, longest
+        self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
+        self._scores: dict[bytes, float] = {}  # by the name of the ask
+        self._written: dict[bytes, list[list[int]]] = {}  # K critiques by the name of what stands before them
+        self._stops = np.zeros(model.get_output_embeddings().weight.shape[0], bool)
+        self._stops[self.form.lines.closers] = True
+        self._room = getattr(self.engine.config, "max_position_embeddings", None) or 10**9
+        self._flops = 2 * sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n)
+
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
+        """One score in [0, 1] per step of each prefix; row i pays `meters[i].verifier` for tokens read and written.
+
+        Raises ValueError on a prefix too long for the model, critique and verdict included.
+        """
+        if self.engine.refresh() or len(self._scores) > MOST_SCORES:
+            self._scores, self._written = {}, {}
+        meters = meters if meters is not None else [Meter() for _ in prefixes]
+        asks = [self._asks(prefix, meter) for prefix, meter in zip(prefixes, meters)]
+        fresh = {ask.name: ask for own in reversed(asks) for ask in own if ask.name not in self._scores}
+        todo = list(fresh.values())[::-1]
+        most = max((len(ask.before.ids) + self.longest + sum(map(len, ask.after)) for ask in todo), default=1)
+        size = max(1, self.engine.cache.max_tokens // (2 + 2 * self.form.critiques) // most)  # the cache keeps it all
+        for i in range(0, len(todo), size):
+            self._read_stems(todo[i : i + size])
+            self._judge(todo[i : i + size])
+        return [[self._scores[ask.name] for ask in own] for own in asks]
+
+    def critiques(self, prefix: Prefix) -> list[list[str]]:
+        """What was written about each step before its verdict, K texts a step (none for a direct ask)."""
+        self.score([prefix])
+        out = []
+        for text, ask in zip(prefix.texts, self._asks(prefix, Meter())):
+            opening = self.tokenizer(text, add_special_tokens=False).input_ids[: "{opening}" in self.form.ask]
+            rows = [[*opening, *ids] for ids in self._written.get(ask.before.names[-1], [])]
+            out.append([self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows])
+        return out
+
+    def _asks(self, prefix: Prefix, meter: Meter) -> list[Ask]:
+        lines, asks = self.form.lines.segments(self.tokenizer, prefix.problem, prefix.texts), []
+        for t in range(1, len(lines)):
+            before, after = self.form.around(lines, t)
+            context = Context(before)
+            stem = context.cut(t + (before[t : t + 1] == [lines[t]]))
+            asks.append(Ask(Context([*before, *after]).names[-1], stem, context, after, meter))
+            written = self.longest + len(self.form.lines.ids[0]) if self.form.writes else 0
+            if (tokens := len(context.ids) + written + sum(map(len, after))) > self._room:
+                raise ValueError(f"{prefix.problem.id}: {tokens} tokens to judge, the verifier reads {self._room}")
+        return asks
+
+    def _read_stems(self, group: Sequence[Ask]) -> None:
+        """Compute questions that several solutions share, then solutions; all asks then begin in the cache."""
+        inner = {name for ask in group for name in ask.stem.names[:-1]}
+        stems = {ask.stem.names[-1]: ask for ask in group if ask.stem.names[-1] not in inner}.values()
+        times = Counter(ask.stem.names[0] for ask in stems)
+        shared = {ask.stem.names[0]: ask for ask in stems if times[ask.stem.names[0]] > 1}.values()
+        for todo in ([(ask.stem.cut(1), ask.meter) for ask in shared], [(ask.stem, ask.meter) for ask in stems]):
+            self._read([(context, meter) for context, meter in todo if not self.engine.cache.holds(context)])
+
+    def _judge(self, group: Sequence[Ask]) -> None:
+        """Remember the scores of a group: the mean over critiques of P(good), by one read after them."""
+        todo = [(ask.before, ask.meter) for ask in group]
+        if self.form.writes:
+            self._write(group)
+            written = [(ask, ids) for ask in group for ids in self._written[ask.before.names[-1]]]
+            todo = [(reduce(Context.extended, (ids, *ask.after), ask.before), ask.meter) for ask, ids in written]
+        logits = torch.stack([own[-1] for own in self._read(todo)]).double()  # (asks x K, V)
+        margin = logits[:, self.form.lines.ids[1]] - logits[:, self.form.lines.ids[2]]  # (asks x K,) good minus bad
+        scores = torch.sigmoid(margin).view(len(group), -1).mean(1)  # (asks,)
+        self._scores.update(zip([ask.name for ask in group], scores.tolist()))
+
+    def _write(self, group: Sequence[Ask]) -> None:
+        """Sample K critiques at each place where none has been written yet; each then ends with the separator."""
+        asks = {a.before.names[-1]: a for a in reversed(group) if a.before.names[-1] not in self._written}
+        keys = [(name, stream_of(self.seed, name, k)) for name in asks for k in range(self.form.critiques)]
+        rows = [Row(asks[name].before, self.longest, key, Meter()) for name, key in keys]
+        self.engine.run(rows, stops=self._stops, temperature=self.temperature, keep=True)
+        for (name, _), row in zip(keys, rows):
+            line = row.ids[:-1] if self._stops[row.ids[-1]] else row.ids
+            self._written.setdefault(name, []).append([*line, *self.form.lines.ids[0]])
+            self._pay(asks[name].meter, row.meter.prefilled + len(row.ids))
+
+    def _read(self, todo: Sequence[tuple[Context, Meter]]) -> list[torch.Tensor]:
+        """Logits after each context, (1, V) each; what had to be computed is paid for."""
+        logits = self.engine.read(rows := [Row(context, 0, 0, Meter()) for context, _ in todo])
+        for row, (_, meter) in zip(rows, todo):
+            self._pay(meter, row.meter.prefilled)
+        return logits
+
+    def _pay(self, meter: Meter, tokens: int) -> None:
+        meter.verifier, meter.flops = meter.verifier + tokens, meter.flops + self._flops * tokens
+
+
+def load_generative(folder, *, critiques: int | None = None, dtype="float32", device=None, **options):
+    """A generative verifier from a folder written by `train.prm.save`: an adapter, or a whole checkpoint.
+
+    `options` go to `GenerativeVerifier`. ValueError in one line if there is none, or if ids are not those of training.
+    """
+    from workbench.models.policy import load_policy
+    from workbench.models.quiet import quiet
+
+    folder, form = Path(folder), GenerativeFormat.load(folder)
+    adapter = (folder / "adapter_config.json").is_file()
+    with quiet():
+        from peft import PeftConfig, PeftModel
+
+        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path if adapter else folder
+        host = load_policy(base, dtype=dtype, device=device)
+        model = PeftModel.from_pretrained(host.model, str(folder)).merge_and_unload() if adapter else host.model
+    form = form if critiques is None else replace(form, critiques=critiques)
+    return GenerativeVerifier(model, host.tokenizer, form, name=folder.name, **options)
