@@ -105,11 +105,18 @@ def test_no_kernel_outlives_the_batch(repository, how):
     assert process.poll() is None and len({os.getpid(), process.pid, *(w.pid for w in workers)}) == 4
     os.killpg(process.pid, how)  # as Ctrl-C in a terminal: to all processes of the group
     assert process.wait(60) == (130 if how == signal.SIGINT else -9)
-    wait(lambda: not any(one.is_running() and one.status() != "zombie" for one in [*kernels, *workers]), 60)
+    wait(lambda: not any(map(alive, [*kernels, *workers])), 60)
     assert manifest.outcomes(manifest.read(folder)) == {}
     if how == signal.SIGINT:
         error = process.stderr.read()
         assert f"go on with: python -m workbench run --resume {folder} --jobs 2" in error and "Traceback" not in error
+
+
+def alive(process):
+    try:
+        return process.is_running() and process.status() != "zombie"
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 def wait(until, seconds):

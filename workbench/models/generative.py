@@ -32,7 +32,7 @@ import torch
 
 from workbench.models.decoding import Context, Engine, Row
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import MOST_SCORES
+from workbench.models.verifier import MOST_SCORES, host_of
 from workbench.types import Meter, Prefix
 
 FILE = "generative_format.json"
@@ -234,16 +234,7 @@ def load_generative(folder, *, critiques: int | None = None, dtype="float32", de
 
     `options` go to `GenerativeVerifier`. ValueError in one line if there is none, or if ids are not those of training.
     """
-    from workbench.models.policy import load_policy
-    from workbench.models.quiet import quiet
-
     folder, form = Path(folder), GenerativeFormat.load(folder)
-    adapter = (folder / "adapter_config.json").is_file()
-    with quiet():
-        from peft import PeftConfig, PeftModel
-
-        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path if adapter else folder
-        host = load_policy(base, dtype=dtype, device=device)
-        model = PeftModel.from_pretrained(host.model, str(folder)).merge_and_unload() if adapter else host.model
+    model, tokenizer = host_of(folder, dtype=dtype, device=device)
     form = form if critiques is None else replace(form, critiques=critiques)
-    return GenerativeVerifier(model, host.tokenizer, form, name=folder.name, **options)
+    return GenerativeVerifier(model, tokenizer, form, name=folder.name, **options)

@@ -156,17 +156,21 @@ def load_verifier(
     `options` go to `StepVerifier`. The base of an adapter is found by the path or shipped name that it names.
     Raises ValueError in one line when the folder holds no whole verifier.
     """
-    from workbench.models.policy import load_policy
-
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else SHIPPED / str(name_or_path)
     form = StepFormat.load(folder)
+    model, tokenizer = host_of(folder, dtype=dtype, device=device)
+    return StepVerifier(model, tokenizer, form, name=folder.name, **options)
+
+
+def host_of(folder: Path, *, dtype: str | torch.dtype, device: str | None):
+    """Model and tokenizer of a verifier's folder: a whole checkpoint, or an adapter merged into its base."""
+    from workbench.models.policy import load_policy
+
     if not (folder / "adapter_config.json").is_file():
         whole = load_policy(folder, dtype=dtype, device=device)
-        return StepVerifier(whole.model, whole.tokenizer, form, name=folder.name, **options)
+        return whole.model, whole.tokenizer
     with quiet():
         from peft import PeftConfig, PeftModel
-
     base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, dtype=dtype, device=device)
     with quiet():
-        model = PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload()
-    return StepVerifier(model, base.tokenizer, form, name=folder.name, **options)
+        return PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload(), base.tokenizer
