@@ -211,7 +211,7 @@ def train_genrm(
         raise ValueError(f"{len(lessons)} lessons, none of which the model can read: need at least one")
     torch.manual_seed(seed)
     with quiet():
-        model = prm._with_lora(model, recipe) if recipe.rank else model
+        model = prm.with_lora(model, recipe) if recipe.rank else model
         verifier = GenerativeVerifier(model, tokenizer, form, **options)
         log = watched.train(
             model, data, recipe, lambda model, batch: _loss(model, batch, form),

@@ -75,21 +75,18 @@ def train_orm(
     form: StepFormat | None = None,
     seed: int,
     held_out: Callable[[SolutionVerifier], dict[str, float]] | None = None,
-    evaluations: int = 4,
-    bf16: bool = False,
+    **options,
 ) -> tuple[SolutionVerifier, list[dict]]:
     """Fine-tune `model` (changed in place) on what `outcomes` takes; solutions longer than it reads are left out.
 
-    Returns the verifier and the log of `train_prm`; `save` keeps it. Raises ValueError if there is nothing to learn
-    from, or for a recipe with soft targets.
+    `options` are those of `train_prm` (bf16, keep, checkpoints ...), whose log it returns beside the verifier; `save`
+    keeps that. Raises ValueError if there is nothing to learn from, or for a recipe with soft targets.
     """
     if recipe and recipe.soft:
         raise ValueError("soft=True: the label of a whole solution is 1 or 0, an ORM has no soft targets")
     measure = held_out and (lambda steps: held_out(_whole(steps)))
-    verifier, log = prm.train_prm(
-        model, tokenizer, outcomes(rows), recipe=recipe, form=form, seed=seed, held_out=measure,
-        evaluations=evaluations, bf16=bf16,
-    )  # fmt: skip
+    given = dict(recipe=recipe, form=form, seed=seed, held_out=measure, **options)
+    verifier, log = prm.train_prm(model, tokenizer, outcomes(rows), **given)
     return _whole(verifier), log
 
 

@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -183,7 +184,7 @@ def train_prm(
     data = _data(rows, tokenizer, form, recipe, getattr(model.config, "max_position_embeddings", None) or 10**9)
     torch.manual_seed(seed)
     with quiet():
-        model = _with_lora(model, recipe) if recipe.rank else model
+        model = with_lora(model, recipe) if recipe.rank else model
         verifier = StepVerifier(model, tokenizer, form)
         log = watched.train(
             model, data, recipe, lambda model, batch: _loss(model, batch, verifier.form),
@@ -211,16 +212,13 @@ def _data(rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, recipe:
     return data
 
 
-def _with_lora(model: torch.nn.Module, recipe: PRMRecipe) -> torch.nn.Module:
+def with_lora(model: torch.nn.Module, recipe: Any, *, task: str = "CAUSAL_LM") -> torch.nn.Module:
+    """The model under adapters of the recipe's rank, alpha, dropout and targets, which alone will train."""
     from peft import LoraConfig, get_peft_model
 
     targets = recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets)
     config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
+        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=targets, task_type=task
     )
     return get_peft_model(model, config)
 

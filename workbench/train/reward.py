@@ -28,6 +28,7 @@ from workbench.models.outcome import RewardVerifier, head_outputs, with_scalar_h
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.train.orm import Outcome, outcomes
+from workbench.train.prm import with_lora
 from workbench.types import Prefix, Problem
 
 
@@ -117,7 +118,9 @@ def train_reward(
     torch.manual_seed(seed)
     with quiet():
         scorer = with_scalar_head(model, tokenizer)
-        verifier = RewardVerifier(_with_lora(scorer, recipe) if recipe.rank else scorer, tokenizer, form)
+        # peft trains and saves the head of a sequence classifier as a whole
+        scorer = with_lora(scorer, recipe, task="SEQ_CLS") if recipe.rank else scorer
+        verifier = RewardVerifier(scorer, tokenizer, form)
     data = _readable(chosen, verifier)
     log, total = [], ceil(recipe.epochs * ceil(len(data) / recipe.batch_size))
     for row in _updates(verifier, data, recipe, total, seed, bf16):
@@ -177,14 +180,3 @@ def _batches(data: Sequence, size: int, seed: int) -> Iterator[list]:
         for start in range(0, len(data), size):
             yield [data[i] for i in order[start : start + size]]
         number += 1
-
-
-def _with_lora(scorer: torch.nn.Module, recipe: RewardRecipe) -> torch.nn.Module:
-    """Adapters on the body; peft trains and saves the head of a sequence classifier as a whole."""
-    from peft import LoraConfig, get_peft_model
-
-    targets = recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets)
-    config = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=targets, task_type="SEQ_CLS"
-    )
-    return get_peft_model(scorer, config)

@@ -1,7 +1,7 @@
 """transformers' `Trainer` for our losses: measured along the way, the best weights kept, stopped and resumed.
 
 What a recipe must name: learning_rate, batch_size, epochs, weight_decay, warmup_ratio. Nothing is printed, and nothing
-is written but what resuming and keeping the best need. Used by `train.prm`.
+is written but what resuming and keeping the best need. Used by `train.prm` and `train.genrm`.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ def _trainer(loss: Callable, held_out: Callable | None, evaluations: int, patien
             control.should_save = writes and now
 
     class WatchedTrainer(Trainer):
+        """Our loss, and `held_out` in the place of an evaluation set."""
+
         def __init__(self, **options):
             stops = [EarlyStoppingCallback(early_stopping_patience=patience)] if patience is not None else []
             super().__init__(callbacks=[Times(), *stops], **options)
