@@ -60,6 +60,14 @@ def written_by_hand(model, segments, k, *, seed, longest):
     return [*ids, STOPS[0]]
 
 
+def p_yes_beside(model, start, judged, rest, likelihood):
+    """P(Yes) with the step's log-probability beside the two words, by a forward for each of its tokens and its end."""
+    said = sum(last_logits(model, start + judged[:i]).log_softmax(0)[judged[i]] for i in range(len(judged) - 1))
+    said = said + last_logits(model, start + judged[:-1]).log_softmax(0)[STOPS].logsumexp(0)
+    logits = last_logits(model, start + judged + rest)
+    return torch.sigmoid((logits[YES] - logits[NO] + likelihood * said).double()).item()
+
+
 def by_hand(model, prefix, kind, critiques, *, seed=0, longest=12):
     """Scores and critiques of each step without engine, cache or format: the texts are written out here."""
     scores, texts = [], []
@@ -174,6 +182,24 @@ def test_scored_again_costs_nothing_until_weights_change(kind):
     assert again[0] == pytest.approx(by_hand(model, GOLD[0], kind, 1)[0], abs=1e-6) and again != first
 
 
+def test_likelihood_counts_the_words_of_the_step_that_follows_the_critique():
+    model, form = tiny_model(dtype=torch.float64), GenerativeFormat(ASKS["blind"], 2, StepFormat(good="Yes", bad="No"))
+    counting = replace(form, lines=replace(form.lines, likelihood=0.3))
+    make = lambda: GenerativeVerifier(model, TOKENIZER, counting, longest=12)  # noqa: E731
+    verifier, odd = make(), Prefix.of(PROBLEMS[0], [GOLD[0].texts[0], ""])  # an empty step only ends
+    together = verifier.score([*GOLD, odd])
+    for prefix, scores in zip([*GOLD, odd], together):
+        assert scores == pytest.approx(make().score([prefix])[0], abs=1e-9)
+        for t, step in enumerate(prefix.texts):
+            lines = [ids_of(f"{prefix.problem.question}\n"), *(ids_of(f"{before}\n") for before in prefix.texts[:t])]
+            before = [*lines, *([ids_of(step)[:1]] if step else [])]
+            own = [written_by_hand(model, before, k, seed=0, longest=12) for k in range(2)]
+            starts = [[i for segment in before for i in segment] + ids + ids_of("Check :") for ids in own]
+            votes = [p_yes_beside(model, s, ids_of(f"{step}\n"), ids_of("correct ?"), 0.3) for s in starts]
+            assert scores[t] == pytest.approx(np.mean(votes), abs=1e-6)
+    assert np.abs(np.subtract(flat(together), flat(verifier_of("blind", 2, model).score([*GOLD, odd])))).max() > 0.05
+
+
 def test_no_steps_an_empty_step_and_one_too_long():
     for kind in ASKS:
         verifier = verifier_of(kind)
@@ -201,6 +227,7 @@ def test_it_serves_a_search():
         (GenerativeFormat(ASKS["cot"], critiques=0), "critiques=0"),
         (GenerativeFormat(lines=StepFormat(good="Yes indeed", bad="No")), "need one known token"),
         (GenerativeFormat(ask_ids=((1, 2),)), "the ask had ids"),
+        (GenerativeFormat(lines=StepFormat(good="Yes", bad="No", likelihood=0.4)), "no step after a critique"),
     ],
 )
 def test_formats_that_make_no_sense_are_one_line(form, message):

@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from workbench.models import load_policy
 from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier, load_generative
 from workbench.models.step_format import StepFormat
 from workbench.problems import check_steps, quantities
-from workbench.train import genrm
+from workbench.train import genrm, prm
 from workbench.train.genrm import IGNORE, Lesson
 from workbench.train.prm import PRMRecipe, save
 from workbench.types import LabelledSolution, Prefix, Problem
@@ -94,12 +95,14 @@ def test_loss_falls_on_critique_and_verdict_and_nothing_else(kind):
     assert row["input_ids"][: len(question)] == question and tokens[len(question) :] == expected
     assert [token for token, on in zip(tokens, row["loss"]) if on] == LEARNT[kind].split(" ")
     assert len(row["loss"]) == len(row["input_ids"])
+    start, end = row["words"]
+    assert TOKENIZER.decode(row["input_ids"][start:end]).strip() == lesson.steps[-1]
 
 
 def test_each_position_learns_the_token_that_follows():
     rows = [
-        {"input_ids": [5, 6, 7, 8, 9, 10], "loss": [0, 1, 1, 0, 0, 1]},
-        {"input_ids": [11, 12, 13, 14], "loss": [0, 1, 0, 1]},
+        {"input_ids": [5, 6, 7, 8, 9, 10], "loss": [0, 1, 1, 0, 0, 1], "words": (3, 5)},
+        {"input_ids": [11, 12, 13, 14], "loss": [0, 1, 0, 1], "words": (2, 3)},
     ]
     batch = genrm.collate(rows, pad=0)
     none = IGNORE
@@ -112,15 +115,22 @@ def test_each_position_learns_the_token_that_follows():
     critique = -(logp[0, 0, 6] + logp[0, 1, 7] + logp[1, 0, 12]) / 3
     verdict = -(pair[0, 4, 0] + pair[1, 2, 1]) / 2
     assert genrm.lesson_loss(logits, batch, form).item() == pytest.approx((critique + verdict).item(), abs=1e-6)
-    direct = genrm.collate([{"input_ids": [5, 6, 14], "loss": [0, 0, 1]}], pad=0)  # no critique: only the verdict
+    counting = GenerativeFormat(lines=replace(form.lines, likelihood=0.5, end=3))  # words 8 9 and 13, closers 2 and 3
+    first = logp[0, 2, 8] + logp[0, 3, 9] + logp[0, 4, [2, 3]].logsumexp(0)
+    other = logp[1, 1, 13] + logp[1, 2, [2, 3]].logsumexp(0)
+    margins = logits[0, 4, 10] - logits[0, 4, 14] + 0.5 * first, logits[1, 2, 10] - logits[1, 2, 14] + 0.5 * other
+    verdict = -(torch.sigmoid(margins[0]).log() + torch.sigmoid(-margins[1]).log()) / 2
+    assert genrm.lesson_loss(logits, batch, counting).item() == pytest.approx((critique + verdict).item(), abs=1e-5)
+    direct = genrm.collate([{"input_ids": [5, 6, 14], "loss": [0, 0, 1], "words": (1, 2)}], pad=0)  # verdict alone
     assert genrm.lesson_loss(logits[:1, :3], direct, form).item() == pytest.approx(-pair[0, 1, 1].item(), abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ASKS)
-def test_what_is_trained_is_what_is_read(kind):
+@pytest.mark.parametrize(("kind", "likelihood"), [*((kind, 0.0) for kind in ASKS), ("blind", 0.1)])
+def test_what_is_trained_is_what_is_read(kind, likelihood):
     """The loss at the last position is of the very logits that the verifier reads, given the same critique."""
     model, (_, yes, no) = load_policy("weak").model, FORMS[kind].lines.ids
-    verifier = GenerativeVerifier(model, TOKENIZER, GenerativeFormat(ASKS[kind]), temperature=0)
+    lines = replace(FORMS[kind].lines, likelihood=likelihood)
+    verifier = GenerativeVerifier(model, TOKENIZER, GenerativeFormat(ASKS[kind], lines=lines), temperature=0)
     steps = (AVA, ZOE)
     score, written = verifier.score([Prefix.of(STORY, steps)])[0][-1], verifier.critiques(Prefix.of(STORY, steps))[-1]
     lesson = Lesson(STORY, steps, True, *written)
@@ -130,6 +140,7 @@ def test_what_is_trained_is_what_is_read(kind):
     at = (batch["verdict"] == yes).nonzero()
     assert len(at) == 1
     margin = logits[0, at[0, 1], yes] - logits[0, at[0, 1], no]
+    margin = margin + likelihood * prm.said(logits, batch, lines)[0, batch["last_word"][0, 0]]
     assert 0.001 < score < 0.999 and score == pytest.approx(torch.sigmoid(margin).item(), abs=1e-4)
 
 

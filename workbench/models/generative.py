@@ -11,8 +11,13 @@ in a batch; steps that differ only after their opening are so judged by the same
 Two asks write a critique (`ASKS`). In `cot`, as in the paper, the step is in view. In `blind` the critique comes first:
 the model works out the quantity that the step is about, then reads the step and compares.
 
+To compare two lines word by word takes more than a few layers learn from some thousand verdicts. So a blind ask may
+count, like a PRM of ours (`StepFormat.likelihood`), how probable the step is once the critique has been read:
+
+    P(Yes) = sigma(logit_Yes - logit_No + lambda log P(step | question, steps, critique)).
+
 Deviations from the paper: scores per step, not per solution; the softmax over two tokens; a critique's first token is
-given, that of the judged step (here it names the quantity); `blind`.
+given, that of the judged step (here it names the quantity); `blind`; the likelihood.
 """
 
 from __future__ import annotations
@@ -31,8 +36,9 @@ import numpy as np
 import torch
 
 from workbench.models.decoding import Context, Engine, Row
+from workbench.models.quantised import flops_per_token
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import MOST_SCORES, host_of
+from workbench.models.verifier import MOST_SCORES, host_of, log_probability
 from workbench.types import Meter, Prefix
 
 FILE = "generative_format.json"
@@ -70,6 +76,8 @@ class GenerativeFormat:
         names = sorted(name for _, name, _, _ in parts if name is not None)
         if "step" not in names or len(set(names)) < len(names) or not set(names) <= {"critique", "opening", "step"}:
             raise ValueError(f"ask {self.ask!r}: need {{step}}, at most {{opening}} and {{critique}} beside, each once")
+        if self.lines.likelihood and not 0 <= self.ask.find("{critique}") < self.ask.find("{step}"):
+            raise ValueError(f"likelihood={self.lines.likelihood}: ask {self.ask!r} has no step after a critique")
         if self.critiques < 1 or (self.critiques > 1 and not self.writes):
             raise ValueError(f"critiques={self.critiques}: need at least 1, and no more where none is written")
         ids = tuple(tuple(tokenizer(text, add_special_tokens=False).input_ids) for text, *_ in parts if text)
@@ -112,6 +120,7 @@ class Ask(NamedTuple):
     stem: Context  # question and steps: the beginning of `before`
     before: Context
     after: list[list[int]]
+    step: list[int]  # with its separator; one of `after` if the ask is blind
     meter: Meter
 
 
@@ -144,7 +153,7 @@ class GenerativeVerifier:
         self._stops = np.zeros(model.get_output_embeddings().weight.shape[0], bool)
         self._stops[self.form.lines.closers] = True
         self._room = getattr(self.engine.config, "max_position_embeddings", None) or 10**9
-        self._flops = 2 * sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n)
+        self._flops = flops_per_token(model)
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
         """One score in [0, 1] per step of each prefix; row i pays `meters[i].verifier` for tokens read and written.
@@ -180,7 +189,7 @@ class GenerativeVerifier:
             before, after = self.form.around(lines, t)
             context = Context(before)
             stem = context.cut(t + (before[t : t + 1] == [lines[t]]))
-            asks.append(Ask(Context([*before, *after]).names[-1], stem, context, after, meter))
+            asks.append(Ask(Context([*before, *after]).names[-1], stem, context, after, lines[t], meter))
             written = self.longest + len(self.form.lines.ids[0]) if self.form.writes else 0
             if (tokens := len(context.ids) + written + sum(map(len, after))) > self._room:
                 raise ValueError(f"{prefix.problem.id}: {tokens} tokens to judge, the verifier reads {self._room}")
@@ -193,19 +202,37 @@ class GenerativeVerifier:
         times = Counter(ask.stem.names[0] for ask in stems)
         shared = {ask.stem.names[0]: ask for ask in stems if times[ask.stem.names[0]] > 1}.values()
         for todo in ([(ask.stem.cut(1), ask.meter) for ask in shared], [(ask.stem, ask.meter) for ask in stems]):
-            self._read([(context, meter) for context, meter in todo if not self.engine.cache.holds(context)])
+            self._read([(context, (), meter) for context, meter in todo if not self.engine.cache.holds(context)])
 
     def _judge(self, group: Sequence[Ask]) -> None:
         """Remember the scores of a group: the mean over critiques of P(good), by one read after them."""
-        todo = [(ask.before, ask.meter) for ask in group]
+        asks, written = group, [[] for _ in group]
         if self.form.writes:
             self._write(group)
-            written = [(ask, ids) for ask in group for ids in self._written[ask.before.names[-1]]]
-            todo = [(reduce(Context.extended, (ids, *ask.after), ask.before), ask.meter) for ask, ids in written]
-        logits = torch.stack([own[-1] for own in self._read(todo)]).double()  # (asks x K, V)
-        margin = logits[:, self.form.lines.ids[1]] - logits[:, self.form.lines.ids[2]]  # (asks x K,) good minus bad
-        scores = torch.sigmoid(margin).view(len(group), -1).mean(1)  # (asks,)
+            both = [(ask, ids) for ask in group for ids in self._written[ask.before.names[-1]]]
+            asks, written = zip(*both)
+        contexts = [reduce(Context.extended, filter(None, (ids, *a.after)), a.before) for a, ids in zip(asks, written)]
+        words = [self._words(ask, context) for ask, context in zip(asks, contexts)]
+        todo = [(context, where, ask.meter) for ask, context, where in zip(asks, contexts, words)]
+        odds = [self._odds(*row) for row in zip(contexts, words, self._read(todo))]
+        scores = torch.sigmoid(torch.stack(odds)).view(len(group), -1).mean(1)  # (asks,)
         self._scores.update(zip([ask.name for ask in group], scores.tolist()))
+
+    def _words(self, ask: Ask, context: Context) -> range:
+        """Where logits are needed, in tokens read, if likelihood counts: before and after each word of the step."""
+        if not self.form.lines.likelihood:
+            return range(0)
+        start = len(context.ids) - sum(map(len, ask.after[ask.after.index(ask.step) :]))
+        return range(start, start + len(ask.step) - len(self.form.lines.ids[0]) + 1)
+
+    def _odds(self, context: Context, words: range, logits: torch.Tensor) -> torch.Tensor:
+        """Log-odds of the verdict good, in float64. logits (wanted + 1, V), the last at the verdict."""
+        lines, logits = self.form.lines, logits.double()
+        odds = logits[-1, lines.ids[1]] - logits[-1, lines.ids[2]]
+        if lines.likelihood:
+            step = context.ids[words.start : words.stop - 1]
+            odds = odds + lines.likelihood * log_probability(logits[:-1], step, lines.closers)
+        return odds
 
     def _write(self, group: Sequence[Ask]) -> None:
         """Sample K critiques at each place where none has been written yet; each then ends with the separator."""
@@ -218,10 +245,11 @@ class GenerativeVerifier:
             self._written.setdefault(name, []).append([*line, *self.form.lines.ids[0]])
             self._pay(asks[name].meter, row.meter.prefilled + len(row.ids))
 
-    def _read(self, todo: Sequence[tuple[Context, Meter]]) -> list[torch.Tensor]:
-        """Logits after each context, (1, V) each; what had to be computed is paid for."""
-        logits = self.engine.read(rows := [Row(context, 0, 0, Meter()) for context, _ in todo])
-        for row, (_, meter) in zip(rows, todo):
+    def _read(self, todo: Sequence[tuple[Context, Sequence[int], Meter]]) -> list[torch.Tensor]:
+        """Logits after so many tokens of each context, and after all of it; what had to be computed is paid for."""
+        rows = [Row(context, 0, 0, Meter(), (*wanted, len(context.ids))) for context, wanted, _ in todo]
+        logits = self.engine.read(rows)
+        for row, (_, _, meter) in zip(rows, todo):
             self._pay(meter, row.meter.prefilled)
         return logits
 
@@ -229,12 +257,15 @@ class GenerativeVerifier:
         meter.verifier, meter.flops = meter.verifier + tokens, meter.flops + self._flops * tokens
 
 
-def load_generative(folder, *, critiques: int | None = None, dtype="float32", device=None, **options):
+def load_generative(
+    folder, *, critiques: int | None = None, dtype="float32", device=None, quantise: bool = False, **options
+):
     """A generative verifier from a folder written by `train.prm.save`: an adapter, or a whole checkpoint.
 
-    `options` go to `GenerativeVerifier`. ValueError in one line if there is none, or if ids are not those of training.
+    `quantise`: weights in 4 bits, an adapter's own excepted (`quantised`). `options` go to `GenerativeVerifier`.
+    ValueError in one line if there is none, or if ids are not those of training.
     """
     folder, form = Path(folder), GenerativeFormat.load(folder)
-    model, tokenizer = host_of(folder, dtype=dtype, device=device)
+    model, tokenizer = host_of(folder, dtype=dtype, device=device, quantise=quantise)
     form = form if critiques is None else replace(form, critiques=critiques)
     return GenerativeVerifier(model, tokenizer, form, name=folder.name, **options)

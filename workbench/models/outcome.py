@@ -29,6 +29,7 @@ import torch
 
 from workbench.models.checkpoints import SHIPPED, check_complete
 from workbench.models.decoding import Context
+from workbench.models.quantised import exact, flops_per_token, four_bit, is_quantised
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import Border, StepVerifier, load_verifier
@@ -81,7 +82,7 @@ class RewardVerifier:
         self.pad, self._room = config.pad_token_id, getattr(config, "max_position_embeddings", None) or 10**9
         if self.pad in (None, self.form.ids[0][-1]):
             raise ValueError(f"padding id {self.pad}: need one that does not end the separator {self.form.separator!r}")
-        self._flops = 2 * sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n)
+        self._flops = flops_per_token(model)
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
         """One score in [0, 1] per prefix, sigma(reward - shift); else like `rewards`."""
@@ -164,6 +165,7 @@ def with_scalar_head(model: torch.nn.Module, tokenizer) -> torch.nn.Module:
     torch.nn.init.zeros_(head.weight)
     scorer.score = head
     setattr(scorer, scorer.base_model_prefix, model.base_model)
+    scorer.is_loaded_in_4bit = is_quantised(model)  # peft asks
     return scorer
 
 
@@ -178,11 +180,17 @@ def mark(verifier: SolutionVerifier | RewardVerifier, folder: str | Path) -> Non
 
 
 def load_outcome(
-    name_or_path: str | Path, *, dtype: str | torch.dtype = "float32", device: str | None = None, **options
+    name_or_path: str | Path,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | None = None,
+    quantise: bool = False,
+    **options,
 ) -> SolutionVerifier | RewardVerifier:
     """An ORM or a reward model from a folder written by `train.orm.save`, or by its shipped name.
 
-    `options` go to the verifier (batch_tokens ...). ValueError in one line if the folder holds none, or if the
+    `quantise`: weights in 4 bits, an adapter's own and the head excepted (`quantised`). `options` go to the verifier
+    (batch_tokens ...). ValueError in one line if the folder holds none, or if the
     tokenizer gives the step format other ids than in training.
     """
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else SHIPPED / str(name_or_path)
@@ -192,15 +200,15 @@ def load_outcome(
     if note.get("read") not in READS:
         raise ValueError(f"{folder / FILE} says read = {note.get('read')!r}, need {' or '.join(READS)}")
     if note["read"] == "labels":
-        prm = load_verifier(folder, dtype=dtype, device=device)
+        prm = load_verifier(folder, dtype=dtype, device=device, quantise=quantise)
         return SolutionVerifier(prm.model, prm.tokenizer, prm.form, **{"name": folder.name, **options})
     form = StepFormat.load(folder)
-    model, tokenizer = _load_scorer(folder, dtype, device)
+    model, tokenizer = _load_scorer(folder, dtype, device, quantise)
     return RewardVerifier(model, tokenizer, form, **{"name": folder.name, "shift": note["shift"], **options})
 
 
-def _load_scorer(folder: Path, dtype: str | torch.dtype, device: str | None):
-    """Model with scalar head, and tokenizer: a whole checkpoint, or an adapter merged into the base that it names."""
+def _load_scorer(folder: Path, dtype: str | torch.dtype, device: str | None, quantise: bool):
+    """Model with scalar head, and tokenizer: a whole checkpoint, or an adapter merged into (in 4 bits: on) its base."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from workbench.models.policy import load_policy
@@ -209,12 +217,14 @@ def _load_scorer(folder: Path, dtype: str | torch.dtype, device: str | None):
         check_complete(folder)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).to(device)
-        return model, AutoTokenizer.from_pretrained(folder)
+        settings = four_bit(dtype, device) if quantise else {}
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, **settings)
+        return exact(model.to(device)), AutoTokenizer.from_pretrained(folder)
     with quiet():
         from peft import PeftConfig, PeftModel
 
-    base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, dtype=dtype, device=device)
+    name = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    base = load_policy(name, dtype=dtype, device=device, quantise=quantise)
     with quiet():
-        scorer = with_scalar_head(base.model, base.tokenizer)
-        return PeftModel.from_pretrained(scorer, str(folder)).merge_and_unload(), base.tokenizer
+        model = PeftModel.from_pretrained(with_scalar_head(base.model, base.tokenizer), str(folder))
+        return model if is_quantised(model) else model.merge_and_unload(), base.tokenizer

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from workbench.models.decoding import Context, Engine, Row
+from workbench.models.quantised import exact, flops_per_token, four_bit
 from workbench.models.templates import EMBEDDED, render
 from workbench.types import Meter, Prefix, Problem, Step
 
@@ -49,7 +50,7 @@ class HFPolicy:
         self._stops = self._stop_tables()
         config = self.engine.config
         self._room = getattr(config, "max_position_embeddings", None) or 10**9
-        self._flops = 2 * sum(p.numel() for name, p in model.named_parameters() if "embed_tokens" not in name)
+        self._flops = flops_per_token(model)
         self._attention_flops = 4 * config.num_hidden_layers * config.hidden_size  # per token of context
 
     def sample(
@@ -158,12 +159,18 @@ class HFPolicy:
 
 
 def load_policy(
-    name_or_path: str | Path, *, dtype: str | torch.dtype = "float32", device: str | None = None, **options
+    name_or_path: str | Path,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | None = None,
+    quantise: bool = False,
+    **options,
 ) -> HFPolicy:
     """A policy from a shipped name (`weak`, `base`, `strong`), a folder, or the Hugging Face hub.
 
-    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates, batch_tokens, cache_tokens). Raises
-    ValueError in one line when there is no whole checkpoint under that name.
+    `quantise`: weights in 4 bits, which stay as they are while adapters train (`quantised`). `options` go to `HFPolicy`
+    (temperature, max_tokens, separator, templates, batch_tokens, cache_tokens). Raises ValueError in one line when
+    there is no whole checkpoint under that name, and where there is no computing in 4 bits.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -171,10 +178,10 @@ def load_policy(
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    path = locate(name_or_path)
+    path, settings = locate(name_or_path), four_bit(dtype, device) if quantise else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
+        model = exact(AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings).to(device))
     except OSError as error:
         raise ValueError(f"cannot load {str(name_or_path)!r}: {str(error).splitlines()[0]}") from error
     return HFPolicy(model, tokenizer, name=Path(str(name_or_path)).name, **options)

@@ -27,10 +27,11 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_utils import load_state_dict
 
 from workbench.models.checkpoints import check_complete
+from workbench.models.quantised import exact, flops_per_token, four_bit
 from workbench.models.quiet import quiet
 from workbench.types import Meter, Prefix
 
@@ -136,8 +137,7 @@ class PublicVerifier:
         self.body, self.tokenizer, self.form, self.name = body.eval(), tokenizer, form, name
         self.head = [tuple(w if w is None else w.to(body.device) for w in layer) for layer in head]
         self.batch_tokens, self._room = batch_tokens, body.config.max_position_embeddings
-        weights = [p for n, p in body.named_parameters() if "embed_tokens" not in n]
-        self._flops = 2 * sum(p.numel() * (2 if p.dtype == torch.uint8 else 1) for p in weights)  # 4 bits: two a byte
+        self._flops = flops_per_token(body)
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
         """One score per step; row i pays into `meters[i]`. ValueError on a solution longer than the model reads."""
@@ -184,9 +184,10 @@ def load_public(
 ) -> PublicVerifier:
     """A public PRM from the hub by its name in `PUBLIC`, or from a folder whose path says that name's second half.
 
-    `base`: name or folder of what an adapter sits on; `quantise`: weights in 4 bits (NF4); `trust_remote_code`: run
-    Qwen's own modelling code; `options` (name, batch_tokens) go to `PublicVerifier`. Raises ValueError in one line for
-    an unknown name, a missing base, missing weights, or a tokenizer with other ids than in training.
+    `base`: name or folder of what an adapter sits on; `quantise`: weights in 4 bits (`quantised`);
+    `trust_remote_code`: run Qwen's own modelling code; `options` (name, batch_tokens) go to `PublicVerifier`. Raises
+    ValueError in one line for an unknown name, a missing base, missing weights, a tokenizer with other ids than in
+    training, or where there is no computing in 4 bits.
     """
     known = known_name(name_or_path)
     if known is None:
@@ -230,15 +231,13 @@ def _model(form: PublicFormat, whole: Path, folder: Path, dtype, device: str, qu
         after.callback(setattr, notes, "disabled", notes.disabled)
         notes.disabled = True
         settings = {"dtype": dtype, "trust_remote_code": remote, "output_loading_info": True}
-        if quantise:
-            four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-            settings |= {"quantization_config": four, "device_map": {"": device}}
+        settings |= four_bit(dtype, device) if quantise else {}
         model, loaded = (AutoModelForCausalLM if form.labels else AutoModel).from_pretrained(whole, **settings)
         for adapter in adapters:
             model = PeftModel.from_pretrained(model, adapter).get_base_model()
     if missing := sorted(loaded["missing_keys"]):
         raise ValueError(f"{whole} is not whole: {missing[0]} and {len(missing) - 1} more weights missing")
-    return model if quantise else model.to(device)
+    return exact(model.to(device))
 
 
 def _head(form: PublicFormat, model, folder: Path) -> Layers:

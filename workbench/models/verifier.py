@@ -19,6 +19,7 @@ import torch
 
 from workbench.models.checkpoints import SHIPPED
 from workbench.models.decoding import Context, Engine, Row
+from workbench.models.quantised import flops_per_token, is_quantised
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.types import Meter, Prefix
@@ -35,6 +36,12 @@ class Border(NamedTuple):
     name: bytes
     start: int
     end: int
+
+
+def log_probability(logits: torch.Tensor, words: Sequence[int], closers: Sequence[int]) -> torch.Tensor:
+    """log P(words, then a closer): logits (words + 1, V) before each word and, last, after all of them."""
+    logp = logits.float().log_softmax(-1)  # (words + 1, V)
+    return logp[range(len(words)), list(words)].sum() + logp[-1, list(closers)].logsumexp(0)
 
 
 class StepVerifier:
@@ -57,7 +64,7 @@ class StepVerifier:
         self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
         self._scores: dict[bytes, float] = {}  # by the name of the border at which the step ends
         self._room = getattr(self.engine.config, "max_position_embeddings", None) or 10**9
-        self._flops = 2 * sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n)
+        self._flops = flops_per_token(model)
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
         """One score in [0, 1] per step of each prefix; row i pays into `meters[i]` for what had to be computed.
@@ -116,11 +123,9 @@ class StepVerifier:
         for step, (*before, end) in zip(steps, logits.float().split([len(self._wanted(step)) for step in steps])):
             odds = end[good] - end[bad]
             if before:
-                logp = torch.stack(before).log_softmax(-1)  # (words + 1, V), the last one of what comes after the words
-                words = row.context.ids[step.start : step.start + len(logp) - 1]
-                said = logp[range(len(words)), words].sum() + logp[-1, self.form.closers].logsumexp(0)
-                odds = odds + self.form.likelihood * said
-            self._scores[step.name] = torch.sigmoid(odds).item()
+                words = row.context.ids[step.start : step.start + len(before) - 1]
+                odds = odds + self.form.likelihood * log_probability(torch.stack(before), words, self.form.closers)
+            self._scores[step.name] = torch.sigmoid(odds.double()).item()  # in float32 it is 0 from odds of -104 on
 
     def _wanted(self, step: Border) -> list[int]:
         """Where logits are needed, in tokens read: if the likelihood counts before and after each word, and the end."""
@@ -149,28 +154,38 @@ def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVe
 
 
 def load_verifier(
-    name_or_path: str | Path, *, dtype: str | torch.dtype = "float32", device: str | None = None, **options
+    name_or_path: str | Path,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | None = None,
+    quantise: bool = False,
+    **options,
 ) -> StepVerifier:
     """A PRM from a shipped name (`prm`) or a folder written by `train.prm.save`: an adapter, or a whole checkpoint.
 
-    `options` go to `StepVerifier`. The base of an adapter is found by the path or shipped name that it names.
-    Raises ValueError in one line when the folder holds no whole verifier.
+    `quantise`: weights in 4 bits, an adapter's own excepted (`quantised`). `options` go to `StepVerifier`. The base of
+    an adapter is found by the path or shipped name that it names. Raises ValueError in one line when the folder holds
+    no whole verifier, and where there is no computing in 4 bits.
     """
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else SHIPPED / str(name_or_path)
     form = StepFormat.load(folder)
-    model, tokenizer = host_of(folder, dtype=dtype, device=device)
+    model, tokenizer = host_of(folder, dtype=dtype, device=device, quantise=quantise)
     return StepVerifier(model, tokenizer, form, name=folder.name, **options)
 
 
-def host_of(folder: Path, *, dtype: str | torch.dtype, device: str | None):
-    """Model and tokenizer of a verifier's folder: a whole checkpoint, or an adapter merged into its base."""
+def host_of(folder: Path, **settings):
+    """Model and tokenizer of a verifier's folder: a whole checkpoint, or an adapter merged into its base.
+
+    `settings` go to `load_policy` (dtype, device, quantise). On a base in 4 bits the adapter stays on top.
+    """
     from workbench.models.policy import load_policy
 
     if not (folder / "adapter_config.json").is_file():
-        whole = load_policy(folder, dtype=dtype, device=device)
+        whole = load_policy(folder, **settings)
         return whole.model, whole.tokenizer
     with quiet():
         from peft import PeftConfig, PeftModel
-    base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, dtype=dtype, device=device)
+    base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, **settings)
     with quiet():
-        return PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload(), base.tokenizer
+        model = PeftModel.from_pretrained(base.model, str(folder))
+        return model if is_quantised(model) else model.merge_and_unload(), base.tokenizer

@@ -147,15 +147,17 @@ def examples(lessons: Sequence[Lesson], tokenizer, form: GenerativeFormat, *, lo
         verdict = good if lesson.good else bad
         parts = [*((part, 0) for part in before), (written, 1), *((part, 0) for part in after), ([verdict], 1)]
         ids, loss = [i for part, _ in parts for i in part], [on for part, on in parts for _ in part]
+        before_step = [len(part) for part, _ in parts[: [part is lines[-1] for part, _ in parts].index(True)]]
+        start, words = sum(before_step), len(lines[-1]) - len(separator)
         if len(ids) <= longest:
-            out.append({"input_ids": ids, "loss": loss})
+            out.append({"input_ids": ids, "loss": loss, "words": (start, start + words)})
     return out
 
 
 def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
     """Pad on the right: input_ids, critique and verdict (B, T); the last two hold the token that *follows*, or IGNORE.
 
-    >>> batch = collate([{"input_ids": [5, 6, 7, 8, 9], "loss": [0, 1, 1, 0, 1]}], pad=0)
+    >>> batch = collate([{"input_ids": [5, 6, 7, 8, 9], "loss": [0, 1, 1, 0, 1], "words": (3, 4)}], pad=0)
     >>> batch["critique"].tolist(), batch["verdict"].tolist()
     ([[6, 7, -100, -100, -100]], [[-100, -100, -100, 9, -100]])
     """
@@ -163,12 +165,16 @@ def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
     loss = torch.zeros_like(ids)  # (B, T) is the token that follows to be learnt?
     for b, row in enumerate(rows):
         loss[b, : len(row["loss"]) - 1] = torch.tensor(row["loss"][1:])
+    starts, ends = torch.tensor([row["words"] for row in rows]).T[..., None]  # (B, 1) each, of the judged step's words
+    place = torch.arange(ids.shape[1])
     last = torch.tensor([len(row["input_ids"]) - 2 for row in rows])
     verdict = torch.arange(ids.shape[1]) == last[:, None]  # (B, T)
     return {
         "input_ids": ids,
         "critique": following.masked_fill((loss == 0) | verdict, IGNORE),
         "verdict": following.masked_fill(~verdict, IGNORE),
+        "steps": ((starts <= place) & (place < ends)).long(),
+        "last_word": ends - 1,
     }
 
 
@@ -177,6 +183,9 @@ def lesson_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: Gene
     _, good, bad = form.lines.ids
     critique, verdict = batch["critique"] != IGNORE, batch["verdict"] != IGNORE  # (B, T)
     margin = (logits[..., good] - logits[..., bad]).float()[verdict]  # (B,)
+    if form.lines.likelihood:
+        said = prm.said(logits, batch, form.lines).gather(1, batch["last_word"])[:, 0]  # (B,)
+        margin = margin + form.lines.likelihood * said
     loss = binary_cross_entropy_with_logits(margin, (batch["verdict"][verdict] == good).float())
     return loss + cross_entropy(logits[critique].float(), batch["critique"][critique]) if critique.any() else loss
 
@@ -211,7 +220,7 @@ def train_genrm(
         raise ValueError(f"{len(lessons)} lessons, none of which the model can read: need at least one")
     torch.manual_seed(seed)
     with quiet():
-        model = prm.with_lora(model, recipe) if recipe.rank else model
+        model = prm.with_lora(model, recipe)
         verifier = GenerativeVerifier(model, tokenizer, form, **options)
         log = watched.train(
             model, data, recipe, lambda model, batch: _loss(model, batch, form),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from workbench.models.quantised import check_trainable
+
 WIDE = (torch.float32, torch.float64)
 
 
@@ -15,16 +17,19 @@ class MasterWeights:
     """The trained weights of a model, by name, in float32 (float64 stays): what the optimiser sees.
 
     `dtype`: what the model shall compute in from now on; as it does now, unless given. Buffers, such as the frequencies
-    of rotary positions, keep their precision.
+    of rotary positions, keep their precision, and so do weights in 4 bits, on which nothing but adapters can train:
+    ValueError if there are none.
     """
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype | None = None):
+        check_trainable(model)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.weights = {
             name: p if p.dtype in WIDE and dtype in (None, p.dtype) else self._wide(p) for name, p in trained.items()
         }
         for p in model.parameters():
-            p.data = p.data.to(dtype or p.dtype)
+            if p.is_floating_point():
+                p.data = p.data.to(dtype or p.dtype)
         self._copies = [(p, self.weights[name]) for name, p in trained.items() if p is not self.weights[name]]
 
     @staticmethod

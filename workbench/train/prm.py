@@ -27,6 +27,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from workbench.models.checkpoints import portable
+from workbench.models.quantised import check_trainable
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
@@ -126,14 +127,19 @@ def margins(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepForm
     separator, good, bad = form.ids
     margin = (logits[..., good] - logits[..., bad]).float()  # (B, T)
     if form.likelihood:
-        logp = logits.float().log_softmax(-1)  # (B, T, V)
-        over = logp[..., form.closers].logsumexp(-1)  # (B, T) that no word comes next
-        said = logp[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[..., 0]  # (B, T - 1)
-        words = batch["steps"]  # (B, T)
-        of_step = said.new_zeros(len(words), int(words.max()) + 1).scatter_add(1, words[:, 1:], said)  # (B, 1 + S)
-        of_step = of_step * (torch.arange(of_step.shape[1], device=words.device) > 0)  # 0: no step
-        margin = margin + form.likelihood * (of_step.gather(1, words) + over).roll(len(separator), 1)
+        margin = margin + form.likelihood * said(logits, batch, form).roll(len(separator), 1)
     return margin
+
+
+def said(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
+    """log P of the step that a word belongs to, plus that no word comes after this one, (B, T). logits (B, T, V)"""
+    logp = logits.float().log_softmax(-1)  # (B, T, V)
+    over = logp[..., form.closers].logsumexp(-1)  # (B, T) that no word comes next
+    of_word = logp[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[..., 0]  # (B, T - 1)
+    words = batch["steps"]  # (B, T)
+    of_step = of_word.new_zeros(len(words), int(words.max()) + 1).scatter_add(1, words[:, 1:], of_word)  # (B, 1 + S)
+    of_step = of_step * (torch.arange(of_step.shape[1], device=words.device) > 0)  # 0: no step
+    return of_step.gather(1, words) + over
 
 
 def step_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
@@ -168,14 +174,15 @@ def train_prm(
     patience: int | None = None,
     checkpoints: str | Path | None = None,
     bf16: bool = False,
+    loss: Callable[..., torch.Tensor] = step_loss,
 ) -> tuple[StepVerifier, list[dict]]:
     """Fine-tune `model` (changed in place) on labelled solutions by transformers' `Trainer`.
 
     `held_out` measures the verifier `evaluations` times along the way; with `keep`, the name of one of its measures
     (more is better), the weights of the best time are those that remain, and after `patience` times without a better
     one training ends. `checkpoints` names a folder: what is needed to go on is written there at each of these times,
-    and a call that finds it there goes on from the last one, exactly. Returns the verifier and the log, rows of
-    {update, train/loss} or {update, measures ...}. `save` keeps it.
+    and a call that finds it there goes on from the last one, exactly. `loss` takes logits, a batch of `collate` and the
+    format. Returns the verifier and the log, rows of {update, train/loss} or {update, measures ...}. `save` keeps it.
 
     Warns of solutions cut at a step border because the model reads no further. ValueError if no row holds a labelled
     step, and for `keep` or `patience` without what they need.
@@ -184,10 +191,10 @@ def train_prm(
     data = _data(rows, tokenizer, form, recipe, getattr(model.config, "max_position_embeddings", None) or 10**9)
     torch.manual_seed(seed)
     with quiet():
-        model = with_lora(model, recipe) if recipe.rank else model
+        model = with_lora(model, recipe)
         verifier = StepVerifier(model, tokenizer, form)
         log = watched.train(
-            model, data, recipe, lambda model, batch: _loss(model, batch, verifier.form),
+            model, data, recipe, lambda model, batch: loss(_logits(model, batch), batch, verifier.form),
             collate=lambda batch: collate(batch, tokenizer.pad_token_id), seed=seed,
             held_out=held_out and (lambda: held_out(verifier)), evaluations=evaluations, keep=keep, patience=patience,
             checkpoints=checkpoints, bf16=bf16,
@@ -196,9 +203,8 @@ def train_prm(
     return verifier, log
 
 
-def _loss(model: torch.nn.Module, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-    return step_loss(logits, batch, form)
+def _logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
 
 
 def _data(rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, recipe: PRMRecipe, longest: int) -> list[dict]:
@@ -213,7 +219,13 @@ def _data(rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, recipe:
 
 
 def with_lora(model: torch.nn.Module, recipe: Any, *, task: str = "CAUSAL_LM") -> torch.nn.Module:
-    """The model under adapters of the recipe's rank, alpha, dropout and targets, which alone will train."""
+    """The model under adapters of the recipe's rank, alpha, dropout and targets, which alone will train.
+
+    Rank 0 leaves it as it is, to train whole: a ValueError if its weights are in 4 bits.
+    """
+    if not recipe.rank:
+        check_trainable(model)
+        return model
     from peft import LoraConfig, get_peft_model
 
     targets = recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets)

@@ -119,7 +119,7 @@ def train_reward(
     with quiet():
         scorer = with_scalar_head(model, tokenizer)
         # peft trains and saves the head of a sequence classifier as a whole
-        scorer = with_lora(scorer, recipe, task="SEQ_CLS") if recipe.rank else scorer
+        scorer = with_lora(scorer, recipe, task="SEQ_CLS")
         verifier = RewardVerifier(scorer, tokenizer, form)
     data = _readable(chosen, verifier)
     log, total = [], ceil(recipe.epochs * ceil(len(data) / recipe.batch_size))
