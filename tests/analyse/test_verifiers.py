@@ -18,8 +18,11 @@ from workbench.analyse.verifiers import (
     auc_interval,
     auc_within,
     best_threshold,
+    crossed_first_errors,
     ece,
+    f1_gain,
     f1_interval,
+    first_error_hits,
     first_errors,
     fit_temperature,
     position_baseline,
@@ -290,3 +293,32 @@ def test_f1_interval_is_the_f1_of_processbench_and_draws_whole_problems():
     assert copies == pytest.approx(one_each)  # copies of a problem's solutions tell nothing new
     with pytest.raises(ValueError, match="need as many"):
         f1_interval(["a"], [0, 1], [0, 1], seed=0)
+
+
+def test_first_errors_crossed_take_the_threshold_of_the_other_half():
+    problems = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    labels = [1, -1, 1, None, 0, -1, 0, -1]
+    scores = [[0.9, 0.3], [0.8, 0.6], [0.5, 0.05], [0.5, 0.2], [0.4, 0.9], [0.7, 0.8], [0.08, 0.9], [0.3, 0.9]]
+    odd, even = [0, 1, 4, 5], [2, 3, 6, 7]  # of a and c, of b and d
+    ours, theirs = (best_threshold([scores[i] for i in of], [labels[i] for i in of]) for of in (odd, even))
+    assert ours > theirs
+    expected = np.full(8, -9)
+    expected[odd], expected[even] = (
+        first_errors([scores[i] for i in of], t) for of, t in ((odd, theirs), (even, ours))
+    )
+    assert crossed_first_errors(problems, scores, labels) == expected.tolist() != first_errors(scores, ours)
+    with pytest.raises(ValueError, match="need both"):
+        crossed_first_errors(problems, scores, [-1 if p in "bd" else t for p, t in zip(problems, labels)])
+
+
+def test_the_gain_in_f1_is_a_paired_difference():
+    rng = np.random.default_rng(0)
+    problems, labels = [f"p{i // 4}" for i in range(80)], rng.integers(-1, 3, 80).tolist()
+    one, other = ([t if rng.random() < p else -1 for t in labels] for p in (0.9, 0.5))
+    hits = [first_error_hits(problems, guess, labels) for guess in (one, other)]
+    gain = f1_gain(*hits, seed=0)
+    f1s = [f1_interval(problems, guess, labels, seed=0)["value"] for guess in (one, other)]
+    assert gain["value"] == pytest.approx(f1s[0] - f1s[1]) and 0 < gain["low"] < gain["value"] < gain["high"]
+    assert f1_gain(hits[0], hits[0], seed=0) == {"value": 0.0, "low": 0.0, "high": 0.0}
+    with pytest.raises(ValueError, match="19 and 20 problems"):
+        f1_gain(hits[0][1:], hits[1], seed=0)

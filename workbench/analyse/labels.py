@@ -20,8 +20,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from workbench.analyse.metrics import bootstrap, harmonic_mean
-from workbench.analyse.verifiers import f1_interval
+from workbench.analyse.metrics import bootstrap
+from workbench.analyse.verifiers import f1_gain, f1_interval, first_error_hits
 from workbench.problems import explain, solvable
 from workbench.types import LabelledSolution, Problem
 
@@ -131,30 +131,14 @@ def first_error_gain(
     Every solution counts: one that the labels do not cover has no first error found. ValueError unless both label
     solutions of the same problems.
     """
-    sums = [_first_error_counts(rows) for rows in (one, other)]
-    if not sums[0].index.equals(sums[1].index):
-        raise ValueError(f"labels of {len(sums[0])} and {len(sums[1])} problems: need the same ones")
-
-    def gain(sums, axis=0):
-        return _f1(sums[:, :4]) - _f1(sums[:, 4:])
-
-    both = np.hstack([part.to_numpy() for part in sums])
-    low, high = bootstrap(both, seed=seed, statistic=gain)
-    return {"value": float(gain(both)), "low": float(low), "high": float(high)}
+    return f1_gain(*(_hits(rows) for rows in (one, other)), seed=seed)
 
 
-def _first_error_counts(rows: Sequence[LabelledSolution]) -> pd.DataFrame:
-    """Per problem: erroneous solutions hit, erroneous ones, correct ones hit, correct ones."""
+def _hits(rows: Sequence[LabelledSolution]) -> pd.DataFrame:
+    """First errors found; a solution that the labels do not cover is never hit."""
+    guess = [-2 if None in row.labels[: _upto(row)] else row.first_error for row in rows]
     truths = [first_fault(row.problem, row.steps) for row in rows]
-    hits = [row.first_error == t and None not in row.labels[: _upto(row)] for row, t in zip(rows, truths)]
-    error, hit = np.array([t is not None for t in truths]), np.array(hits)
-    counts = np.stack([error & hit, error, ~error & hit, ~error], 1).astype(float)
-    return pd.DataFrame(counts).groupby([row.problem.id for row in rows]).sum()
-
-
-def _f1(sums: np.ndarray) -> float:
-    error_hit, error, right_hit, right = sums.sum(0)
-    return harmonic_mean(error_hit / max(error, 1), right_hit / max(right, 1))
+    return first_error_hits([row.problem.id for row in rows], guess, truths)
 
 
 def _upto(row: LabelledSolution) -> int:

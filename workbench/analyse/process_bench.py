@@ -14,6 +14,10 @@ As in the published code "overall" pools the steps of all classes, and error ind
 nowhere (`benchmarks.load` keeps them in `meta["past_end"]`). Deviations: the 5 records that are there twice count twice
 (6,216 in all, as published); a class without wrong steps (multi_solutions) has no F1 of these and no PRMScore: NaN.
 
+A solution that the verifier cannot read (None in place of its scores) is missed, and each of its steps misjudged; the
+column `unread` is the share of such solutions. A threshold is chosen among the others. (Deviation: PRMBench's code
+leaves unread ones out; counted as "no error" they would be hits wherever there is none.)
+
 Indices in predictions and labels are 0-based, values in [0, 1]. Intervals are 95 %, over problems: all solutions of a
 question, or all variants of a PRMBench problem, are drawn together; the threshold is held fixed.
 """
@@ -28,7 +32,7 @@ import pandas as pd
 from workbench.analyse.verifiers import best_threshold, first_errors
 from workbench.types import LabelledSolution, Meter, Prefix, Verifier
 
-StepScores = Sequence[Sequence[float]]  # per solution one score per step
+StepScores = Sequence[Sequence[float] | None]  # per solution one score per step, None if it could not be read
 
 ASPECTS = {  # PRMBench's nine classes, as the files spell them, and what they test
     "redundency": "simplicity",
@@ -47,29 +51,48 @@ DRAWS = 2000  # of the bootstrap
 
 
 def score_solutions(
-    solutions: Sequence[LabelledSolution], verifier: Verifier, *, batch: int = 64, meter: Meter | None = None
-) -> list[list[float]]:
+    solutions: Sequence[LabelledSolution],
+    verifier: Verifier,
+    *,
+    batch: int = 64,
+    meter: Meter | None = None,
+    skip: bool = False,
+) -> list[list[float] | None]:
     """One score per step of every solution, in their order; the verifier sees blind problems, `batch` at a time.
 
-    `meter` is charged for everything. ValueError unless the verifier scores steps and gives one number for each.
+    `meter` is charged for everything. With `skip`, a solution that the verifier refuses to read by a ValueError (it is
+    too long) has None. ValueError unless the verifier scores steps and gives one number for each.
     """
     if verifier.per != "step" or batch < 1:
         raise ValueError(f"a verifier per {verifier.per}, batch={batch}: need one per step, and at least 1")
-    out: list[list[float]] = []
+    out: list[list[float] | None] = []
     for start in range(0, len(solutions), batch):
         part = solutions[start : start + batch]
         prefixes = [Prefix.of(row.problem.blind(), row.steps, ended=True) for row in part]
-        scores = verifier.score(prefixes, meters=None if meter is None else [meter] * len(part))
-        out += [[float(score) for score in row] for row in _fitting(part, scores)]
+        scores = _fitting(part, _replies(verifier, prefixes, meter, skip))
+        out += [row if row is None else [float(score) for score in row] for row in scores]
     return out
 
 
+def _replies(verifier: Verifier, prefixes: Sequence[Prefix], meter: Meter | None, skip: bool) -> StepScores:
+    """Scores of each prefix; with `skip`, None for those that are refused alone too, which are found by halving."""
+    try:
+        return verifier.score(prefixes, meters=None if meter is None else [meter] * len(prefixes))
+    except ValueError:
+        if not skip:
+            raise
+    if len(prefixes) == 1:
+        return [None]
+    half = len(prefixes) // 2
+    return [row for part in (prefixes[:half], prefixes[half:]) for row in _replies(verifier, part, meter, skip)]
+
+
 def _fitting(solutions: Sequence[LabelledSolution], step_scores: StepScores) -> StepScores:
-    """The scores, if there is one number per step of every solution; else ValueError."""
+    """The scores, if there is one number per step of every solution that was read; else ValueError."""
     if len(solutions) != len(step_scores):
         raise ValueError(f"scores of {len(step_scores)} solutions for {len(solutions)} solutions, need as many")
     for row, scores in zip(solutions, step_scores):
-        if len(scores) != len(row.steps) or any(score != score for score in scores):
+        if scores is not None and (len(scores) != len(row.steps) or any(score != score for score in scores)):
             raise ValueError(f"{row.problem.id}: scores {list(scores)} for {len(row.steps)} steps, need a number each")
     return step_scores
 
@@ -83,14 +106,15 @@ def processbench_table(
     """One row per subset, and two means: of all subsets ("average"), and of those that did not choose ("held out").
 
     `threshold` is a number, or the name of the subset on which the best one is chosen. Columns: subset, n (solutions),
-    threshold, chosen_here, and error, correct, f1, each with _low and _high. Subsets are named by meta["subset"].
-    ValueError unless each has solutions with an error and without.
+    unread, threshold, chosen_here, and error, correct, f1, each with _low and _high. Subsets are named by
+    meta["subset"]. ValueError unless each has solutions with an error and without.
     """
     subsets: dict[str, list] = {}
     for row, scores in zip(solutions, _fitting(solutions, step_scores)):
         subsets.setdefault(row.meta.get("subset", "all"), []).append((row, scores))
     t = _choose(subsets[threshold], threshold) if threshold in subsets else _number(threshold, subsets)
     counts = [_first_error_counts(subset, part, t) for subset, part in subsets.items()]
+    unread = [sum(scores is None for _, scores in part) for part in subsets.values()]
     sums = [_sums([row.problem.question for row, _ in part], own) for part, own in zip(subsets.values(), counts)]
     points = np.array([_hit_rates(own.sum(0)) for own in sums])  # (subsets, 3): error, correct, F1
     draws = np.array([_hit_rates(_drawn(own, [seed, i])) for i, own in enumerate(sums)])  # (subsets, draws, 3)
@@ -100,15 +124,17 @@ def processbench_table(
     table = []
     for name, of in means.items():
         if of:
-            where = {"subset": name, "n": sum(len(counts[i]) for i in of), "threshold": t}
-            where["chosen_here"] = name == threshold
+            n = sum(len(counts[i]) for i in of)
+            where = {"subset": name, "n": n, "unread": sum(unread[i] for i in of) / n}
+            where |= {"threshold": t, "chosen_here": name == threshold}
             table.append(where | _columns(points[of].mean(0), draws[of].mean(0), ("error", "correct", "f1")))
     return pd.DataFrame(table)
 
 
-def _choose(part: list[tuple[LabelledSolution, Sequence[float]]], name: str) -> float:
+def _choose(part: list[tuple[LabelledSolution, Sequence[float] | None]], name: str) -> float:
+    read = [(scores, row.first_error) for row, scores in part if scores is not None]
     try:
-        return best_threshold([scores for _, scores in part], [row.first_error for row, _ in part])
+        return best_threshold([scores for scores, _ in read], [label for _, label in read])
     except ValueError as error:
         raise ValueError(f"no threshold from {name}: {error}") from None
 
@@ -122,7 +148,8 @@ def _number(threshold: float | str, subsets: dict) -> float:
 def _first_error_counts(subset: str, part: list, threshold: float) -> np.ndarray:
     """Per solution: has an error and is hit, has one, has none and is hit, has none. (solutions, 4)"""
     labels = np.array([-1 if row.first_error is None else row.first_error for row, _ in part])
-    hit, error = labels == first_errors([scores for _, scores in part], threshold), labels >= 0
+    read = np.array([scores is not None for _, scores in part])
+    hit, error = read & (labels == first_errors([scores or () for _, scores in part], threshold)), labels >= 0
     if error.all() or not error.any():
         raise ValueError(f"{subset}: {error.sum()} of {len(error)} solutions have an error, need some with and without")
     return np.stack([error & hit, error, ~error & hit, ~error], 1).astype(float)
@@ -147,9 +174,9 @@ def prmbench_table(
 ) -> pd.DataFrame:
     """One row per class, in the order of `ASPECTS`, then "overall", the steps of all classes pooled.
 
-    A step with score < threshold is judged wrong. Columns: class, aspect, n (solutions), steps, wrong (wrong steps),
-    threshold, and right_f1, wrong_f1, score, each with _low and _high; NaN where there is no step of a kind. ValueError
-    for another class (meta["classification"]) or a step without a label.
+    A step with score < threshold is judged wrong. Columns: class, aspect, n (solutions), unread, steps, wrong (wrong
+    steps), threshold, and right_f1, wrong_f1, score, each with _low and _high; NaN where there is no step of a kind.
+    ValueError for another class (meta["classification"]) or a step without a label.
     """
     classes = np.array([row.meta.get("classification") for row in solutions], object)
     if unknown := set(classes.tolist()) - set(ASPECTS):
@@ -157,6 +184,7 @@ def prmbench_table(
     variants = np.array([row.problem.id.rpartition("/")[2].partition("#")[0] for row in solutions], object)
     rows = zip(solutions, _fitting(solutions, step_scores))
     counts = np.array([_confusion(row, scores, threshold) for row, scores in rows]).reshape(-1, 4)
+    unread = np.array([scores is None for scores in step_scores])
     table = []
     for i, name in enumerate([*ASPECTS, "overall"]):
         kept = np.flatnonzero((classes == name) | (name == "overall"))
@@ -164,15 +192,18 @@ def prmbench_table(
             continue
         sums = _sums(variants[kept], counts[kept])
         total, about = sums.sum(0), {"class": name, "aspect": ASPECTS.get(name, "all"), "n": len(kept)}
-        about |= {"steps": int(total.sum()), "wrong": int(total[2:].sum()), "threshold": threshold}
+        about |= {"unread": float(unread[kept].mean()), "steps": int(total.sum()), "wrong": int(total[2:].sum())}
+        about["threshold"] = threshold
         table.append(about | _columns(_f1s(total), _f1s(_drawn(sums, [seed, i])), ("right_f1", "wrong_f1", "score")))
     return pd.DataFrame(table)
 
 
-def _confusion(row: LabelledSolution, scores: Sequence[float], threshold: float) -> tuple[int, int, int, int]:
+def _confusion(row: LabelledSolution, scores: Sequence[float] | None, threshold: float) -> tuple[int, int, int, int]:
     """Steps that are right and judged so, right judged wrong, wrong judged right, wrong judged so."""
     if None in row.labels:
         raise ValueError(f"{row.problem.id}: labels {row.labels}, PRMBench needs one for every step")
+    if scores is None:
+        return 0, row.labels.count(1), row.labels.count(0), 0
     pairs = [(label == 1, score >= threshold) for label, score in zip(row.labels, scores)]
     return tuple(pairs.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False)))
 

@@ -241,6 +241,22 @@ def best_threshold(step_scores: Sequence[Sequence[float]], labels: Sequence[int 
     return float(middles[np.argmax(f1)])
 
 
+def crossed_first_errors(
+    problems: Sequence[str], step_scores: Sequence[Sequence[float]], labels: Sequence[int | None]
+) -> list[int]:
+    """Predicted first errors, for every solution at a threshold chosen on the other half of the problems.
+
+    The halves are every second problem by id. ValueError if one has no solution with an error, or none without.
+    """
+    halves = np.isin(problems, sorted(set(problems))[::2])  # (solutions,)
+    guess = np.full(len(problems), -1)
+    for own in (halves, ~halves):
+        other = np.flatnonzero(~own)
+        threshold = best_threshold([step_scores[i] for i in other], [labels[i] for i in other])
+        guess[own] = first_errors([step_scores[i] for i in np.flatnonzero(own)], threshold)
+    return guess.tolist()
+
+
 def _hit_ranges(step_scores, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sorted ends of the ranges (low, high] of thresholds that hit an error, and lowest scores of correct solutions."""
     if len(step_scores) != len(labels):
@@ -265,16 +281,39 @@ def f1_interval(
 
     One entry per solution in each: the id of its problem, and 0-based first errors, -1 or None where there is none.
     """
+    sums = first_error_hits(problems, predicted, labels).to_numpy()  # (problems, 4)
+    low, high = bootstrap(sums, seed=seed, statistic=_f1)
+    return {"value": float(_f1(sums)), "low": float(low), "high": float(high)}
+
+
+def first_error_hits(
+    problems: Sequence[str], predicted: Sequence[int | None], labels: Sequence[int | None]
+) -> pd.DataFrame:
+    """Per problem: solutions with an error that is hit, with an error, without one that pass, without one."""
     if not len(problems) == len(predicted) == len(labels) > 0:
         raise ValueError(f"{len(problems)} problems, {len(predicted)} predictions, {len(labels)} labels: need as many")
     guess, truth = (np.array([-1 if i is None else i for i in row]) for row in (predicted, labels))
     error, hit = truth != -1, guess == truth  # (solutions,)
     counts = np.stack([error & hit, error, ~error & hit, ~error], 1).astype(float)  # (solutions, 4)
-    sums = pd.DataFrame(counts).groupby(np.asarray(problems)).sum().to_numpy()  # (problems, 4)
+    return pd.DataFrame(counts).groupby(np.asarray(problems)).sum()
 
-    def f1(rows, axis=0):
-        error_hit, error, right_hit, right = rows.sum(axis)
-        return harmonic_mean(error_hit / max(error, 1), right_hit / max(right, 1))
 
-    low, high = bootstrap(sums, seed=seed, statistic=f1)
-    return {"value": float(f1(sums)), "low": float(low), "high": float(high)}
+def f1_gain(one: pd.DataFrame, other: pd.DataFrame, *, seed: int) -> dict[str, float]:
+    """F1 of `one` minus that of `other`, {value, low, high}; both are `first_error_hits` of the same problems.
+
+    Problems are drawn for both together. ValueError if they are not the same.
+    """
+    if not one.index.equals(other.index):
+        raise ValueError(f"first errors of {len(one)} and {len(other)} problems: need the same ones")
+
+    def gain(sums, axis=0):
+        return _f1(sums[:, :4]) - _f1(sums[:, 4:])
+
+    both = np.hstack([one.to_numpy(), other.to_numpy()])  # (problems, 8)
+    low, high = bootstrap(both, seed=seed, statistic=gain)
+    return {"value": float(gain(both)), "low": float(low), "high": float(high)}
+
+
+def _f1(sums: np.ndarray, axis: int = 0) -> float:
+    error_hit, error, right_hit, right = sums.sum(axis)
+    return harmonic_mean(error_hit / max(error, 1), right_hit / max(right, 1))

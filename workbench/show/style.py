@@ -55,11 +55,15 @@ METHOD_STYLE = {
     "strong": Style("strong policy", RED, "^"),
     "prm": Style("PRM", GREEN, "D"),
     "orm": Style("ORM", PINK, "s", DASHED),
+    "reward": Style("Bradley–Terry", PINK, "v", MIXED),
+    "genrm": Style("generative verifier", BLUE, "P"),
     "ceiling": Style("ceiling", BLACK, "D", DASHED),  # the same verifier trained on exact step labels
     "position": Style("position only", GREY, "s", DASHED),
     "likelihood": Style("policy's likelihood", ORANGE, "o", DOTTED),
     "host": Style("host's likelihood", SKY, "v", MIXED),  # of the checkpoint that the verifier is trained from
     "tokens_only": Style("PRM, label tokens only", RED, "X", DASHED),
+    "picked_score": Style("score of the chosen", GREY, "o", DASHED),
+    "picked_right": Style("chosen are right", RED, "o"),
     # automatic labels
     "good_kept": Style("right steps called good", GREEN, "o"),
     "bad_caught": Style("wrong steps called bad", RED, "s", DASHED),
