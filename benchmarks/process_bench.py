@@ -24,8 +24,6 @@ import pandas as pd
 from workbench.analyse.process_bench import ASPECTS, prmbench_table, processbench_table, score_solutions
 from workbench.models import load_verifier
 from workbench.models.baselines import Position, Random
-from workbench.models.generative import FILE, load_generative
-from workbench.models.public import known_name
 from workbench.problems.benchmarks import SUBSETS, load
 from workbench.types import LabelledSolution, Meter, Verifier
 
@@ -40,9 +38,7 @@ def verifier_of(name: str, **options) -> Verifier:
         if options:
             raise ValueError(f"a baseline takes no {', '.join(options)}")
         return BASELINES[name]()
-    if options.get("quantise") and not known_name(name):
-        raise ValueError("only public PRMs can be loaded in 4 bits")
-    return (load_generative if (Path(name) / FILE).is_file() else load_verifier)(name, **options)
+    return load_verifier(name, **options)
 
 
 def solutions_of(benchmark: str, data: str | None, limit: int | None) -> list[LabelledSolution]:
@@ -144,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="of the weights (default: float32 for ours, bfloat16 for public ones)",
     )
     parser.add_argument("--device", help="default: a GPU if there is one")
-    parser.add_argument("--quantise", action="store_true", help="weights in 4 bits (public ones only)")
+    parser.add_argument("--quantise", action="store_true", help="weights in 4 bits")
     parser.add_argument("--csv", type=Path, metavar="OUT", help="write OUT-processbench.csv and OUT-prmbench.csv")
     asked = parser.parse_args(arguments)
     given = {"dtype": asked.dtype, "device": asked.device, "quantise": asked.quantise}

@@ -81,7 +81,6 @@ def test_baselines_read_everything(data, name, capsys):
     ("arguments", "message"),
     [
         (["--verifier", "random", "--dtype", "float32"], "^random: a baseline takes no dtype$"),
-        (["--verifier", "prm", "--quantise"], "^prm: only public PRMs can be loaded in 4 bits$"),
         (["--verifier", "nobody"], "^nobody: .*step_format.json is missing$"),
         (["--verifier", "random", "--data", "nowhere"], "^random: nowhere/processbench.* does not exist"),
         (["--verifier", "random", "--limit", "0"], "^random: 0 solutions, 0 tokens read"),

@@ -200,6 +200,25 @@ def test_likelihood_counts_the_words_of_the_step_that_follows_the_critique():
     assert np.abs(np.subtract(flat(together), flat(verifier_of("blind", 2, model).score([*GOLD, odd])))).max() > 0.05
 
 
+@pytest.mark.parametrize("kind", ASKS)
+def test_per_solution_there_is_one_verdict_on_the_last_step(kind, tmp_path):
+    form = GenerativeFormat(ASKS[kind], per="solution")
+    verifier = GenerativeVerifier(load_policy("weak").model, TOKENIZER, form, longest=12)
+    steps = verifier_of(kind, model=verifier.model).score(GOLD)
+    meters = [Meter() for _ in GOLD]
+    assert verifier.per == "solution"
+    assert flat(verifier.score(GOLD, meters=meters)) == pytest.approx([row[-1] for row in steps], abs=1e-5)
+    texts = [len(ids_of(f"{prefix.problem.question}\n")) for prefix in GOLD]
+    assert all(meter.verifier > n for meter, n in zip(meters, texts))
+    with pytest.raises(ValueError, match="no steps to judge"):
+        verifier.score([Prefix(PROBLEMS[0])])
+    save(verifier, tmp_path)
+    read_back = load_verifier(tmp_path, longest=12)
+    assert read_back.score(GOLD[:1])[0] == pytest.approx(verifier.score(GOLD[:1])[0], abs=1e-5)
+    with pytest.raises(ValueError, match="per='word'"):
+        GenerativeFormat(per="word").bound(TOKENIZER)
+
+
 def test_no_steps_an_empty_step_and_one_too_long():
     for kind in ASKS:
         verifier = verifier_of(kind)
@@ -249,8 +268,7 @@ def test_a_whole_checkpoint_is_read_back_with_its_format(tmp_path):
     assert loaded.form == verifier.form and loaded.name == "genrm" and loaded.per == "step"
     assert flat(loaded.score(GOLD)) == pytest.approx(flat(verifier.score(GOLD)), abs=1e-5)
     assert load_generative(tmp_path / "genrm", critiques=5).form == replace(verifier.form, critiques=5)
-    with pytest.raises(ValueError, match=r"step_format\.json is missing"):
-        load_verifier(tmp_path / "genrm")  # it is no discriminative PRM and must not be read as one
+    assert load_verifier(tmp_path / "genrm").form == verifier.form  # read as what it is, not as a discriminative PRM
     file = tmp_path / "genrm" / "generative_format.json"
     text = file.read_text()
     swapped = text.replace('"good": "Yes"', '"good": "No"').replace('"bad": "No"', '"bad": "Yes"')

@@ -65,6 +65,7 @@ class GenerativeFormat:
     critiques: int = 1
     lines: StepFormat = field(default_factory=lambda: StepFormat(good="Yes", bad="No"))
     ask_ids: tuple[tuple[int, ...], ...] | None = None  # of the texts between the fields; set by `bound`
+    per: str = "step"  # or "solution": one verdict, asked about the last step with all others in view
 
     @property
     def writes(self) -> bool:
@@ -76,6 +77,8 @@ class GenerativeFormat:
         names = sorted(name for _, name, _, _ in parts if name is not None)
         if "step" not in names or len(set(names)) < len(names) or not set(names) <= {"critique", "opening", "step"}:
             raise ValueError(f"ask {self.ask!r}: need {{step}}, at most {{opening}} and {{critique}} beside, each once")
+        if self.per not in ("step", "solution"):
+            raise ValueError(f"per={self.per!r}: use 'step' or 'solution'")
         if self.lines.likelihood and not 0 <= self.ask.find("{critique}") < self.ask.find("{step}"):
             raise ValueError(f"likelihood={self.lines.likelihood}: ask {self.ask!r} has no step after a critique")
         if self.critiques < 1 or (self.critiques > 1 and not self.writes):
@@ -125,9 +128,10 @@ class Ask(NamedTuple):
 
 
 class GenerativeVerifier:
-    """P(verdict is good) of every step. `longest` bounds a critique in tokens, `seed` fixes what is sampled."""
+    """P(verdict is good) of every step, or of the solution. `longest` bounds a critique in tokens.
 
-    per = "step"
+    `seed` fixes what is sampled.
+    """
 
     def __init__(
         self,
@@ -144,6 +148,7 @@ class GenerativeVerifier:
     ):
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.form = (form or GenerativeFormat()).bound(tokenizer)
+        self.per = self.form.per
         if temperature < 0 or (temperature == 0 and self.form.critiques > 1) or longest < 1:
             raise ValueError(f"temperature {temperature}, longest {longest}: need > 0 (0 for one critique), and >= 1")
         self.seed, self.temperature, self.longest = seed, temperature, longest
@@ -156,14 +161,19 @@ class GenerativeVerifier:
         self._flops = flops_per_token(model)
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
-        """One score in [0, 1] per step of each prefix; row i pays `meters[i].verifier` for tokens read and written.
+        """One score in [0, 1] per step of each prefix, or one; row i pays `meters[i]` for what it reads and writes.
 
-        Raises ValueError on a prefix too long for the model, critique and verdict included.
+        Raises ValueError on a prefix too long for the model, critique and verdict included, and on one without steps if
+        it judges solutions.
         """
         if self.engine.refresh() or len(self._scores) > MOST_SCORES:
             self._scores, self._written = {}, {}
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         asks = [self._asks(prefix, meter) for prefix, meter in zip(prefixes, meters)]
+        if self.per == "solution":
+            if bare := [prefix.problem.id for prefix in prefixes if not prefix.steps]:
+                raise ValueError(f"{bare[0]}: no steps to judge, a verifier of whole solutions needs at least one")
+            asks = [own[-1:] for own in asks]
         fresh = {ask.name: ask for own in reversed(asks) for ask in own if ask.name not in self._scores}
         todo = list(fresh.values())[::-1]
         most = max((len(ask.before.ids) + self.longest + sum(map(len, ask.after)) for ask in todo), default=1)

@@ -71,14 +71,18 @@ def auc_bars(df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str = "AUC 
 def exploit_gallery(
     rows: Iterable[tuple[Problem, Sequence[str], Sequence[float], bool]], *, how: str = "min", limit: int = 5
 ) -> str:
-    """The wrong solutions that a verifier scored highest, as folds; the first is open.
+    """The wrong solutions that a verifier scored highest, each text once, as folds; the first is open.
 
     `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates step scores, as in best of n.
     """
-    wrong = [(aggregate(scores, how), problem, steps, scores) for problem, steps, scores, right in rows if not right]
+    wrong = {
+        (problem.id, tuple(steps)): (aggregate(scores, how), problem, steps, scores)
+        for problem, steps, scores, right in rows
+        if not right
+    }
     if not wrong:
         return "<p>(no wrong solutions)</p>"
-    worst = sorted(wrong, key=lambda row: -row[0])[:limit]
+    worst = sorted(wrong.values(), key=lambda row: -row[0])[:limit]
     return "".join(_exploit(i, how, *row) for i, row in enumerate(worst))
 
 
