@@ -84,6 +84,13 @@ def test_an_empty_step_and_one_cut_off_in_its_middle_are_unlikely():
         assert good > 0.5 > max(short, empty)
 
 
+def test_hopeless_steps_keep_their_order():
+    """Rounded to float32, scores below 1e-45 would all be 0; a threshold could no longer tell them apart."""
+    odd = [Prefix.of(PROBLEMS[0], [" ".join(["The answer"] * n)]) for n in (10, 14, 18)]
+    short, longer, longest = flat(untrained(load_policy("weak")).score(odd))
+    assert 1e-45 > short > longer > longest > 0
+
+
 def test_a_tiny_cache_changes_costs_not_scores():
     model = tiny_model()
     large, small = StepVerifier(model, TOKENIZER), StepVerifier(model, TOKENIZER, cache_tokens=64)

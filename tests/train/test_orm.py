@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from tiny import TOKENIZER, tiny_model
+from tiny import TOKENIZER, Ids, tiny_model
 
 from workbench.analyse.verifiers import auc
 from workbench.drive import solve
@@ -18,19 +18,6 @@ from workbench.types import LabelledSolution, Prefix, Problem
 
 PROBLEMS = quantities.generate(8, levels=[2, 3], seed=4)
 RECIPE = PRMRecipe(rank=8, learning_rate=1e-2, batch_size=32, epochs=4)
-
-
-class Ids:
-    """A tokenizer whose texts are its ids: "4 322 12" -> [4, 322, 12]; the question gets a beginning-of-text id."""
-
-    unk_token_id = -1
-    eos_token_id = None
-
-    def __call__(self, text, add_special_tokens=True):
-        if isinstance(text, list):
-            return type("", (), {"input_ids": [self(t, add_special_tokens).input_ids for t in text]})
-        ids = [int(i) for i in text.split()]
-        return type("", (), {"input_ids": [0, *ids] if add_special_tokens else ids})
 
 
 def toy(n, seed):

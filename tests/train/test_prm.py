@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from tiny import TOKENIZER, tiny_model
+from tiny import TOKENIZER, Ids, tiny_model
 
 from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
@@ -22,19 +22,6 @@ def labelled(problem, labels=None, values=None):
     steps = tuple(problem.solution.split("\n"))
     labels = labels or (1,) * len(steps)
     return LabelledSolution(problem, steps, labels, values)
-
-
-class Ids:
-    """A tokenizer whose texts are its ids: "4 322 12" -> [4, 322, 12]; the question gets a beginning-of-text id."""
-
-    unk_token_id = -1
-    eos_token_id = None
-
-    def __call__(self, text, add_special_tokens=True):
-        if isinstance(text, list):
-            return type("", (), {"input_ids": [self(t, add_special_tokens).input_ids for t in text]})
-        ids = [int(i) for i in text.split()]
-        return type("", (), {"input_ids": [0, *ids] if add_special_tokens else ids})
 
 
 def test_masked_labels_match_the_reference_row():

@@ -38,7 +38,7 @@ import torch
 from workbench.models.decoding import Context, Engine, Row
 from workbench.models.quantised import flops_per_token
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import MOST_SCORES, host_of, log_probability
+from workbench.models.verifier import MOST_SCORES, host_of, log_probability, need_steps
 from workbench.types import Meter, Prefix
 
 FILE = "generative_format.json"
@@ -171,8 +171,8 @@ class GenerativeVerifier:
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         asks = [self._asks(prefix, meter) for prefix, meter in zip(prefixes, meters)]
         if self.per == "solution":
-            if bare := [prefix.problem.id for prefix in prefixes if not prefix.steps]:
-                raise ValueError(f"{bare[0]}: no steps to judge, a verifier of whole solutions needs at least one")
+            for prefix in prefixes:
+                need_steps(prefix)
             asks = [own[-1:] for own in asks]
         fresh = {ask.name: ask for own in reversed(asks) for ask in own if ask.name not in self._scores}
         todo = list(fresh.values())[::-1]

@@ -32,7 +32,7 @@ from workbench.models.decoding import Context
 from workbench.models.quantised import exact, flops_per_token, four_bit, is_quantised
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import Border, StepVerifier, load_verifier
+from workbench.models.verifier import Border, StepVerifier, load_verifier, need_steps
 from workbench.types import Meter, Prefix
 
 FILE = "outcome.json"
@@ -53,7 +53,7 @@ class SolutionVerifier(StepVerifier):
         return StepVerifier._steps(context)[-1:]
 
     def _context(self, prefix: Prefix) -> Context:
-        _check_steps(prefix)
+        need_steps(prefix)
         return super()._context(prefix)
 
 
@@ -108,7 +108,7 @@ class RewardVerifier:
 
     def ids(self, prefix: Prefix) -> list[int]:
         """What the model reads; ValueError without steps or if it is longer than the model can read."""
-        _check_steps(prefix)
+        need_steps(prefix)
         ids = [i for segment in self.form.segments(self.tokenizer, prefix.problem, prefix.texts) for i in segment]
         if len(ids) > self._room:
             raise ValueError(f"{prefix.problem.id}: {len(ids)} tokens to judge, the verifier reads {self._room}")
@@ -124,11 +124,6 @@ class RewardVerifier:
             batch.append(row)
         if batch:
             yield batch
-
-
-def _check_steps(prefix: Prefix) -> None:
-    if not prefix.steps:
-        raise ValueError(f"{prefix.problem.id}: no steps to judge, a verifier of whole solutions needs at least one")
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int) -> dict[str, torch.Tensor]:

@@ -44,6 +44,12 @@ def log_probability(logits: torch.Tensor, words: Sequence[int], closers: Sequenc
     return logp[range(len(words)), list(words)].sum() + logp[-1, list(closers)].logsumexp(0)
 
 
+def need_steps(prefix: Prefix) -> None:
+    """ValueError for a prefix without steps, which a verifier of whole solutions cannot judge."""
+    if not prefix.steps:
+        raise ValueError(f"{prefix.problem.id}: no steps to judge, a verifier of whole solutions needs at least one")
+
+
 class StepVerifier:
     """A discriminative PRM: P(step is good) at each step's separator. Use `load_verifier` to get one from a folder."""
 
