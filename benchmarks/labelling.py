@@ -1,10 +1,13 @@
-"""Cost of step labels: OmegaPRM and Math-Shepherd, many problems in flight against one problem at a time.
+"""Cost of step labels: OmegaPRM and Math-Shepherd, many problems in flight against one problem at a
+time.
 
-    python benchmarks/labelling.py [--policy base] [--problems 200] [--alone 25] [--batch-tokens 196608]
+    python benchmarks/labelling.py [--policy base] [--problems 200] [--alone 25] [--batch-tokens
+    196608]
 
-For each labeller: policy tokens per problem, prompt and prefix tokens that had to be computed as a share of those
-generated, and seconds and forward calls per 1,000 generated tokens: with all problems in flight, then `--alone` of
-them, spread evenly, one at a time. Same process, one after the other: read the ratios.
+For each labeller: policy tokens per problem, prompt and prefix tokens that had to be computed as a
+share of those generated, and seconds and forward calls per 1,000 generated tokens: with all
+problems in flight, then `--alone` of them, spread evenly, one at a time. Same process, one after
+the other: read the ratios.
 """
 
 from __future__ import annotations
@@ -47,7 +50,9 @@ def main() -> None:
     parser.add_argument("--policy", default="base")
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--alone", type=int, default=25, help="problems for the slow way")
-    parser.add_argument("--batch-tokens", type=int, default=196_608, help="tokens of one forward call, at most")
+    parser.add_argument(
+        "--batch-tokens", type=int, default=196_608, help="tokens of one forward call, at most"
+    )
     parser.add_argument("--only", choices=LABELLERS, help="one labeller")
     asked = parser.parse_args()
     policy = load_policy(asked.policy, dtype="bfloat16", batch_tokens=asked.batch_tokens)
@@ -61,7 +66,10 @@ def main() -> None:
         print(f"\n{name}, {options}: {asked.problems} together, {len(few)} alone")
         for key in together:
             ratio = alone[key] / together[key]
-            print(f"  {key:22} {together[key]:10.2f} together {alone[key]:10.2f} alone   {ratio:5.1f} x", flush=True)
+            print(
+                f"  {key:22} {together[key]:10.2f} together {alone[key]:10.2f} alone   {ratio:5.1f} x",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """A verifier of steps on ProcessBench and PRMBench, by their published protocols.
 
-    python benchmarks/process_bench.py --verifier Qwen/Qwen2.5-Math-PRM-7B [--data DIR] [--limit 100] [--csv OUT.csv]
+    python benchmarks/process_bench.py --verifier Qwen/Qwen2.5-Math-PRM-7B [--data DIR] [--limit
+    100] [--csv OUT.csv]
 
-The verifier: a shipped name (`prm`), a folder of ours, a public PRM by its hub name, or a baseline (`random`,
-`position`). The data: DIR/processbench and DIR/prmbench, DIR being $WORKBENCH_REAL_DATA unless given, or else the hub.
+The verifier: a shipped name (`prm`), a folder of ours, a public PRM by its hub name, or a baseline
+(`random`, `position`). The data: DIR/processbench and DIR/prmbench, DIR being $WORKBENCH_REAL_DATA
+unless given, or else the hub.
 
-ProcessBench: the threshold with the best F1 on one subset holds for all; "held out" is the mean of the others.
-PRMBench: a step with a score below 0.5 is judged wrong. Numbers are in %, with 95 % intervals over problems. A solution
-too long for the verifier counts as missed; the column "unread" is their share. `--limit` takes so many solutions of
-each subset or class, spread evenly: enough to try a verifier, too few to compare two.
+ProcessBench: the threshold with the best F1 on one subset holds for all; "held out" is the mean of
+the others. PRMBench: a step with a score below 0.5 is judged wrong. Numbers are in %, with 95 %
+intervals over problems. A solution too long for the verifier counts as missed; the column "unread"
+is their share. `--limit` takes so many solutions of each subset or class, spread evenly: enough to
+try a verifier, too few to compare two.
 """
 
 from __future__ import annotations
@@ -21,7 +24,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.analyse.process_bench import ASPECTS, prmbench_table, processbench_table, score_solutions
+from workbench.analyse.process_bench import (
+    ASPECTS,
+    prmbench_table,
+    processbench_table,
+    score_solutions,
+)
 from workbench.models import load_verifier
 from workbench.models.baselines import Position, Random
 from workbench.problems.benchmarks import SUBSETS, load
@@ -62,8 +70,11 @@ def _spread(rows: Sequence, limit: int | None) -> list:
     return [rows[i * len(rows) // n] for i in range(n)]
 
 
-def judged(solutions: Sequence[LabelledSolution], verifier: Verifier, batch: int) -> list[list[float] | None]:
-    """Scores of all solutions, and a line on what reading them took; ValueError if none could be read."""
+def judged(
+    solutions: Sequence[LabelledSolution], verifier: Verifier, batch: int
+) -> list[list[float] | None]:
+    """Scores of all solutions, and a line on what reading them took; ValueError if none could be
+    read."""
     meter, began = Meter(), time.perf_counter()
     scores = score_solutions(solutions, verifier, batch=batch, meter=meter, skip=True)
     seconds = time.perf_counter() - began
@@ -92,7 +103,11 @@ def unknown_words(solutions: Sequence[LabelledSolution], verifier: Verifier) -> 
     if getattr(tokenizer, "unk_token_id", None) is None:
         return ""
     texts = [text for row in solutions for text in (row.problem.question, *row.steps)]
-    ids = [i for row in tokenizer(texts, add_special_tokens=False, verbose=False).input_ids for i in row]
+    ids = [
+        i
+        for row in tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
+        for i in row
+    ]
     share = ids.count(tokenizer.unk_token_id) / len(ids)
     return f"; {share:.0%} of the tokens are unknown words" if share else ""
 
@@ -102,7 +117,9 @@ def shown(table: pd.DataFrame, columns: Sequence[str]) -> str:
     table = table.copy()
     for name in columns:
         whole = 100 * table[[name, f"{name}_low", f"{name}_high"]].to_numpy()  # (rows, 3)
-        table[name] = [f"{v:.1f} ({low:.1f} to {high:.1f})" if v == v else "-" for v, low, high in whole]
+        table[name] = [
+            f"{v:.1f} ({low:.1f} to {high:.1f})" if v == v else "-" for v, low, high in whole
+        ]
     table["unread"] = [f"{share:.0%}" for share in table["unread"]]
     hidden = [*HIDDEN, *(f"{name}_{end}" for name in columns for end in ("low", "high"))]
     return table.drop(columns=hidden, errors="ignore").to_string(index=False)
@@ -118,7 +135,9 @@ def report(benchmark: str, verifier: Verifier, asked: argparse.Namespace) -> Non
         about = f"best on {asked.choose_on}"
     else:
         table, about = prmbench_table(solutions, scores, seed=0), "as published"
-    print(f"threshold {table['threshold'].iloc[0]:.3g}, {about}; in %, 95 % intervals in brackets\n")
+    print(
+        f"threshold {table['threshold'].iloc[0]:.3g}, {about}; in %, 95 % intervals in brackets\n"
+    )
     print(shown(table, SCORES[benchmark]))
     if asked.csv:
         file = asked.csv.with_name(f"{asked.csv.stem}-{benchmark}.csv")
@@ -128,11 +147,17 @@ def report(benchmark: str, verifier: Verifier, asked: argparse.Namespace) -> Non
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--verifier", required=True, help=f"name or folder, or {', '.join(BASELINES)}")
-    parser.add_argument("--data", default=os.environ.get("WORKBENCH_REAL_DATA"), help="folder of both benchmarks")
+    parser.add_argument(
+        "--verifier", required=True, help=f"name or folder, or {', '.join(BASELINES)}"
+    )
+    parser.add_argument(
+        "--data", default=os.environ.get("WORKBENCH_REAL_DATA"), help="folder of both benchmarks"
+    )
     parser.add_argument("--only", choices=SCORES, help="one benchmark")
     parser.add_argument("--limit", type=int, help="solutions of each subset or class, at most")
-    parser.add_argument("--choose-on", default="gsm8k", choices=SUBSETS, help="where the threshold is chosen")
+    parser.add_argument(
+        "--choose-on", default="gsm8k", choices=SUBSETS, help="where the threshold is chosen"
+    )
     parser.add_argument("--batch", type=int, default=64, help="solutions in a call")
     parser.add_argument(
         "--dtype",
@@ -141,11 +166,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--device", help="default: a GPU if there is one")
     parser.add_argument("--quantise", action="store_true", help="weights in 4 bits")
-    parser.add_argument("--csv", type=Path, metavar="OUT", help="write OUT-processbench.csv and OUT-prmbench.csv")
+    parser.add_argument(
+        "--csv", type=Path, metavar="OUT", help="write OUT-processbench.csv and OUT-prmbench.csv"
+    )
     asked = parser.parse_args(arguments)
     given = {"dtype": asked.dtype, "device": asked.device, "quantise": asked.quantise}
     try:
-        verifier = verifier_of(asked.verifier, **{name: value for name, value in given.items() if value})
+        verifier = verifier_of(
+            asked.verifier, **{name: value for name, value in given.items() if value}
+        )
         for benchmark in SCORES:
             if asked.only in (None, benchmark):
                 report(benchmark, verifier, asked)

@@ -1,10 +1,13 @@
-"""Sampling speed side by side: ours, `generate`, continuous batching, and the linear layers alone (the ceiling).
+"""Sampling speed side by side: ours, `generate`, continuous batching, and the linear layers alone
+(the ceiling).
 
-    python benchmarks/sampling.py [--policy base] [--problems 64] [--samples 16] [--dtypes float32 bfloat16]
+    python benchmarks/sampling.py [--policy base] [--problems 64] [--samples 16] [--dtypes float32
+    bfloat16]
 
-Same model, prompts, temperature and dtype in one process; every contender samples the same number of completions to
-their end. Times on a shared machine are noisy: read the ratios. The ceiling multiplies random inputs by the model's
-own linear layers at the batch sizes that our engine really used, call for call: no attention, no norms, no sampling.
+Same model, prompts, temperature and dtype in one process; every contender samples the same number
+of completions to their end. Times on a shared machine are noisy: read the ratios. The ceiling
+multiplies random inputs by the model's own linear layers at the batch sizes that our engine really
+used, call for call: no attention, no norms, no sampling.
 """
 
 from __future__ import annotations
@@ -54,7 +57,9 @@ def generate(policy, problems, n: int, batch: int) -> Callable[[], int]:
         tokens = 0
         for i in range(0, len(problems), batch):
             prompts = [p.question + "\n" for p in problems[i : i + batch]]
-            inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(model.device)
+            inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(
+                model.device
+            )
             out = model.generate(
                 **inputs, do_sample=True, temperature=1.0, top_k=None, top_p=None, num_return_sequences=n,
                 max_new_tokens=ROOM, pad_token_id=tokenizer.pad_token_id,
@@ -76,7 +81,9 @@ def continuous(policy, problems, n: int) -> Callable[[], int]:
     inputs = [policy.tokenizer(p.question + "\n").input_ids for p in problems for _ in range(n)]
 
     def run() -> int:
-        out = policy.model.generate_batch(inputs=inputs, generation_config=config, progress_bar=False)
+        out = policy.model.generate_batch(
+            inputs=inputs, generation_config=config, progress_bar=False
+        )
         if len(out) != len(inputs):
             raise RuntimeError(f"{len(out)} of {len(inputs)} requests came back")
         return sum(len(result.generated_tokens) for result in out.values())
@@ -86,7 +93,11 @@ def continuous(policy, problems, n: int) -> Callable[[], int]:
 
 def linear_layers(policy, calls: list[tuple[int, int]]) -> Callable[[], int]:
     """The model's linear layers alone, on as many rows as each of the engine's calls had."""
-    layers = [m for name, m in policy.model.named_modules() if isinstance(m, torch.nn.Linear) and name != "lm_head"]
+    layers = [
+        m
+        for name, m in policy.model.named_modules()
+        if isinstance(m, torch.nn.Linear) and name != "lm_head"
+    ]
     head = policy.model.get_output_embeddings()
     inputs = {(b, new): _inputs(layers, b * new) for b, new in set(calls)}
 
@@ -104,7 +115,9 @@ def linear_layers(policy, calls: list[tuple[int, int]]) -> Callable[[], int]:
 def _inputs(layers, rows: int) -> dict[int, torch.Tensor]:
     weight = layers[0].weight
     sizes = {layer.in_features for layer in layers}
-    return {size: torch.randn(rows, size, dtype=weight.dtype, device=weight.device) for size in sizes}
+    return {
+        size: torch.randn(rows, size, dtype=weight.dtype, device=weight.device) for size in sizes
+    }
 
 
 def record_calls(policy, run: Callable[[], int]) -> list[tuple[int, int]]:
@@ -121,8 +134,11 @@ def record_calls(policy, run: Callable[[], int]) -> list[tuple[int, int]]:
     return calls
 
 
-def compare(policy, problems, n: int, repeats: int, skip_continuous: bool) -> list[tuple[str, float, int]]:
-    """(name, seconds, tokens) of every contender, ours first, after a warm-up of each on a few problems."""
+def compare(
+    policy, problems, n: int, repeats: int, skip_continuous: bool
+) -> list[tuple[str, float, int]]:
+    """(name, seconds, tokens) of every contender, ours first, after a warm-up of each on a few
+    problems."""
     contenders = {"ours": ours(policy, problems, n)}
     for batch in (8, 32, 64):
         contenders[f"generate, {batch} prompts a batch"] = generate(policy, problems, n, batch)
@@ -154,11 +170,17 @@ def main() -> None:
         rows = compare(policy, problems, args.samples, args.repeats, args.skip_continuous)
         best = min(seconds for name, seconds, _ in rows if name.startswith("generate"))
         ceiling = rows[-1][1]
-        print(f"\n{args.policy}, {dtype}, {args.problems} problems x {args.samples} samples, {policy.engine.device}")
-        print(f"{'':34}{'seconds':>9}{'tokens':>9}{'tokens/s':>10}{'x generate':>12}{'of ceiling':>12}")
+        print(
+            f"\n{args.policy}, {dtype}, {args.problems} problems x {args.samples} samples, {policy.engine.device}"
+        )
+        print(
+            f"{'':34}{'seconds':>9}{'tokens':>9}{'tokens/s':>10}{'x generate':>12}{'of ceiling':>12}"
+        )
         for name, seconds, tokens in rows:
             rate = f"{tokens / seconds:10.0f}" if tokens else " " * 10
-            print(f"{name:34}{seconds:9.2f}{tokens or '':>9}{rate}{best / seconds:12.2f}{ceiling / seconds:12.0%}")
+            print(
+                f"{name:34}{seconds:9.2f}{tokens or '':>9}{rate}{best / seconds:12.2f}{ceiling / seconds:12.0%}"
+            )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Tiny checkpoints laid out as the public PRMs are, with their architectures, key names and special ids.
+"""Tiny checkpoints laid out as the public PRMs are, with their architectures, key names and special
+ids.
 
-One layer, keys and queries zero: attention is the mean over the tokens so far, so each position has a score of its own.
-Each builder writes a folder and returns it, options for `load_public`, and a function that scores by hand in NumPy.
+One layer, keys and queries zero: attention is the mean over the tokens so far, so each position has
+a score of its own. Each builder writes a folder and returns it, options for `load_public`, and a
+function that scores by hand in NumPy.
 """
 
 import json
@@ -11,7 +13,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
+)
 
 from workbench.types import Prefix, Problem
 
@@ -38,27 +46,57 @@ def piece(text):
 
 
 def raw(text):
-    """Ids of ASCII text in the Qwen and Llama tokenizers below: one a byte, with their public numbers."""
+    """Ids of ASCII text in the Qwen and Llama tokenizers below: one a byte, with their public
+    numbers."""
     return [{" ": 220, "\n": 198}.get(c, ord(c) - 33) for c in text]
 
 
 def mistral_tokenizer(tag=12902):
     """SentencePiece-like, with byte fallback: only the newline is a byte here."""
-    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, "<0x0A>": 13, "▁": 28705, "к": 29000, "и": 29001, "ки": 29002}
+    vocab = {
+        "<unk>": 0,
+        "<s>": 1,
+        "</s>": 2,
+        "<0x0A>": 13,
+        "▁": 28705,
+        "к": 29000,
+        "и": 29001,
+        "ки": 29002,
+    }
     vocab |= {chr(i): 28000 + i for i in range(33, 127)} | {"▁ки": tag, "▁+": 648, "▁-": 387}
     return LlamaTokenizer(vocab, [("к", "и"), ("▁", "ки"), ("▁", "+"), ("▁", "-")])
 
 
 def qwen_tokenizer(template=CHATML, newline=198):
-    special = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<extra_0>": 151651}
-    vocab = BYTES | {"Ġ+": 488, "Ġ-": 481, "ĊĊ": 271, "ĊĊĊĊ": 1000, "ĠĊĊĊĊ": 1001, "ĠĊĊĊĊĊ": 76325, "Ċ": newline}
+    special = {
+        "<|endoftext|>": 151643,
+        "<|im_start|>": 151644,
+        "<|im_end|>": 151645,
+        "<extra_0>": 151651,
+    }
+    vocab = BYTES | {
+        "Ġ+": 488,
+        "Ġ-": 481,
+        "ĊĊ": 271,
+        "ĊĊĊĊ": 1000,
+        "ĠĊĊĊĊ": 1001,
+        "ĠĊĊĊĊĊ": 76325,
+        "Ċ": newline,
+    }
     merges = [("Ġ", "+"), ("Ġ", "-"), ("Ċ", "Ċ"), ("ĊĊ", "ĊĊ"), ("Ġ", "ĊĊĊĊ"), ("ĠĊĊĊĊ", "Ċ")]
     names = list(special)
-    return Qwen2Tokenizer(vocab | special, merges, chat_template=template, additional_special_tokens=names)
+    return Qwen2Tokenizer(
+        vocab | special, merges, chat_template=template, additional_special_tokens=names
+    )
 
 
 def llama_tokenizer(template=LLAMA):
-    names = {128000: "begin_of_text", 128006: "start_header_id", 128007: "end_header_id", 128009: "eot_id"}
+    names = {
+        128000: "begin_of_text",
+        128006: "start_header_id",
+        128007: "end_header_id",
+        128009: "eot_id",
+    }
     special = {f"<|{name}|>": i for i, name in names.items()}
     core = Tokenizer(models.BPE(BYTES | {"ĊĊ": 271} | special, [("Ċ", "Ċ")]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -66,7 +104,9 @@ def llama_tokenizer(template=LLAMA):
     core.post_processor = processors.TemplateProcessing(
         single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 128000)]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<|begin_of_text|>", chat_template=template)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<|begin_of_text|>", chat_template=template
+    )
 
 
 def tiny(family, vocab, *, width=8, **extra):
@@ -85,7 +125,8 @@ def tiny(family, vocab, *, width=8, **extra):
 
 
 def by_hand(weights, ids, head, delta=0.0):
-    """Log-odds of good at every position, (T,): attention is the mean so far, no MLP. `delta` adds to W_v."""
+    """Log-odds of good at every position, (T,): attention is the mean so far, no MLP. `delta` adds
+    to W_v."""
     w = {name.removeprefix("model."): t.double().numpy() for name, t in weights.items()}
     layer = "layers.0.self_attn."
     x = w["embed_tokens.weight"][ids]  # (T, D)
@@ -107,7 +148,10 @@ def value_head(w, h):
 
 
 def class_head(w, h):
-    logits = np.maximum(h @ w["score.0.weight"].T + w["score.0.bias"], 0) @ w["score.2.weight"].T + w["score.2.bias"]
+    logits = (
+        np.maximum(h @ w["score.0.weight"].T + w["score.0.bias"], 0) @ w["score.2.weight"].T
+        + w["score.2.bias"]
+    )
     return logits[:, 1] - logits[:, 0]
 
 
@@ -128,7 +172,13 @@ def write(folder, weights, config, tokenizer, *, binary=False, **changes):
 def shepherd(root):
     model = tiny("mistral", 32000, sliding_window=None)
     weights = model.state_dict()
-    folder = write(root / "math-shepherd-mistral-7b-prm", weights, model.config, mistral_tokenizer(), binary=True)
+    folder = write(
+        root / "math-shepherd-mistral-7b-prm",
+        weights,
+        model.config,
+        mistral_tokenizer(),
+        binary=True,
+    )
     return folder, {}, lambda ids: by_hand(weights, ids, token_head(648, 387))
 
 
@@ -144,7 +194,8 @@ def psa(root):
     weights = {name: p.clone() for name, p in model.state_dict().items()}
     base = write(root / "base", weights, model.config, qwen_tokenizer())
     lora = get_peft_model(
-        model, LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+        model,
+        LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=8, target_modules=["q_proj", "v_proj"]),
     )
     adapted = {n.split("self_attn.")[1]: p for n, p in lora.named_parameters() if "lora" in n}
     a, b = adapted["v_proj.lora_A.default.weight"], adapted["v_proj.lora_B.default.weight"]
@@ -161,8 +212,14 @@ def psa(root):
 def skywork(root, *, binary=True):
     model = tiny("qwen2", 151936)
     weights = model.state_dict()
-    weights |= {"v_head.summary.weight": torch.randn(1, 8), "v_head.summary.bias": torch.tensor([0.3])}
-    code = {"AutoConfig": "configuration_qwen2_rm.Qwen2RMConfig", "AutoModel": "modeling_qwen2_rm.Qwen2ForRewardModel"}
+    weights |= {
+        "v_head.summary.weight": torch.randn(1, 8),
+        "v_head.summary.bias": torch.tensor([0.3]),
+    }
+    code = {
+        "AutoConfig": "configuration_qwen2_rm.Qwen2RMConfig",
+        "AutoModel": "modeling_qwen2_rm.Qwen2ForRewardModel",
+    }
     folder = root / "models--Skywork--Skywork-o1-Open-PRM-Qwen-2.5-1.5B" / "snapshots" / "ff174c"
     write(folder, weights, model.config, qwen_tokenizer(), binary=binary, auto_map=code)
     return folder, {}, lambda ids: by_hand(weights, ids, value_head)
@@ -190,14 +247,29 @@ def qwen(root):
     for layer, rows in (("score.0", 8), ("score.2", 2)):
         weights |= {f"{layer}.weight": torch.randn(rows, 8), f"{layer}.bias": torch.randn(rows)}
     code = {"AutoModel": "modeling_qwen2_rm.Qwen2ForProcessRewardModel"}
-    folder = write(root / "Qwen2.5-Math-PRM-7B", weights, model.config, qwen_tokenizer(), auto_map=code)
+    folder = write(
+        root / "Qwen2.5-Math-PRM-7B", weights, model.config, qwen_tokenizer(), auto_map=code
+    )
     (folder / "modeling_qwen2_rm.py").write_text(REMOTE)
     return folder, {}, lambda ids: by_hand(weights, ids, class_head)
 
 
-PSA_IDS = [raw("How many?"), [*raw(" Step 1: one plus two"), 76325], [*raw(" Step 2: so three"), 76325]]
+PSA_IDS = [
+    raw("How many?"),
+    [*raw(" Step 1: one plus two"), 76325],
+    [*raw(" Step 2: so three"), 76325],
+]
 SKYWORK_IDS = [[151644, *raw("How many?\n")], [*raw("one plus two"), 198], [*raw("so three"), 198]]
-TOLD = [151644, *raw(f"system\n{SYSTEM}"), 151645, 198, 151644, *raw("user\nHow many?"), 151645, 198]
+TOLD = [
+    151644,
+    *raw(f"system\n{SYSTEM}"),
+    151645,
+    198,
+    151644,
+    *raw("user\nHow many?"),
+    151645,
+    198,
+]
 USER, ANSWER = [128006, *raw("user"), 128007, 271], [128009, 128006, *raw("assistant"), 128007, 271]
 SEGMENTS = {  # of SOLUTION: before the first step, then of each step
     shepherd: [

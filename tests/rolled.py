@@ -9,7 +9,9 @@ PROBLEMS = quantities.generate(6, levels=[1, 2], seed=1)
 
 
 def rollouts(policy, n=3, temperature=None):
-    results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=5, n=n, temperature=temperature)
+    results = solve(
+        PROBLEMS, METHODS["sample"], policy=policy, seed=5, n=n, temperature=temperature
+    )
     return [rollout for result in results for rollout in result.rollouts]
 
 

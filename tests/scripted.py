@@ -8,8 +8,8 @@ from workbench.types import Prefix, Problem, Step
 
 
 class Walker:
-    """Writes the gold solution; each step but the last goes wrong with chance `p`, and the answer is right only after
-    right steps. Counts its rows."""
+    """Writes the gold solution; each step but the last goes wrong with chance `p`, and the answer
+    is right only after right steps. Counts its rows."""
 
     name = "walker"
 
@@ -19,7 +19,9 @@ class Walker:
 
     def sample(self, prefixes, keys, *, until, temperature, prompt, meters):
         self.rows += len(prefixes)
-        return [self._go_on(*row, until, temperature, prompt) for row in zip(prefixes, keys, meters)]
+        return [
+            self._go_on(*row, until, temperature, prompt) for row in zip(prefixes, keys, meters)
+        ]
 
     def _go_on(self, prefix, key, meter, until, temperature, prompt):
         gold, steps = self.gold[prefix.problem.id], list(prefix.steps)
@@ -35,7 +37,9 @@ class Walker:
                 break
         meter.samples += 1
         meter.generated += len(steps) - first
-        return Prefix(prefix.problem, tuple(steps), "end" if len(steps) == len(gold) else None, prompt)
+        return Prefix(
+            prefix.problem, tuple(steps), "end" if len(steps) == len(gold) else None, prompt
+        )
 
 
 class Judge:
@@ -52,7 +56,9 @@ class Judge:
 
 def oracle(problems):
     """1 for every right step, 0 for every wrong one."""
-    return Judge(problems, lambda problem, steps: [float(right) for right in check_steps(problem, steps)])
+    return Judge(
+        problems, lambda problem, steps: [float(right) for right in check_steps(problem, steps)]
+    )
 
 
 def constant(problems):

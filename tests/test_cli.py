@@ -58,7 +58,12 @@ def test_bad_input_is_one_line(base, words, complaint, capsys, monkeypatch):
     except SystemExit as stop:
         code = stop.code
     error = capsys.readouterr().err
-    assert code == 2 and complaint in error and error.count("\n") == 1 and error.startswith("workbench: ")
+    assert (
+        code == 2
+        and complaint in error
+        and error.count("\n") == 1
+        and error.startswith("workbench: ")
+    )
     assert sorted(base.rglob("*")) == before
 
 
@@ -79,16 +84,21 @@ def test_notebooks_that_can_not_run(base, capsys):
 
 def test_names_of_notebooks(base):
     names = {
-        w: [p.stem for p in select(base, w.split())] for w in ("", "all", "0", "00 6", "06_scaling", "6 06 06_scaling")
+        w: [p.stem for p in select(base, w.split())]
+        for w in ("", "all", "0", "00 6", "06_scaling", "6 06 06_scaling")
     }
     assert names[""] == names["all"] == names["00 6"] == ["00_start_here", "06_scaling"]
-    assert names["0"] == ["00_start_here"] and names["06_scaling"] == names["6 06 06_scaling"] == ["06_scaling"]
+    assert names["0"] == ["00_start_here"] and names["06_scaling"] == names["6 06 06_scaling"] == [
+        "06_scaling"
+    ]
 
 
 def test_a_resumed_batch_takes_no_other_wishes(base, capsys):
     from workbench.runs import manifest
 
-    manifest.append(base, {"event": "batch", "notebooks": ["00_start_here"], "profile": "quick", "given": []})
+    manifest.append(
+        base, {"event": "batch", "notebooks": ["00_start_here"], "profile": "quick", "given": []}
+    )
     for wish in (["0"], ["-p", "seed=1"], ["--profile", "full"]):
         assert main(["run", *wish, "--resume", str(base)], base) == 2
         assert "as it was asked for" in capsys.readouterr().err
@@ -96,5 +106,7 @@ def test_a_resumed_batch_takes_no_other_wishes(base, capsys):
 
 def test_help_is_quick():
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "workbench", "--help"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench", "--help"], capture_output=True, text=True
+    )
     assert done.returncode == 0 and "--resume" in done.stdout and time.monotonic() - started < 2

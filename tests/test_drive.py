@@ -1,4 +1,5 @@
-"""The driver: order, batching, streams, budget, errors, interrupts, resume and the meter, with a scripted policy."""
+"""The driver: order, batching, streams, budget, errors, interrupts, resume and the meter, with a
+scripted policy."""
 
 import contextlib
 import json
@@ -29,11 +30,15 @@ from workbench.types import (
     sees_answer,
 )
 
-PROBLEMS = [Problem(f"p{i}", "quantities", f"Question {i}?", str(i), f"The answer is {i} .", 1) for i in range(10)]
+PROBLEMS = [
+    Problem(f"p{i}", "quantities", f"Question {i}?", str(i), f"The answer is {i} .", 1)
+    for i in range(10)
+]
 
 
 class Scripted:
-    """A policy without a model: three steps, whose text is the row's key; counts its calls and rows."""
+    """A policy without a model: three steps, whose text is the row's key; counts its calls and
+    rows."""
 
     per, name = "step", "scripted"
 
@@ -52,7 +57,9 @@ class Scripted:
             meter.samples += 1
             meter.generated += n
             done = len(prefix.steps) + n >= 3
-            out.append(Prefix(prefix.problem, prefix.steps + steps, "end" if done else None, prompt))
+            out.append(
+                Prefix(prefix.problem, prefix.steps + steps, "end" if done else None, prompt)
+            )
         return out
 
     def score(self, prefixes, *, meters):
@@ -69,7 +76,9 @@ def walk(problem, *, width=2):
             prefixes = (yield Sample(prefixes[:1], n=width, until="step"))[-1:]
             yield Score(prefixes)
     except Stopped as stop:
-        return SearchResult(problem, rollouts=tuple(prefixes), best=prefixes[0], stopped=stop.reason)
+        return SearchResult(
+            problem, rollouts=tuple(prefixes), best=prefixes[0], stopped=stop.reason
+        )
     return SearchResult(problem, rollouts=tuple(prefixes), best=prefixes[0])
 
 
@@ -89,7 +98,9 @@ def test_batched_equals_one_by_one_whatever_runs_beside():
 
 def test_streams_differ_by_seed_problem_occurrence_request_and_row():
     first, changes = (0, "a", 0, 0, 0), (1, "b", 1, 1, 1)
-    keys = {stream_key(*first)} | {stream_key(*first[:i], changes[i], *first[i + 1 :]) for i in range(5)}
+    keys = {stream_key(*first)} | {
+        stream_key(*first[:i], changes[i], *first[i + 1 :]) for i in range(5)
+    }
     assert len(keys) == 6
     twice = run(METHODS["sample"], [PROBLEMS[0]] * 2, n=2)
     texts = [p.text for r in twice for p in r.rollouts]
@@ -132,19 +143,28 @@ def test_search_methods_see_no_answer_and_labellers_do():
 
 def test_results_carry_the_whole_problem_again():
     result = run()[4]
-    assert result.problem.answer == "4" and result.best.problem.answer == "4" and result.rollouts[0] == result.best
+    assert (
+        result.problem.answer == "4"
+        and result.best.problem.answer == "4"
+        and result.rollouts[0] == result.best
+    )
 
 
 def test_meter_counts_what_was_thrown_away():
     result = run(width=5)[0]
-    assert (result.meter.samples, result.meter.generated, result.meter.verifier) == (15, 15, 1 + 2 + 3)
+    assert (result.meter.samples, result.meter.generated, result.meter.verifier) == (
+        15,
+        15,
+        1 + 2 + 3,
+    )
     assert result.meter.calls == 6 and result.meter.tokens == 21 and result.meter.seconds > 0
 
 
 def test_budget_ends_a_problem_with_its_best_so_far():
     result = run(width=4, budget=Budget(5, "samples"))[0]
     assert result.stopped == "budget" and result.meter.samples == 8 and len(result.best.steps) == 2
-    assert run(METHODS["sample"], n=9, budget=Budget(5, "samples"))[0].stopped is None  # one request, then it is done
+    # one request, then it is done
+    assert run(METHODS["sample"], n=9, budget=Budget(5, "samples"))[0].stopped is None
     with pytest.raises(ValueError, match="use samples, tokens or flops"):
         Budget(5, "dollars")
 
@@ -174,7 +194,9 @@ def test_an_error_inside_one_problem_is_its_own():
 def test_an_error_of_the_model_falls_on_the_culprit_alone():
     results = run(model=Scripted(broken="p3"))
     assert "this problem breaks the model" in results[3].error
-    assert [r.rollouts for i, r in enumerate(results) if i != 3] == [r.rollouts for i, r in enumerate(run()) if i != 3]
+    assert [r.rollouts for i, r in enumerate(results) if i != 3] == [
+        r.rollouts for i, r in enumerate(run()) if i != 3
+    ]
 
 
 def test_misuse_is_named():
@@ -182,7 +204,10 @@ def test_misuse_is_named():
         yield "please"
 
     assert "yields Sample or Score requests" in run(wrong)[0].error
-    assert "asks for 'coach'" in run(lambda problem: (yield Sample([Prefix(problem)], by="coach")))[0].error
+    assert (
+        "asks for 'coach'"
+        in run(lambda problem: (yield Sample([Prefix(problem)], by="coach")))[0].error
+    )
     with pytest.raises(ValueError, match="no generator function"):
         run(lambda problem: SearchResult(problem))
     with pytest.raises(ValueError, match="in_flight=0"):
@@ -200,7 +225,8 @@ def test_interrupt_brings_back_the_best_so_far(tmp_path):
         results = run(model=Interrupted(), in_flight=4, save=tmp_path / "r.jsonl")
     assert [r.stopped for r in results] == ["interrupt"] * 10
     assert [len(r.rollouts[0].steps) if r.rollouts else 0 for r in results] == [2] * 4 + [0] * 6
-    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1  # the header: nothing unfinished is saved
+    # the header: nothing unfinished is saved
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
 
 
 def test_save_and_resume_lose_and_double_nothing(tmp_path):
@@ -213,7 +239,9 @@ def test_save_and_resume_lose_and_double_nothing(tmp_path):
     model = Scripted()
     resumed = run(problems=problems, save=file, model=model)
     assert [r.rollouts for r in resumed] == [r.rollouts for r in whole]
-    assert [replace(r.meter, seconds=0) for r in resumed] == [replace(r.meter, seconds=0) for r in whole]
+    assert [replace(r.meter, seconds=0) for r in resumed] == [
+        replace(r.meter, seconds=0) for r in whole
+    ]
     assert model.calls == [14, 14, 14]
     rows = list(jsonl.read_lines(file))[1:]
     assert sorted((r["problem"]["id"], r["occurrence"]) for r in rows) == sorted(
@@ -233,7 +261,8 @@ def test_a_result_file_of_another_run_or_with_a_corrupt_line_is_refused(tmp_path
 
 
 def test_a_killed_process_resumes(tmp_path):
-    """SIGKILL in the middle of a run: the next run goes on and ends with what an undisturbed one has."""
+    """SIGKILL in the middle of a run: the next run goes on and ends with what an undisturbed one
+    has."""
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(f"""

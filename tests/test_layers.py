@@ -50,7 +50,12 @@ def test_imports_follow_the_layers(path):
     assert here in {*ALLOWED, *TOP}, f"{here} has no place among the layers of tests/test_layers.py"
     for name in imports(path):
         parts = name.split(".")
-        if parts[0] == "workbench" and len(parts) > 1 and here not in TOP and parts[1] != "__version__":
+        if (
+            parts[0] == "workbench"
+            and len(parts) > 1
+            and here not in TOP
+            and parts[1] != "__version__"
+        ):
             assert parts[1] in ALLOWED[here] | {here}, f"{here} may not import {name}"
         if here in LIGHT:
             assert parts[0] not in HEAVY, f"{here} may not import {name}"

@@ -29,17 +29,24 @@ def tiny_model(family: str = "llama", *, seed: int = 0, dtype=torch.float32):
 
 
 def tiny_policy(family: str = "llama", *, dtype=torch.float32, **options) -> HFPolicy:
-    return HFPolicy(tiny_model(family, dtype=dtype), TOKENIZER, **{"max_tokens": 40, "batch_tokens": 1024, **options})
+    return HFPolicy(
+        tiny_model(family, dtype=dtype),
+        TOKENIZER,
+        **{"max_tokens": 40, "batch_tokens": 1024, **options},
+    )
 
 
 class Ids:
-    """A tokenizer whose texts are its ids: "4 322 12" -> [4, 322, 12]; the question gets a beginning-of-text id."""
+    """A tokenizer whose texts are its ids: "4 322 12" -> [4, 322, 12]; the question gets a
+    beginning-of-text id."""
 
     unk_token_id = -1
     eos_token_id = None
 
     def __call__(self, text, add_special_tokens=True):
         if isinstance(text, list):
-            return type("", (), {"input_ids": [self(t, add_special_tokens).input_ids for t in text]})
+            return type(
+                "", (), {"input_ids": [self(t, add_special_tokens).input_ids for t in text]}
+            )
         ids = [int(i) for i in text.split()]
         return type("", (), {"input_ids": [0, *ids] if add_special_tokens else ids})

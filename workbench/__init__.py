@@ -1,3 +1,4 @@
-"""A workbench for process supervision, reinforcement learning and test-time search of reasoning language models."""
+"""A workbench for process supervision, reinforcement learning and test-time search of reasoning
+language models."""
 
 __version__ = "0.1.0"

@@ -25,12 +25,23 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     """The parser of all commands."""
     formatter = argparse.RawDescriptionHelpFormatter
-    top = Parser(prog="python -m workbench", description=__doc__, epilog=EXAMPLES, formatter_class=formatter)
+    top = Parser(
+        prog="python -m workbench", description=__doc__, epilog=EXAMPLES, formatter_class=formatter
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="run|record|check|doctor")
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
-    run.add_argument("notebooks", nargs="*", metavar="NN", help="numbers (06) or names; none or `all`: every one")
+    run.add_argument(
+        "notebooks", nargs="*", metavar="NN", help="numbers (06) or names; none or `all`: every one"
+    )
     run.add_argument("--profile", choices=("quick", "full"), help="sizes: quick (default) or full")
-    run.add_argument("-p", action="append", default=[], dest="given", metavar="NAME=VALUE", help="set a parameter")
+    run.add_argument(
+        "-p",
+        action="append",
+        default=[],
+        dest="given",
+        metavar="NAME=VALUE",
+        help="set a parameter",
+    )
     run.add_argument(
         "--jobs",
         type=_count,
@@ -41,15 +52,25 @@ def parser() -> Parser:
     )
     where = run.add_mutually_exclusive_group()
     where.add_argument(
-        "--resume", type=Path, metavar="DIR", help="continue a batch; its notebooks and parameters apply"
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="continue a batch; its notebooks and parameters apply",
     )
     where.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/<time>-<profile>)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the results (default: runs/<time>-<profile>)",
     )
-    record = commands.add_parser("record", help="make a finished batch the recorded run (notebooks/, figures/)")
+    record = commands.add_parser(
+        "record", help="make a finished batch the recorded run (notebooks/, figures/)"
+    )
     record.add_argument("folder", type=Path, metavar="DIR")
     check = commands.add_parser("check", help="are the committed notebooks well-formed and fresh?")
-    check.add_argument("--against", type=Path, metavar="DIR", help="also compare the metrics of the batch in DIR")
+    check.add_argument(
+        "--against", type=Path, metavar="DIR", help="also compare the metrics of the batch in DIR"
+    )
     commands.add_parser("doctor", help="is everything installed and in place?")
     return top
 
@@ -71,11 +92,20 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
     jobs = batch.plan(batch.select(base, arguments.notebooks), profile=profile, given=given)
     folder = arguments.resume or batch.open_folder(base, arguments.output, profile)
     if not arguments.resume:
-        asked = {"notebooks": [job.name for job in jobs], "profile": profile, "given": arguments.given}
+        asked = {
+            "notebooks": [job.name for job in jobs],
+            "profile": profile,
+            "given": arguments.given,
+        }
         manifest.append(folder, {"event": "batch", **asked})
     at_once = f", {arguments.jobs} at once" if arguments.jobs > 1 else ""
-    print(f"{len(jobs)} notebook{'s' * (len(jobs) > 1)}, {profile} profile{at_once}, results in {folder}", flush=True)
-    resume = f"python -m workbench run --resume {folder}" + (f" --jobs {arguments.jobs}" if at_once else "")
+    print(
+        f"{len(jobs)} notebook{'s' * (len(jobs) > 1)}, {profile} profile{at_once}, results in {folder}",
+        flush=True,
+    )
+    resume = f"python -m workbench run --resume {folder}" + (
+        f" --jobs {arguments.jobs}" if at_once else ""
+    )
     try:
         results = batch.run_batch(jobs, folder, base, profile=profile, at_once=arguments.jobs)
     except KeyboardInterrupt:
@@ -85,17 +115,24 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
 
 
 def _take_over(arguments: argparse.Namespace) -> None:
-    """Let a batch that is resumed say what to run; ValueError if it is none, or other things are asked for."""
+    """Let a batch that is resumed say what to run; ValueError if it is none, or other things are
+    asked for."""
     from workbench.runs import manifest
 
     asked = manifest.header(manifest.read(arguments.resume))
     if asked is None:
-        raise ValueError(f"--resume {arguments.resume}: no batch of `python -m workbench run` was started there")
+        raise ValueError(
+            f"--resume {arguments.resume}: no batch of `python -m workbench run` was started there"
+        )
     if arguments.notebooks or arguments.given or arguments.profile not in (None, asked["profile"]):
         raise ValueError(
             f"--resume continues {arguments.resume} as it was asked for: give no notebooks, -p or --profile"
         )
-    arguments.notebooks, arguments.given, arguments.profile = asked["notebooks"], asked["given"], asked["profile"]
+    arguments.notebooks, arguments.given, arguments.profile = (
+        asked["notebooks"],
+        asked["given"],
+        asked["profile"],
+    )
 
 
 def _report(results: list[dict], folder: Path, resume: str) -> int:
@@ -129,7 +166,11 @@ def check(arguments: argparse.Namespace, base: Path) -> int:
         for name, problems in compare(base, arguments.against).items():
             found.setdefault(name, []).extend(problems)
     for name, problems in found.items():
-        print("\n".join([f"{'✗' if problems else '✓'} {name}", *(f"    {problem}" for problem in problems)]))
+        print(
+            "\n".join(
+                [f"{'✗' if problems else '✓'} {name}", *(f"    {problem}" for problem in problems)]
+            )
+        )
     return 1 if any(found.values()) else 0
 
 
@@ -148,7 +189,8 @@ COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:
-    """Run a command on the repository at `base` (default: this one). Bad input: one line on stderr, exit code 2."""
+    """Run a command on the repository at `base` (default: this one). Bad input: one line on stderr,
+    exit code 2."""
     arguments = parser().parse_args(words)
     try:
         if base is None:

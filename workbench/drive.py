@@ -1,13 +1,15 @@
-"""The driver: run a method written for one problem on all problems, with full batches and an honest meter.
+"""The driver: run a method written for one problem on all problems, with full batches and an honest
+meter.
 
-A method is a generator function `method(problem, **options)` that yields `Sample` and `Score` requests and returns a
-`SearchResult` (or a list of `LabelledSolution`s). The driver advances all problems in flight to their next request,
-answers requests of a kind together, and resumes each generator with its reply.
+A method is a generator function `method(problem, **options)` that yields `Sample` and `Score`
+requests and returns a `SearchResult` (or a list of `LabelledSolution`s). The driver advances all
+problems in flight to their next request, answers requests of a kind together, and resumes each
+generator with its reply.
 
-Every draw has its own random stream, keyed by (seed, problem id and occurrence, request number, row): what a problem
-gets does not depend on which problems run beside it. Search methods see the problem without answer and solution;
-a method marked `@sees_answer` (labellers) sees it whole. Models arrive as arguments; this module knows only `types`.
-Taught in notebook 00.
+Every draw has its own random stream, keyed by (seed, problem id and occurrence, request number,
+row): what a problem gets does not depend on which problems run beside it. Search methods see the
+problem without answer and solution; a method marked `@sees_answer` (labellers) sees it whole.
+Models arrive as arguments; this module knows only `types`. Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def stream_key(seed: int, problem_id: str, occurrence: int, request: int, row: i
 
 
 def solve(problems: Sequence[Problem], method: Method, **arguments: Any) -> list[SearchResult]:
-    """Run `method` on every problem; results come in the order of the problems. Arguments as for `stream`."""
+    """Run `method` on every problem; results come in the order of the problems. Arguments as for
+    `stream`."""
     results: list[SearchResult | None] = [None] * len(problems)
     for i, result in stream(problems, method, **arguments):
         results[i] = result
@@ -67,11 +70,12 @@ def stream(
 ) -> Iterator[tuple[int, SearchResult]]:
     """Like `solve`, but yields (index, result) as problems finish, in order of finishing.
 
-    `in_flight` problems run at once. `budget` is per problem, checked before each request, so the last request may
-    overrun it. `save` names a JSONL file: each finished problem is appended, and problems that it already holds are
-    read back instead of run; ValueError if the method, its options, seed, budget or the models' names were others.
-    An error inside one problem becomes its result's `error`; on an interrupt every problem in flight returns its best
-    so far, the rest come back with `stopped="interrupt"`, and nothing of these is saved.
+    `in_flight` problems run at once. `budget` is per problem, checked before each request, so the
+    last request may overrun it. `save` names a JSONL file: each finished problem is appended, and
+    problems that it already holds are read back instead of run; ValueError if the method, its
+    options, seed, budget or the models' names were others. An error inside one problem becomes its
+    result's `error`; on an interrupt every problem in flight returns its best so far, the rest come
+    back with `stopped="interrupt"`, and nothing of these is saved.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: need at least 1")
@@ -79,11 +83,17 @@ def stream(
     tasks = _tasks(problems, method, seed, options)
     file = None
     if save:
-        names = {by: getattr(model, "name", type(model).__name__) for by, model in models.items() if model is not None}
+        names = {
+            by: getattr(model, "name", type(model).__name__)
+            for by, model in models.items()
+            if model is not None
+        }
         run = dict(method=method.__name__, seed=seed, budget=repr(budget), options=repr(options))
         file = jsonl.ResultFile(save, names | run)
         done = [(task, file.get(task.problem.id, task.occurrence)) for task in tasks]
-        yield from ((task.index, replace(saved, problem=task.problem)) for task, saved in done if saved)
+        yield from (
+            (task.index, replace(saved, problem=task.problem)) for task, saved in done if saved
+        )
         tasks = [task for task, saved in done if not saved]
     for task in _run(tasks, models, budget, in_flight, file):
         yield task.index, task.result
@@ -150,7 +160,9 @@ class _Task:
             if stopped:
                 self.finish(None, stopped=stopped)  # it goes on asking: nothing was brought back
             elif not isinstance(self.request, Sample | Score):
-                raise TypeError(f"a method yields Sample or Score requests, not {self.request!r:.80}")
+                raise TypeError(
+                    f"a method yields Sample or Score requests, not {self.request!r:.80}"
+                )
         except StopIteration as end:
             self.finish(end.value, stopped=stopped)
         except Stopped as end:
@@ -173,8 +185,16 @@ class _Task:
 
     def finish(self, value: Any, stopped: str | None = None) -> None:
         self.generator.close()
-        result = value if isinstance(value, SearchResult) else SearchResult(self.problem, labelled=tuple(value or ()))
-        whole = {id(p): replace(p, problem=self.problem) for p in (*result.rollouts, result.best) if p is not None}
+        result = (
+            value
+            if isinstance(value, SearchResult)
+            else SearchResult(self.problem, labelled=tuple(value or ()))
+        )
+        whole = {
+            id(p): replace(p, problem=self.problem)
+            for p in (*result.rollouts, result.best)
+            if p is not None
+        }
         self.result = replace(
             result,
             problem=self.problem,
@@ -202,9 +222,13 @@ class _Task:
         return [prefix for prefix in self.request.prefixes for _ in range(n)]
 
     def keys(self) -> list[int]:
-        """One stream a row of the pending request; the request number counts this problem's `Sample`s."""
+        """One stream a row of the pending request; the request number counts this problem's
+        `Sample`s."""
         rows = range(len(self.rows()))
-        keys = [stream_key(self.seed, self.problem.id, self.occurrence, self.sampled, row) for row in rows]
+        keys = [
+            stream_key(self.seed, self.problem.id, self.occurrence, self.sampled, row)
+            for row in rows
+        ]
         self.sampled += 1
         return keys
 
@@ -215,7 +239,9 @@ def _tasks(problems: Sequence[Problem], method: Method, seed: int, options: dict
     for i, problem in enumerate(problems):
         generator = method(problem if whole else problem.blind(), **options)
         if not isinstance(generator, Generator):
-            raise ValueError(f"{method.__name__} is no generator function: a method yields its requests")
+            raise ValueError(
+                f"{method.__name__} is no generator function: a method yields its requests"
+            )
         tasks.append(_Task(i, problem, seen[problem.id], seed, generator))
         seen[problem.id] += 1
     return tasks
@@ -270,7 +296,12 @@ def _answer(group: list[_Task], keys: list[list[int]], models: Mapping[str, Any]
     if isinstance(request, Sample):
         flat_keys = [key for own in keys for key in own]
         replies = model.sample(
-            flat, flat_keys, until=request.until, temperature=request.temperature, prompt=request.prompt, meters=meters
+            flat,
+            flat_keys,
+            until=request.until,
+            temperature=request.temperature,
+            prompt=request.prompt,
+            meters=meters,
         )
     else:
         replies = model.score(flat, meters=meters)

@@ -1,7 +1,8 @@
 """Records as JSON lines: `SearchResult`s and all they hold, and a result file that survives a kill.
 
-The file's first line names the run (method, seed, options); each further line is one finished problem. A last line
-that was cut off is dropped and its problem run again; any other unreadable line is an error that names file and line.
+The file's first line names the run (method, seed, options); each further line is one finished
+problem. A last line that was cut off is dropped and its problem run again; any other unreadable
+line is an error that names file and line.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ def read_lines(path: str | Path, *, drop_cut_off: bool = False) -> Iterator[dict
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
             if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: need an object, found {line.decode()[:40]!r}")
+                raise ValueError(
+                    f"{path}, line {number}: need an object, found {line.decode()[:40]!r}"
+                )
             yield row
 
 
 def to_json(result: SearchResult) -> dict[str, Any]:
-    """A plain dictionary of a result; its problem is kept by id and question, `from_json` brings all else back."""
+    """A plain dictionary of a result; its problem is kept by id and question, `from_json` brings
+    all else back."""
     return {
         "problem": asdict(result.problem),
         "rollouts": [_prefix(p) for p in result.rollouts],
@@ -58,7 +62,11 @@ def from_json(row: dict[str, Any]) -> SearchResult:
         problem,
         rollouts,
         scores=None if scores is None else tuple(scores),
-        best=None if best is None else rollouts[best] if isinstance(best, int) else _read_prefix(problem, best),
+        best=None
+        if best is None
+        else rollouts[best]
+        if isinstance(best, int)
+        else _read_prefix(problem, best),
         labelled=tuple(_read_labelled(problem, entry) for entry in row["labelled"]),
         step_scores=None if steps is None else tuple(map(tuple, steps)),
         meter=Meter(**row["meter"]),
@@ -69,7 +77,11 @@ def from_json(row: dict[str, Any]) -> SearchResult:
 
 def _best(result: SearchResult) -> int | dict:
     """Which of the rollouts the best one is, or the best one itself if it is none of them."""
-    return result.rollouts.index(result.best) if result.best in result.rollouts else _prefix(result.best)
+    return (
+        result.rollouts.index(result.best)
+        if result.best in result.rollouts
+        else _prefix(result.best)
+    )
 
 
 def _prefix(prefix: Prefix) -> dict[str, Any]:
@@ -91,7 +103,8 @@ def _read_labelled(problem: Problem, row: dict[str, Any]) -> LabelledSolution:
 
 
 class ResultFile:
-    """Finished problems on disk, found by (id, occurrence); appended and flushed to disk one by one."""
+    """Finished problems on disk, found by (id, occurrence); appended and flushed to disk one by
+    one."""
 
     def __init__(self, path: str | Path, run: dict[str, Any]):
         self.path = Path(path)

@@ -1,8 +1,10 @@
-"""The nouns of the workbench: problems, prefixes, labelled solutions, and the two requests that algorithms make.
+"""The nouns of the workbench: problems, prefixes, labelled solutions, and the two requests that
+algorithms make.
 
-Everything else imports from here and this module imports nothing of ours. An algorithm (a search method, a labeller,
-a roll-out collector) is a generator function for **one** problem that yields `Sample` and `Score` requests;
-`workbench.drive.solve` answers them for many problems at once. Taught in notebook 00.
+Everything else imports from here and this module imports nothing of ours. An algorithm (a search
+method, a labeller, a roll-out collector) is a generator function for **one** problem that yields
+`Sample` and `Score` requests; `workbench.drive.solve` answers them for many problems at once.
+Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from typing import Any, Literal, Protocol
 class Problem:
     """A question with a known final answer.
 
-    `kind` names the family that grades it (`quantities`, `programs`, `math`); `level` is its difficulty; `meta` holds
-    what else its source says (subject, file, ...).
+    `kind` names the family that grades it (`quantities`, `programs`, `math`); `level` is its
+    difficulty; `meta` holds what else its source says (subject, file, ...).
     """
 
     id: str
@@ -35,7 +37,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """One reasoning step: its text without the separator, and the token ids exactly as they were sampled."""
+    """One reasoning step: its text without the separator, and the token ids exactly as they were
+    sampled."""
 
     text: str
     ids: tuple[int, ...] = ()  # separator or end token included; empty when the step came as text
@@ -44,7 +47,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Prefix:
-    """A problem and the first t steps of a solution; `stop` says why it is over (None while it is not).
+    """A problem and the first t steps of a solution; `stop` says why it is over (None while it is
+    not).
 
     >>> steps = Step("a", (5, 2), (-0.1, 0.0)), Step("b", (6, 2), (-0.5, 0.0))
     >>> p = Prefix(Problem("p1", "quantities", "How many?"), steps)
@@ -87,8 +91,8 @@ class Prefix:
 class LabelledSolution:
     """A solution with one training target per step.
 
-    `labels[i]` is 1 (right), 0 (wrong) or None (not labelled); `values[i]` estimates P(correct | prefix up to step i);
-    `source` names who labelled it.
+    `labels[i]` is 1 (right), 0 (wrong) or None (not labelled); `values[i]` estimates P(correct |
+    prefix up to step i); `source` names who labelled it.
     """
 
     problem: Problem
@@ -101,7 +105,9 @@ class LabelledSolution:
     def __post_init__(self):
         for name, row in (("labels", self.labels), ("values", self.values)):
             if row is not None and len(row) != len(self.steps):
-                raise ValueError(f"{self.problem.id}: {len(row)} {name} for {len(self.steps)} steps, need one per step")
+                raise ValueError(
+                    f"{self.problem.id}: {len(row)} {name} for {len(self.steps)} steps, need one per step"
+                )
 
     @property
     def first_error(self) -> int | None:
@@ -109,12 +115,13 @@ class LabelledSolution:
         return next((i for i, label in enumerate(self.labels) if label == 0), None)
 
 
-# -- requests: what an algorithm yields -------------------------------------------------------------------------------
+# -- requests: what an algorithm yields ------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Continue each prefix `n` times, up to the next step or the end. Reply: flat, prefix-major list of `Prefix`."""
+    """Continue each prefix `n` times, up to the next step or the end. Reply: flat, prefix-major
+    list of `Prefix`."""
 
     prefixes: Sequence[Prefix]
     n: int = 1
@@ -126,18 +133,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Score:
-    """Judge each prefix. Reply: one list of scores per prefix, one score per step (or one, for per = "solution")."""
+    """Judge each prefix. Reply: one list of scores per prefix, one score per step (or one, for per
+    = "solution")."""
 
     prefixes: Sequence[Prefix]
     by: str = "verifier"
 
 
-# -- what a run costs and what it brings ------------------------------------------------------------------------------
+# -- what a run costs and what it brings -----------------------------------------------------------
 
 
 @dataclass
 class Meter:
-    """What one problem has cost so far, everything thrown away included. Models add to it; the driver owns it."""
+    """What one problem has cost so far, everything thrown away included. Models add to it; the
+    driver owns it."""
 
     samples: int = 0  # continuations drawn from a policy
     generated: int = 0  # tokens sampled
@@ -156,7 +165,8 @@ class Meter:
 
 @dataclass(frozen=True)
 class Budget:
-    """Allowed compute per problem, with its unit: `samples`, `tokens` (policy + verifier) or `flops`."""
+    """Allowed compute per problem, with its unit: `samples`, `tokens` (policy + verifier) or
+    `flops`."""
 
     amount: float
     unit: Literal["samples", "tokens", "flops"]
@@ -170,7 +180,8 @@ class Budget:
 
 
 class Stopped(Exception):
-    """Thrown into a generator at its `yield`: return the best so far. `reason` is `budget` or `interrupt`."""
+    """Thrown into a generator at its `yield`: return the best so far. `reason` is `budget` or
+    `interrupt`."""
 
     def __init__(self, reason: str):
         super().__init__(reason)
@@ -179,10 +190,11 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a method brings back for one problem; the driver fills in `meter`, `error` and `stopped`.
+    """What a method brings back for one problem; the driver fills in `meter`, `error` and
+    `stopped`.
 
-    `rollouts` are the whole solutions found, `scores` (if any) one number each and `step_scores` one per step of each;
-    `best` is the method's choice; labellers put their rows into `labelled`.
+    `rollouts` are the whole solutions found, `scores` (if any) one number each and `step_scores`
+    one per step of each; `best` is the method's choice; labellers put their rows into `labelled`.
     """
 
     problem: Problem
@@ -196,7 +208,7 @@ class SearchResult:
     stopped: str | None = None
 
 
-# -- who answers: models arrive at the driver as arguments ------------------------------------------------------------
+# -- who answers: models arrive at the driver as arguments -----------------------------------------
 
 
 class Policy(Protocol):
@@ -212,7 +224,8 @@ class Policy(Protocol):
         prompt: str,
         meters: Sequence[Meter] | None,
     ) -> list[Prefix]:
-        """One continuation per row; row i draws its uniforms from the stream `keys[i]` and pays into `meters[i]`."""
+        """One continuation per row; row i draws its uniforms from the stream `keys[i]` and pays
+        into `meters[i]`."""
         ...
 
 
@@ -221,12 +234,15 @@ class Verifier(Protocol):
 
     per: Literal["step", "solution"]
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]: ...
+    def score(
+        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
+    ) -> list[list[float]]: ...
 
 
-# -- what is run ------------------------------------------------------------------------------------------------------
+# -- what is run -----------------------------------------------------------------------------------
 
-Method = Callable[..., Generator]  # a generator function for one problem: method(problem, **options)
+# a generator function for one problem: method(problem, **options)
+Method = Callable[..., Generator]
 
 
 def sees_answer(method: Method) -> Method:

@@ -41,13 +41,19 @@ def test_truth_ends_with_the_first_fault():
         known, right = truth(problem, steps), check_steps(problem, steps)
         assert first_fault(problem, steps) == at == (right.index(False) if False in right else None)
         assert len(known) == (4 if at is None else at + 1)
-        assert [able for _, able in known] == [solvable(problem, steps[:t]) for t in range(1, len(known) + 1)]
+        assert [able for _, able in known] == [
+            solvable(problem, steps[:t]) for t in range(1, len(known) + 1)
+        ]
 
 
 def test_the_table_holds_steps_to_the_fault_but_not_the_last():
     a, b = PROBLEMS[:2]
     table = label_table(
-        [row(a, 1, (1, None, 0, 0), (0.5, None, 0, 0)), row(b, 3, (1, 1, 0, 0)), row(b, None, (1,) * 4)]
+        [
+            row(a, 1, (1, None, 0, 0), (0.5, None, 0, 0)),
+            row(b, 3, (1, 1, 0, 0)),
+            row(b, None, (1,) * 4),
+        ]
     )
     assert table.problem.tolist() == [a.id] * 2 + [b.id] * 6
     assert table.position.tolist() == [0, 1, 0, 1, 2, 0, 1, 2]
@@ -59,9 +65,15 @@ def test_the_table_holds_steps_to_the_fault_but_not_the_last():
 
 def test_quality_counts_bad_as_found():
     a, b = PROBLEMS[:2]
-    rows = [row(a, 0, (0, 0, 0, 0)), row(a, 1, (1, 1, 0, 0)), row(b, 2, (0, 1, 0, 0)), row(b, None, (1, None, 1, 1))]
+    rows = [
+        row(a, 0, (0, 0, 0, 0)),
+        row(a, 1, (1, 1, 0, 0)),
+        row(b, 2, (0, 1, 0, 0)),
+        row(b, None, (1, None, 1, 1)),
+    ]
     found = label_quality(label_table(rows), truth="right", seed=0)
-    # steps that count: a0 bad/wrong; a1 good/right, good/wrong; b2 bad/right, good/right, bad/wrong; three more right
+    # steps that count: a0 bad/wrong; a1 good/right, good/wrong; b2 bad/right, good/right,
+    # bad/wrong; three more right
     assert {name: x["value"] for name, x in found.items()} == {
         "precision": 2 / 3, "recall": 2 / 3, "kept": 4 / 5, "coverage": 8 / 9,
     }  # fmt: skip
@@ -83,7 +95,12 @@ def test_calibration_is_the_gap_of_values_in_bins():
 
 def test_first_errors_are_those_of_processbench_on_what_is_covered():
     a, b = PROBLEMS[:2]
-    rows = [row(a, 1, (1, 0, 0, 0)), row(a, 2, (1, 0, None, 0)), row(b, None, (1, 1, 1, 1)), row(b, 0, (None, 0, 0, 0))]
+    rows = [
+        row(a, 1, (1, 0, 0, 0)),
+        row(a, 2, (1, 0, None, 0)),
+        row(b, None, (1, 1, 1, 1)),
+        row(b, 0, (None, 0, 0, 0)),
+    ]
     found = first_error_quality(rows, seed=0)
     assert found["coverage"] == 3 / 4
     assert found["value"] == pytest.approx(processbench_f1([1, 1, None], [1, 2, None]))
@@ -97,19 +114,30 @@ def test_the_gain_is_a_difference_on_the_same_problems():
     half = [replace(r, labels=(0,) * 4) if i % 2 else r for i, r in enumerate(good)]
     gain = first_error_gain(good, half, seed=0)
     values = [first_error_quality(rows, seed=0)["value"] for rows in (good, half)]
-    assert gain["value"] == pytest.approx(values[0] - values[1]) and 0 < gain["low"] < gain["value"] < gain["high"]
-    assert first_error_gain(half + half, half, seed=0)["value"] == 0  # repetitions of a labelling weigh nothing
+    assert (
+        gain["value"] == pytest.approx(values[0] - values[1])
+        and 0 < gain["low"] < gain["value"] < gain["high"]
+    )
+    # repetitions of a labelling weigh nothing
+    assert first_error_gain(half + half, half, seed=0)["value"] == 0
     with pytest.raises(ValueError, match="need the same"):
         first_error_gain(good, half[:3], seed=0)
 
 
 def test_shares_by_group():
     table = pd.DataFrame(
-        {"problem": list("aabb"), "kind": list("xyxx"), "hit": [1, 0, 0, 1], "p": [0.1, 0.2, 0.3, 0.5]}
+        {
+            "problem": list("aabb"),
+            "kind": list("xyxx"),
+            "hit": [1, 0, 0, 1],
+            "p": [0.1, 0.2, 0.3, 0.5],
+        }
     )
     found = shares(table, "hit", by=["kind"], mean="p", seed=0)
     assert found[["kind", "n"]].to_numpy().tolist() == [["x", 3], ["y", 1]]
-    assert found.value.tolist() == pytest.approx([2 / 3, 0]) and found.p.tolist() == pytest.approx([0.3, 0.2])
+    assert found.value.tolist() == pytest.approx([2 / 3, 0]) and found.p.tolist() == pytest.approx(
+        [0.3, 0.2]
+    )
     assert found.low[0] == pytest.approx(0.5) and found.high[0] == 1
 
 

@@ -1,4 +1,5 @@
-"""Metrics against brute-force enumeration, reference values, and published figures from recorded samples."""
+"""Metrics against brute-force enumeration, reference values, and published figures from recorded
+samples."""
 
 import json
 import math
@@ -50,7 +51,7 @@ def best_share(scores, correct):
     return np.mean([c for s, c in zip(scores, correct) if s == max(scores)])
 
 
-# -- expectations at k ------------------------------------------------------------------------------------------------
+# -- expectations at k -----------------------------------------------------------------------------
 
 
 def test_pass_at_k_reference_values():
@@ -65,7 +66,9 @@ def test_pass_at_k_reference_values():
 def test_pass_at_k_is_the_mean_over_subsets(data):
     n = data.draw(st.integers(1, 9))
     c, k = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
-    assert pass_at_k(n, c, k) == pytest.approx(over_subsets(n, k, lambda subset: any(i < c for i in subset)))
+    assert pass_at_k(n, c, k) == pytest.approx(
+        over_subsets(n, k, lambda subset: any(i < c for i in subset))
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,15 +82,19 @@ def test_pass_at_k_is_exact_for_large_pools(n, c, k):
 def test_best_of_n_is_the_mean_over_subsets(pool, data):
     k = data.draw(st.integers(1, len(pool)))
     scores, correct = zip(*pool)
-    expected = over_subsets(len(pool), k, lambda i: best_share([scores[j] for j in i], [correct[j] for j in i]))
+    expected = over_subsets(
+        len(pool), k, lambda i: best_share([scores[j] for j in i], [correct[j] for j in i])
+    )
     assert best_of_n_at_k(scores, correct, k) == pytest.approx(expected)
 
 
 def test_best_of_n_by_extreme_verifiers():
     correct = [1, 0, 0, 1, 0, 0]
     for k in range(1, 7):
-        assert best_of_n_at_k([0.5] * 6, correct, k) == pytest.approx(1 / 3)  # constant: random choice
-        assert best_of_n_at_k(correct, correct, k) == pytest.approx(pass_at_k(6, 2, k))  # oracle: pass@k
+        # constant: random choice
+        assert best_of_n_at_k([0.5] * 6, correct, k) == pytest.approx(1 / 3)
+        # oracle: pass@k
+        assert best_of_n_at_k(correct, correct, k) == pytest.approx(pass_at_k(6, 2, k))
     assert best_of_n_at_k(range(3000), [0] * 2999 + [1], 3000) == 1
 
 
@@ -95,7 +102,9 @@ def test_best_of_n_by_extreme_verifiers():
 @given(st.lists(st.sampled_from(["1", "2", "3", "4", None]), min_size=1, max_size=8), st.data())
 def test_majority_is_the_mean_over_subsets(answers, data):
     k = data.draw(st.integers(1, len(answers)))
-    expected = over_subsets(len(answers), k, lambda subset: majority_share([answers[i] for i in subset], "1"))
+    expected = over_subsets(
+        len(answers), k, lambda subset: majority_share([answers[i] for i in subset], "1")
+    )
     assert majority_at_k(answers, "1", k) == pytest.approx(expected, abs=1e-12)
 
 
@@ -110,11 +119,16 @@ def test_majority_reference_values():
 def test_majority_of_a_large_pool_agrees_with_resampling():
     rng = np.random.default_rng(0)
     pool = rng.choice(["1", "2", "3", "4", "5"], p=[0.3, 0.28, 0.2, 0.12, 0.1], size=256).tolist()
-    drawn = [majority_share([pool[i] for i in rng.choice(256, 32, replace=False)], "1") for _ in range(4000)]
-    assert majority_at_k(pool, "1", 32) == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 4000**0.5)
+    drawn = [
+        majority_share([pool[i] for i in rng.choice(256, 32, replace=False)], "1")
+        for _ in range(4000)
+    ]
+    assert majority_at_k(pool, "1", 32) == pytest.approx(
+        np.mean(drawn), abs=4 * np.std(drawn) / 4000**0.5
+    )
 
 
-# -- votes ------------------------------------------------------------------------------------------------------------
+# -- votes -----------------------------------------------------------------------------------------
 
 
 def test_votes_of_the_reference():
@@ -162,7 +176,7 @@ def test_errors(call):
         call()
 
 
-# -- steps ------------------------------------------------------------------------------------------------------------
+# -- steps -----------------------------------------------------------------------------------------
 
 
 def test_aggregates():
@@ -173,7 +187,8 @@ def test_aggregates():
         1.0,
         1.75,
     ]
-    assert aggregate(np.array([0.0, 1.0], np.float32), "prod") == 0.0  # a step of probability 0 counts
+    # a step of probability 0 counts
+    assert aggregate(np.array([0.0, 1.0], np.float32), "prod") == 0.0
     assert all(aggregate([0.3], how) == pytest.approx(0.3) for how in AGGREGATES)
 
 
@@ -186,7 +201,7 @@ def test_processbench_f1():
     assert math.isnan(processbench_f1([1], [1]))
 
 
-# -- intervals --------------------------------------------------------------------------------------------------------
+# -- intervals -------------------------------------------------------------------------------------
 
 
 def test_wilson():
@@ -198,7 +213,9 @@ def test_wilson():
 def test_bootstrap():
     values = np.random.default_rng(1).normal(5, 2, size=400)
     low, high = bootstrap(values, seed=0)
-    assert (low, high) == pytest.approx((values.mean() - 1.96 * 0.1, values.mean() + 1.96 * 0.1), abs=0.03)
+    assert (low, high) == pytest.approx(
+        (values.mean() - 1.96 * 0.1, values.mean() + 1.96 * 0.1), abs=0.03
+    )
     columns = bootstrap(np.stack([values, 2 * values], axis=1), seed=0)
     np.testing.assert_allclose(columns, [[low, 2 * low], [high, 2 * high]])  # rows are drawn whole
     assert bootstrap(values, seed=0) == (low, high) != bootstrap(values, seed=1)
@@ -211,7 +228,11 @@ def test_paired_bootstrap():
     b = rng.random(500) < 0.7
     a = b | (rng.random(500) < 0.1)
     better = paired_bootstrap(a, b, seed=0)
-    assert better.difference == pytest.approx(a.mean() - b.mean()) and 0 < better.low < better.high and better.p < 0.001
+    assert (
+        better.difference == pytest.approx(a.mean() - b.mean())
+        and 0 < better.low < better.high
+        and better.p < 0.001
+    )
     turned = paired_bootstrap(b, a, seed=0)
     assert (turned.difference, turned.low, turned.high) == pytest.approx(
         (-better.difference, -better.high, -better.low)
@@ -227,7 +248,7 @@ def test_mcnemar():
     assert mcnemar([1, 0], [1, 0]) == 1
 
 
-# -- real data: published figures, re-derived -------------------------------------------------------------------------
+# -- real data: published figures, re-derived ------------------------------------------------------
 
 
 def rows(path):
@@ -248,12 +269,17 @@ def percent(values):
 def test_game24(real_data, file, passed):
     puzzles = rows(real_data / "game24_samples" / f"{file}.jsonl")
     right = np.array([sum(p["correct"]) for p in puzzles])
-    assert [percent(pass_at_k(100, right, k)) for k in (1, 2, 5, 10, 20, 50, 100)] == pytest.approx(passed, abs=0.01)
+    assert [percent(pass_at_k(100, right, k)) for k in (1, 2, 5, 10, 20, 50, 100)] == pytest.approx(
+        passed, abs=0.01
+    )
     oracle = [best_of_n_at_k(p["correct"], p["correct"], 100) for p in puzzles]
     assert percent(oracle) == passed[-1]
     voted = []
     for puzzle in puzzles:
-        lines = [sample.strip().splitlines()[-1] if sample.strip() else None for sample in puzzle["samples"]]
+        lines = [
+            sample.strip().splitlines()[-1] if sample.strip() else None
+            for sample in puzzle["samples"]
+        ]
         voted.append(puzzle["correct"][lines.index(majority_vote(lines, equal=same))])
     assert percent(voted) == 9.0
 
@@ -280,14 +306,18 @@ def test_reward_ranked(real_data):
     right = [[bool(s["symbolic_correct"]) for s in pool] for pool in pools]
     scores = [[s["reward_model_score"] for s in pool] for pool in pools]
     answers = [[s["predicted_answer"] for s in pool] for pool in pools]
-    golds = [next((a for a, r in zip(row, flags) if r), "unknown") for row, flags in zip(answers, right)]
+    golds = [
+        next((a for a, r in zip(row, flags) if r), "unknown") for row, flags in zip(answers, right)
+    ]
     measured = {
         "pass@1": [pass_at_k(3, sum(flags), 1) for flags in right],
         "pass@2": [pass_at_k(3, sum(flags), 2) for flags in right],
         "pass@3": [pass_at_k(3, sum(flags), 3) for flags in right],
         "majority@3": [majority_at_k(row, gold, 3) for row, gold in zip(answers, golds)],
         "rm_best@3": [best_of_n_at_k(s, flags, 3) for s, flags in zip(scores, right)],
-        "rm_majority@3": [weighted_vote(row, s) == gold for row, s, gold in zip(answers, scores, golds)],
+        "rm_majority@3": [
+            weighted_vote(row, s) == gold for row, s, gold in zip(answers, scores, golds)
+        ],
     }
     assert {name: percent(values) for name, values in measured.items()} == {
         name: round(published[name]["symbolic_correct"], 2) for name in measured

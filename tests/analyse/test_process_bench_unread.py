@@ -1,4 +1,5 @@
-"""Solutions that a verifier refuses to read: found one by one, counted as missed, never to its credit."""
+"""Solutions that a verifier refuses to read: found one by one, counted as missed, never to its
+credit."""
 
 import pytest
 
@@ -9,7 +10,9 @@ from workbench.types import LabelledSolution, Meter, Problem
 
 def solution(id, labels, subset="gsm8k", classification="circular"):
     meta = {"subset": subset, "classification": classification}
-    return LabelledSolution(Problem(id, "math", f"question {id}"), ("x",) * len(labels), labels, meta=meta)
+    return LabelledSolution(
+        Problem(id, "math", f"question {id}"), ("x",) * len(labels), labels, meta=meta
+    )
 
 
 ROWS = [
@@ -57,23 +60,30 @@ def test_scores_that_do_not_fit_are_no_refusal():
 
 
 def test_on_processbench_an_unread_solution_is_missed_with_an_error_and_without():
-    part = processbench_table(ROWS, [*SCORES[:2], None, *SCORES[3:]], seed=0, threshold=0.5).set_index("subset")
+    part = processbench_table(
+        ROWS, [*SCORES[:2], None, *SCORES[3:]], seed=0, threshold=0.5
+    ).set_index("subset")
     assert part["unread"].to_dict() == {"gsm8k": 0.25, "math": 0.0, "average": 1 / 6}
     whole = processbench_table(ROWS, SCORES, seed=0, threshold=0.5).set_index("subset")
     assert (whole["unread"] == 0).all()
-    assert whole.loc["gsm8k", ["error", "correct"]].tolist() == [0.5, 0.5]  # a hit, b not (says 1); c hit, d not
+    # a hit, b not (says 1); c hit, d not
+    assert whole.loc["gsm8k", ["error", "correct"]].tolist() == [0.5, 0.5]
     assert part.loc["gsm8k", ["error", "correct", "f1"]].tolist() == [0.5, 0.0, 0.0]
     none = processbench_table(ROWS, [None, *SCORES[1:]], seed=0, threshold=0.5).set_index("subset")
     assert none.loc["gsm8k", ["error", "correct"]].tolist() == [0.0, 0.5]
     silent = processbench_table(ROWS, [None] * len(ROWS), seed=0, threshold=0.5)
-    assert (silent["unread"] == 1).all() and (silent[["error", "correct", "f1"]] == 0).all(axis=None)
+    assert (silent["unread"] == 1).all() and (silent[["error", "correct", "f1"]] == 0).all(
+        axis=None
+    )
 
 
 def test_the_threshold_is_chosen_among_what_was_read():
     scores = [None, *SCORES[1:]]
     table = processbench_table(ROWS, scores, seed=0)
     assert set(table["threshold"]) == {best_threshold(scores[1:4], [0, None, None])}
-    with pytest.raises(ValueError, match="no threshold from gsm8k: 0 solutions with an error, 2 without"):
+    with pytest.raises(
+        ValueError, match="no threshold from gsm8k: 0 solutions with an error, 2 without"
+    ):
         processbench_table(ROWS, [None, None, *SCORES[2:]], seed=0)
 
 

@@ -49,7 +49,9 @@ def test_pass_curve_is_the_mean_over_all_subsets():
     correct = np.array([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 0]], bool)
     for row in pass_curve(correct, seed=0):
         subsets = list(combinations(range(5), row["budget"]))
-        assert row["value"] == pytest.approx(np.mean([correct[:, list(s)].any(1).mean() for s in subsets]))
+        assert row["value"] == pytest.approx(
+            np.mean([correct[:, list(s)].any(1).mean() for s in subsets])
+        )
         assert row["low"] <= row["value"] <= row["high"]
 
 
@@ -67,30 +69,44 @@ def test_majority_curve_is_the_mean_over_all_subsets_with_shared_ties():
 
 def test_rows_carry_what_they_are_told():
     rows = curve("greedy", [1, 2], np.ones((3, 2)), seed=0, level=4)
-    assert rows[1] == {"method": "greedy", "budget": 2, "value": 1.0, "low": 1.0, "high": 1.0, "level": 4}
+    assert rows[1] == {
+        "method": "greedy",
+        "budget": 2,
+        "value": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "level": 4,
+    }
     assert doublings(64) == [1, 2, 4, 8, 16, 32, 64] and doublings(1) == [1]
 
 
-# -- selection by scores ----------------------------------------------------------------------------------------------
+# -- selection by scores ---------------------------------------------------------------------------
 
 
 def vote_share(answers, scores, gold):
     """Share of the win of the gold answer in a weighted vote, by its definition."""
-    totals = {a: sum(s for b, s in zip(answers, scores) if a == b) for a in answers if a is not None}
+    totals = {
+        a: sum(s for b, s in zip(answers, scores) if a == b) for a in answers if a is not None
+    }
     best = [a for a, total in totals.items() if abs(total - max(totals.values())) < 1e-9]
     return (gold in best) / len(best) if best else 0.0
 
 
 def vote_by_enumeration(answers, scores, gold, k):
     subsets = combinations(range(len(answers)), k)
-    return np.mean([vote_share([answers[i] for i in s], [scores[i] for i in s], gold) for s in subsets])
+    return np.mean(
+        [vote_share([answers[i] for i in s], [scores[i] for i in s], gold) for s in subsets]
+    )
 
 
 def pool(problems=4, n=8, *, seed=0):
-    """Answers (some missing), correctness, gold answers and step scores of a made-up policy and verifier."""
+    """Answers (some missing), correctness, gold answers and step scores of a made-up policy and
+    verifier."""
     rng = np.random.default_rng(seed)
     golds = ["1"] * problems
-    answers = [[[None, "1", "2", "3"][i] for i in rng.choice(4, n, p=[0.1, 0.4, 0.3, 0.2])] for _ in golds]
+    answers = [
+        [[None, "1", "2", "3"][i] for i in rng.choice(4, n, p=[0.1, 0.4, 0.3, 0.2])] for _ in golds
+    ]
     correct = np.array([[a == "1" for a in row] for row in answers])
     steps = [[rng.random(rng.integers(1, 5)).round(1).tolist() for _ in row] for row in answers]
     return answers, correct, golds, steps
@@ -98,7 +114,10 @@ def pool(problems=4, n=8, *, seed=0):
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["1", "2", "3", None]), st.integers(0, 3)), min_size=1, max_size=7), st.data()
+    st.lists(
+        st.tuples(st.sampled_from(["1", "2", "3", None]), st.integers(0, 3)), min_size=1, max_size=7
+    ),
+    st.data(),
 )
 def test_weighted_vote_is_the_mean_over_subsets(samples, data):
     answers, scores = zip(*samples)
@@ -113,9 +132,15 @@ def test_weighted_vote_by_random_subsets_agrees_with_enumeration():
     scores = [min(row) for row in steps[0]]
     for k in (2, 4, 7):
         exact = vote_by_enumeration(answers[0], scores, "1", k)
-        assert weighted_vote_at_k(answers[0], scores, "1", k, seed=1, draws=1000) == pytest.approx(exact, abs=1e-12)
-        drawn = [weighted_vote_at_k(answers[0], scores, "1", k, seed=s, draws=60) for s in range(30)]
-        assert len(set(drawn)) > 1 and np.mean(drawn) == pytest.approx(exact, abs=4 * 0.5 / 1800**0.5)
+        assert weighted_vote_at_k(answers[0], scores, "1", k, seed=1, draws=1000) == pytest.approx(
+            exact, abs=1e-12
+        )
+        drawn = [
+            weighted_vote_at_k(answers[0], scores, "1", k, seed=s, draws=60) for s in range(30)
+        ]
+        assert len(set(drawn)) > 1 and np.mean(drawn) == pytest.approx(
+            exact, abs=4 * 0.5 / 1800**0.5
+        )
         assert drawn[0] == weighted_vote_at_k(answers[0], scores, "1", k, seed=0, draws=60)
 
 
@@ -124,11 +149,15 @@ def test_weighted_vote_of_the_whole_pool_and_of_one_is_exact():
     assert weighted_vote(answers, scores) == "2"
     assert weighted_vote_at_k(answers, scores, "2", 80, seed=0, draws=3) == 1
     assert weighted_vote_at_k(answers, scores, "2", 1, seed=0, draws=3) == 0.5
-    assert weighted_vote_at_k(["1/2", "0.5", "3"], [0.4, 0.4, 0.7], "0.50", 3, seed=0) == 1  # grouped by value
-    assert weighted_vote_at_k(["1", "1", "2"], [0.1, 0.2, 0.1 + 0.2], "1", 3, seed=0) == 0.5  # a tie but for rounding
-    assert weighted_vote_at_k(["1", None], [0.0, 9.0], "1", 2, seed=0) == 1  # a score of 0 still is a vote
+    # grouped by value
+    assert weighted_vote_at_k(["1/2", "0.5", "3"], [0.4, 0.4, 0.7], "0.50", 3, seed=0) == 1
+    # a tie but for rounding
+    assert weighted_vote_at_k(["1", "1", "2"], [0.1, 0.2, 0.1 + 0.2], "1", 3, seed=0) == 0.5
+    # a score of 0 still is a vote
+    assert weighted_vote_at_k(["1", None], [0.0, 9.0], "1", 2, seed=0) == 1
     assert weighted_vote_at_k([None, None], [1.0, 1.0], "1", 1, seed=0) == 0
-    assert weighted_vote_at_k(["1", "2"], [-1.0, -2.0], "1", 2, seed=0) == 1  # log-probabilities, too
+    # log-probabilities, too
+    assert weighted_vote_at_k(["1", "2"], [-1.0, -2.0], "1", 2, seed=0) == 1
 
 
 def test_best_of_curve_is_the_mean_over_all_subsets():
@@ -152,7 +181,11 @@ def test_vote_curve_is_the_mean_over_all_subsets():
     for row in rows:
         exact = [vote_by_enumeration(a, s, "1", row["budget"]) for a, s in zip(answers, scores)]
         assert row["value"] == pytest.approx(np.mean(exact))
-    (few,) = [r["value"] for r in vote_curve(answers, scores, golds, seed=0, method="x", draws=5) if r["budget"] == 4]
+    (few,) = [
+        r["value"]
+        for r in vote_curve(answers, scores, golds, seed=0, method="x", draws=5)
+        if r["budget"] == 4
+    ]
     assert few != pytest.approx(rows[2]["value"])
 
 
@@ -181,8 +214,13 @@ def test_scores_of_whole_solutions():
     for rule in ("max", "vote"):
         last = values_at(f"prm_last_{rule}", 4, answers, correct, golds, steps, seed=0)
         for scores in (whole, bare):
-            np.testing.assert_array_equal(values_at(f"orm_{rule}", 4, answers, correct, golds, scores, seed=0), last)
-    assert len(selection_curves(answers, correct, golds, bare, seed=0, names=["orm_max", "orm_vote"])) == 8
+            np.testing.assert_array_equal(
+                values_at(f"orm_{rule}", 4, answers, correct, golds, scores, seed=0), last
+            )
+    assert (
+        len(selection_curves(answers, correct, golds, bare, seed=0, names=["orm_max", "orm_vote"]))
+        == 8
+    )
 
 
 def test_extreme_verifiers():
@@ -190,10 +228,14 @@ def test_extreme_verifiers():
     oracle, constant = [[[float(c)] for c in row] for row in correct], [[[0.5]] * 8] * 6
     for k in (1, 2, 4, 8):
         passed = values_at("pass@k", k, answers, correct, golds, seed=0)
-        np.testing.assert_allclose(values_at("prm_min_max", k, answers, correct, golds, oracle, seed=0), passed)
+        np.testing.assert_allclose(
+            values_at("prm_min_max", k, answers, correct, golds, oracle, seed=0), passed
+        )
         np.testing.assert_allclose(passed, pass_at_k(8, correct.sum(1), k))
         majority = values_at("majority", k, answers, correct, golds, seed=0)
-        np.testing.assert_allclose(values_at("prm_mean_vote", k, answers, correct, golds, constant, seed=0), majority)
+        np.testing.assert_allclose(
+            values_at("prm_mean_vote", k, answers, correct, golds, constant, seed=0), majority
+        )
         np.testing.assert_allclose(
             values_at("prm_mean_max", k, answers, correct, golds, constant, seed=0), correct.mean(1)
         )
@@ -236,7 +278,13 @@ def test_selection_of_64_samples_is_quick():
 @pytest.mark.parametrize("rule", ["max", "vote"])
 def test_pools_that_do_not_fit(change, words, rule):
     answers, correct, golds, steps = pool()
-    fitting = {"name": f"prm_min_{rule}", "k": 4, "answers": answers, "correct": correct, "golds": golds}
+    fitting = {
+        "name": f"prm_min_{rule}",
+        "k": 4,
+        "answers": answers,
+        "correct": correct,
+        "golds": golds,
+    }
     with pytest.raises(ValueError, match=words):
         values_at(**{**fitting, "step_scores": steps, **change}, seed=0)
     with pytest.raises(ValueError):

@@ -1,4 +1,5 @@
-"""Step-aware votes and mutual consistency against their definitions, by enumeration of all k-subsets."""
+"""Step-aware votes and mutual consistency against their definitions, by enumeration of all
+k-subsets."""
 
 import json
 import math
@@ -35,14 +36,17 @@ def share_of_win(totals, gold):
     return (gold in best) / len(best) if best else 0.0
 
 
-# -- step-aware votes -------------------------------------------------------------------------------------------------
+# -- step-aware votes ------------------------------------------------------------------------------
 
 
 def test_weights_by_hand():
     steps = [[0.5, 0.8], [1.0], [0.0, 0.9]]
-    np.testing.assert_allclose(step_aware_weights(steps, alpha=0), [0.8, 1.0, 0.9])  # the paper's voting verifier
+    # the paper's voting verifier
+    np.testing.assert_allclose(step_aware_weights(steps, alpha=0), [0.8, 1.0, 0.9])
     np.testing.assert_allclose(step_aware_weights(steps, alpha=1), [0.8 * 0.5 * 0.8, 1.0, 0.0])
-    np.testing.assert_allclose(step_aware_weights(steps, alpha=2, solution_scores=[0.1, 0.5, 1]), [0.016, 0.5, 0])
+    np.testing.assert_allclose(
+        step_aware_weights(steps, alpha=2, solution_scores=[0.1, 0.5, 1]), [0.016, 0.5, 0]
+    )
     loss = -math.log(0.8) - 0.1 * (math.log(0.5) + math.log(0.8))
     assert step_aware_weights(steps)[0] == pytest.approx(math.exp(-loss))
 
@@ -76,7 +80,9 @@ def test_step_aware_vote_is_the_mean_over_subsets(samples, alpha, data):
         totals = {}
         for answer, steps in (samples[i] for i in subset):
             if answer is not None:
-                totals[answer] = totals.get(answer, 0) + steps[-1] * math.prod(s**alpha for s in steps)
+                totals[answer] = totals.get(answer, 0) + steps[-1] * math.prod(
+                    s**alpha for s in steps
+                )
         return share_of_win(totals, "1")
 
     answers, steps = zip(*samples)
@@ -97,15 +103,23 @@ def test_step_aware_curve_passes_everything_on():
 
 
 def test_published_vote_of_recorded_samples(real_data):
-    lines = (real_data / "math_rm_samples_100x8" / "math_cot_100.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (real_data / "math_rm_samples_100x8" / "math_cot_100.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     hits = []
     for problem in map(json.loads, lines):
         scores = [[1 / (1 + math.exp(-s[0]))] for s in problem["pred_score"]]
-        hits.append(problem["score"][problem["pred"].index(step_aware_vote(problem["pred"], scores, alpha=0))])
+        hits.append(
+            problem["score"][
+                problem["pred"].index(step_aware_vote(problem["pred"], scores, alpha=0))
+            ]
+        )
     assert round(100 * np.mean(hits), 2) == 94.0
 
 
-# -- mutual consistency -----------------------------------------------------------------------------------------------
+# -- mutual consistency ----------------------------------------------------------------------------
 
 
 def test_agreement_by_hand():
@@ -115,7 +129,10 @@ def test_agreement_by_hand():
     assert validated(answers, completions).tolist() == [True, False, False, False, True]
     assert validated(answers, completions, share=0.51).tolist() == [False] * 4 + [True]
     thirds = [["1", "2", "3"]]
-    assert validated(["1"], thirds, share=1 / 3).all() and not validated(["1"], thirds, share=0.34).any()
+    assert (
+        validated(["1"], thirds, share=1 / 3).all()
+        and not validated(["1"], thirds, share=0.34).any()
+    )
     assert agreement([], []).shape == (0,)
 
 
@@ -123,7 +140,8 @@ def test_missing_completions_do_not_agree_with_missing_answers():
     assert not validated([None, None], [[None, None], [""]], share=0.1).any()
     assert mutual_vote([None, None], [[None], [None]]) is None
     assert mutual_vote_at_k([None, None], [[None], [None]], "1", 1) == 0
-    assert mutual_best_at_k([None, "1"], [[None], ["2"]], [9.0, 0.1], "1", 2) == 1  # a missing answer comes last
+    # a missing answer comes last
+    assert mutual_best_at_k([None, "1"], [[None], ["2"]], [9.0, 0.1], "1", 2) == 1
 
 
 samples = st.lists(
@@ -164,7 +182,11 @@ def test_mutual_best_is_the_mean_over_subsets(pool, share, data):
 
     def value(subset):
         among = eligible([pool[i] for i in subset], share)
-        return np.mean([s[0] == "1" for s in among if s[2] == max(t[2] for t in among)]) if among else 0.0
+        return (
+            np.mean([s[0] == "1" for s in among if s[2] == max(t[2] for t in among)])
+            if among
+            else 0.0
+        )
 
     found = mutual_best_at_k(*zip(*pool), "1", k, share=share)
     assert found == pytest.approx(over_subsets(len(pool), k, value))
@@ -176,17 +198,23 @@ def test_a_second_model_that_says_nothing_changes_nothing_and_one_that_knows_dec
     knows = [["1"]] * 6
     for k in range(1, 7):
         for completions in (silent, parrot):
-            assert mutual_vote_at_k(answers, completions, "1", k) == pytest.approx(majority_at_k(answers, "1", k))
+            assert mutual_vote_at_k(answers, completions, "1", k) == pytest.approx(
+                majority_at_k(answers, "1", k)
+            )
         assert mutual_vote_at_k(answers, knows, "1", k) == pytest.approx(pass_at_k(6, 2, k))
         best = best_of_n_at_k([*scores[:5], -1], [1, 0, 0, 0, 1, 0], k)
         assert mutual_best_at_k(answers, silent, scores, "1", k) == pytest.approx(best)
         assert mutual_best_at_k(answers, knows, scores, "1", k) == pytest.approx(pass_at_k(6, 2, k))
-    assert mutual_vote(answers, knows) == "1" and mutual_vote(answers, silent) == majority_vote(answers) == "1"
+    assert (
+        mutual_vote(answers, knows) == "1"
+        and mutual_vote(answers, silent) == majority_vote(answers) == "1"
+    )
     assert mutual_vote(["2", *answers], [[None], *knows], share=1) == "1"
 
 
 def test_mutual_vote_of_a_large_pool():
-    answers = ["1"] * 150 + ["2"] * 250  # nobody completes the 2s to a 2, and only 5 of the 1s to a 1
+    # nobody completes the 2s to a 2, and only 5 of the 1s to a 1
+    answers = ["1"] * 150 + ["2"] * 250
     completions = [["1"]] * 5 + [["3"]] * 395
     miss = math.comb(395, 16) / math.comb(400, 16)
     left = majority_at_k(["1"] * 145 + ["2"] * 250, "1", 16)
@@ -196,15 +224,24 @@ def test_mutual_vote_of_a_large_pool():
 def test_mutual_curve_has_both_rules():
     rng = np.random.default_rng(1)
     answers = [[["1", "2", None][i] for i in rng.integers(3, size=8)] for _ in range(4)]
-    completions = [[[["1", "2", None][i] for i in rng.integers(3, size=3)] for _ in row] for row in answers]
+    completions = [
+        [[["1", "2", None][i] for i in rng.integers(3, size=3)] for _ in row] for row in answers
+    ]
     scores = rng.random((4, 8))
     votes = mutual_curve(answers, completions, ["1"] * 4, seed=0, share=0.7, level=1)
     best = mutual_curve(answers, completions, ["1"] * 4, seed=0, scores=scores, method="rStar")
     for row, other in zip(votes, best):
         k, pools = row["budget"], list(zip(answers, completions, scores))
-        assert row["value"] == pytest.approx(np.mean([mutual_vote_at_k(a, c, "1", k, share=0.7) for a, c, _ in pools]))
-        assert other["value"] == pytest.approx(np.mean([mutual_best_at_k(*pool, "1", k) for pool in pools]))
-        assert row["level"] == 1 and (row["method"], other["method"]) == ("mutual consistency", "rStar")
+        assert row["value"] == pytest.approx(
+            np.mean([mutual_vote_at_k(a, c, "1", k, share=0.7) for a, c, _ in pools])
+        )
+        assert other["value"] == pytest.approx(
+            np.mean([mutual_best_at_k(*pool, "1", k) for pool in pools])
+        )
+        assert row["level"] == 1 and (row["method"], other["method"]) == (
+            "mutual consistency",
+            "rStar",
+        )
         assert row["low"] <= row["value"] <= row["high"]
     silent = [[[None]] * 8] * 4
     plain = majority_curve(answers, ["1"] * 4, seed=0, method="mutual consistency")
@@ -220,7 +257,10 @@ def test_mutual_curve_has_both_rules():
         (lambda: step_aware_weights([[1.5]]), "score 1.5"),
         (lambda: step_aware_weights([[float("nan"), 0.5]]), "score nan"),
         (lambda: step_aware_weights([[0.5]], solution_scores=[2.0]), "score 2.0"),
-        (lambda: step_aware_weights([[0.5]], solution_scores=[0.5, 0.5]), "2 solution scores for 1"),
+        (
+            lambda: step_aware_weights([[0.5]], solution_scores=[0.5, 0.5]),
+            "2 solution scores for 1",
+        ),
         (lambda: step_aware_vote(["1", "2"], [[0.5]]), "1 weights for 2"),
         (lambda: step_aware_vote_at_k(["1"], [[0.5]], "1", 2, seed=0), "k = 2"),
         (lambda: agreement(["1"], []), "0 samples for 1 answers"),
@@ -230,7 +270,10 @@ def test_mutual_curve_has_both_rules():
         (lambda: mutual_vote_at_k(["1"], [["1"]], "1", 2), "k = 2"),
         (lambda: mutual_best_at_k(["1"], [["1"]], [], "1", 1), "need a number each"),
         (lambda: mutual_best_at_k(["1"], [["1"]], [float("nan")], "1", 1), "need a number each"),
-        (lambda: mutual_curve([["1"], ["1", "2"]], [[["1"]]] * 2, ["1"] * 2, seed=0), r"\[1, 2\] answers"),
+        (
+            lambda: mutual_curve([["1"], ["1", "2"]], [[["1"]]] * 2, ["1"] * 2, seed=0),
+            r"\[1, 2\] answers",
+        ),
         (lambda: mutual_curve([["1"]], [[["1"]]], ["1", "2"], seed=0), "2 golds"),
     ],
 )

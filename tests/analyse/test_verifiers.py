@@ -1,4 +1,5 @@
-"""Step scores against brute force: pairs counted one by one, every threshold tried, calibration by hand."""
+"""Step scores against brute force: pairs counted one by one, every threshold tried, calibration by
+hand."""
 
 import math
 import time
@@ -37,24 +38,33 @@ def problem(name: str, level: int | None = 1) -> Problem:
 
 
 def random_table(problems=30, *, seed=0, grid=5, signal=1.0):
-    """Solutions whose right steps tend to score higher; `grid` coarse scores, so that there are ties."""
+    """Solutions whose right steps tend to score higher; `grid` coarse scores, so that there are
+    ties."""
     rng, rows = np.random.default_rng(seed), []
     for p in range(problems):
         for _ in range(3):
             right = rng.random(rng.integers(1, 7)) < 0.7
-            scores = np.round(grid / (1 + np.exp(-signal * (right * 2 - 1) - rng.normal(size=len(right))))) / grid
+            scores = (
+                np.round(
+                    grid / (1 + np.exp(-signal * (right * 2 - 1) - rng.normal(size=len(right))))
+                )
+                / grid
+            )
             rows.append((problem(f"p{p}", p % 3), scores.tolist(), right.tolist()))
     return step_table(rows)
 
 
 def in_order(table: pd.DataFrame, same=lambda a, b: True) -> float:
-    """Share of (right, wrong) pairs that satisfy `same` whose right step scores higher, by looking at every pair."""
+    """Share of (right, wrong) pairs that satisfy `same` whose right step scores higher, by looking
+    at every pair."""
     steps = table.to_dict("records")
-    pairs = [(a, b) for a, b in product(steps, steps) if a["right"] and not b["right"] and same(a, b)]
+    pairs = [
+        (a, b) for a, b in product(steps, steps) if a["right"] and not b["right"] and same(a, b)
+    ]
     return np.mean([(a["score"] > b["score"]) + (a["score"] == b["score"]) / 2 for a, b in pairs])
 
 
-# -- the table --------------------------------------------------------------------------------------------------------
+# -- the table -------------------------------------------------------------------------------------
 
 
 def test_table_ends_at_the_first_fault_and_counts_solutions():
@@ -86,12 +96,15 @@ def test_a_missing_score_is_an_error_never_zero():
 def test_position_baseline_falls_with_the_position():
     table = random_table()
     baseline = position_baseline(table)
-    assert (baseline["score"] == -table["position"]).all() and baseline["right"].equals(table["right"])
+    assert (baseline["score"] == -table["position"]).all() and baseline["right"].equals(
+        table["right"]
+    )
     assert auc_interval(baseline, seed=0)["value"] == pytest.approx(in_order(baseline))
-    assert auc_within(baseline, "position") == 0.5  # nothing is left of it among steps of one position
+    # nothing is left of it among steps of one position
+    assert auc_within(baseline, "position") == 0.5
 
 
-# -- ranking ----------------------------------------------------------------------------------------------------------
+# -- ranking ---------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -100,10 +113,14 @@ def test_auc_is_the_share_of_pairs_in_order(steps):
     scores, right = zip(*steps)
     if len(set(right)) == 2:
         pairs = [(a, b) for (a, x), (b, y) in product(steps, steps) if x and not y]
-        assert auc(scores, right) == pytest.approx(np.mean([(a > b) + (a == b) / 2 for a, b in pairs]))
+        assert auc(scores, right) == pytest.approx(
+            np.mean([(a > b) + (a == b) / 2 for a, b in pairs])
+        )
 
 
-@pytest.mark.parametrize("by", ["position", "problem", "level", ["problem", "position"], ["problem", "solution"]])
+@pytest.mark.parametrize(
+    "by", ["position", "problem", "level", ["problem", "position"], ["problem", "solution"]]
+)
 def test_auc_within_groups_counts_the_pairs_of_a_group(by):
     table = random_table(seed=3)
     keys = [by] if isinstance(by, str) else by
@@ -116,7 +133,8 @@ def test_auc_within_is_the_mean_weighted_by_pairs():
     rows = [("p", [0.9, 0.1]), ("p", [0.8, 0.3]), ("q", [0.2, 0.7])]
     table = step_table([(problem(name, None), scores, [True, False]) for name, scores in rows])
     assert auc_within(table, "problem") == pytest.approx((4 * 1.0 + 1 * 0.0) / 5)
-    assert auc_within(table, "level") == pytest.approx(in_order(table))  # no level at all is a level, too
+    # no level at all is a level, too
+    assert auc_within(table, "level") == pytest.approx(in_order(table))
 
 
 def test_scores_that_only_know_the_problem_say_nothing_within_it():
@@ -127,13 +145,18 @@ def test_scores_that_only_know_the_problem_say_nothing_within_it():
 
 
 def resampled(table: pd.DataFrame, *, by_problem: bool, seed: int, draws: int) -> list[float]:
-    """The bootstrap by its definition: problems drawn with replacement, rows copied, AUC by scikit-learn."""
+    """The bootstrap by its definition: problems drawn with replacement, rows copied, AUC by
+    scikit-learn."""
     rng, names, values = np.random.default_rng(seed), list(table["problem"].unique()), []
     for _ in range(draws):
         drawn = [names[i] for i in rng.integers(len(names), size=len(names))]
         copies = [table[table["problem"] == name].assign(problem=i) for i, name in enumerate(drawn)]
         copy = pd.concat(copies)
-        values.append(auc_within(copy, "problem") if by_problem else roc_auc_score(copy["right"], copy["score"]))
+        values.append(
+            auc_within(copy, "problem")
+            if by_problem
+            else roc_auc_score(copy["right"], copy["score"])
+        )
     return values
 
 
@@ -141,15 +164,22 @@ def resampled(table: pd.DataFrame, *, by_problem: bool, seed: int, draws: int) -
 def test_interval_draws_whole_problems(by):
     table = random_table(12, seed=2)
     found = auc_interval(table, seed=5, by=by, draws=60)
-    expected = np.percentile(resampled(table, by_problem=by is not None, seed=5, draws=60), [2.5, 97.5])
+    expected = np.percentile(
+        resampled(table, by_problem=by is not None, seed=5, draws=60), [2.5, 97.5]
+    )
     assert (found["low"], found["high"]) == pytest.approx(tuple(expected))
     assert found["low"] < found["value"] < found["high"]
-    assert found == auc_interval(table, seed=5, by=by, draws=60) != auc_interval(table, seed=6, by=by, draws=60)
+    assert (
+        found
+        == auc_interval(table, seed=5, by=by, draws=60)
+        != auc_interval(table, seed=6, by=by, draws=60)
+    )
 
 
 def test_interval_is_wider_than_steps_alone_would_make_it():
     table = random_table(40, grid=1000)
-    copied = pd.concat([table, table.assign(solution=table["solution"] + 3)])  # nothing new is known
+    # nothing new is known
+    copied = pd.concat([table, table.assign(solution=table["solution"] + 3)])
     once, twice = auc_interval(table, seed=0), auc_interval(copied, seed=0)
     assert twice == pytest.approx(once)
 
@@ -161,7 +191,7 @@ def test_interval_is_quick():
     assert time.process_time() - start < 5
 
 
-# -- calibration ------------------------------------------------------------------------------------------------------
+# -- calibration -----------------------------------------------------------------------------------
 
 
 def test_reliability_rows_by_hand():
@@ -173,7 +203,9 @@ def test_reliability_rows_by_hand():
     ]
     assert rows[0]["mean_score"] == pytest.approx(0.05) and rows[0]["share_right"] == 0.5
     assert (rows[2]["low"], rows[2]["high"]) == wilson(2, 2)
-    assert ece([0.0, 0.1, 0.2, 0.95, 1.0], [0, 1, 0, 1, 1], bins=5) == pytest.approx((2 * 0.45 + 0.2 + 2 * 0.025) / 5)
+    assert ece([0.0, 0.1, 0.2, 0.95, 1.0], [0, 1, 0, 1, 1], bins=5) == pytest.approx(
+        (2 * 0.45 + 0.2 + 2 * 0.025) / 5
+    )
     assert sum(row["n"] for row in reliability(np.linspace(0, 1, 101), np.ones(101), bins=7)) == 101
 
 
@@ -205,11 +237,13 @@ def test_temperature_keeps_the_order_and_the_ends():
         assert (np.diff(warm) > 0).all() and warm[3] == 0.5
     np.testing.assert_allclose(apply_temperature(scores, 1.0), scores, atol=2e-6)
     assert np.isfinite(fit_temperature([0, 1, 1], [1, 0, 1]))
-    assert fit_temperature([0.4, 0.6], [0, 1]) == pytest.approx(0.05, rel=0.01)  # separable: the lower end
-    assert fit_temperature([0.9, 0.1], [0, 1]) == pytest.approx(20, rel=0.01)  # upside down: the upper end
+    # separable: the lower end
+    assert fit_temperature([0.4, 0.6], [0, 1]) == pytest.approx(0.05, rel=0.01)
+    # upside down: the upper end
+    assert fit_temperature([0.9, 0.1], [0, 1]) == pytest.approx(20, rel=0.01)
 
 
-# -- first errors -----------------------------------------------------------------------------------------------------
+# -- first errors ----------------------------------------------------------------------------------
 
 
 def every_threshold(step_scores, labels):
@@ -220,7 +254,11 @@ def every_threshold(step_scores, labels):
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(st.tuples(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(-1, 4)), min_size=2, max_size=8)
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(-1, 4)),
+        min_size=2,
+        max_size=8,
+    )
 )
 def test_best_threshold_is_the_best_of_all(solutions):
     step_scores, labels = zip(*[(scores, min(t, len(scores) - 1)) for scores, t in solutions])
@@ -235,7 +273,8 @@ def test_best_threshold_between_neighbouring_floats():
     high = math.nextafter(low, 1)
     threshold = best_threshold([[high, low], [high]], [1, None])
     assert first_errors([[high, low], [high]], threshold) == [1, -1]
-    assert best_threshold([[0.5], [0.5]], [0, -1]) == 0.5  # nothing separates them, and it does not fail
+    # nothing separates them, and it does not fail
+    assert best_threshold([[0.5], [0.5]], [0, -1]) == 0.5
 
 
 def test_best_threshold_of_many_solutions_is_quick():
@@ -298,17 +337,34 @@ def test_f1_interval_is_the_f1_of_processbench_and_draws_whole_problems():
 def test_first_errors_crossed_take_the_threshold_of_the_other_half():
     problems = ["a", "a", "b", "b", "c", "c", "d", "d"]
     labels = [1, -1, 1, None, 0, -1, 0, -1]
-    scores = [[0.9, 0.3], [0.8, 0.6], [0.5, 0.05], [0.5, 0.2], [0.4, 0.9], [0.7, 0.8], [0.08, 0.9], [0.3, 0.9]]
+    scores = [
+        [0.9, 0.3],
+        [0.8, 0.6],
+        [0.5, 0.05],
+        [0.5, 0.2],
+        [0.4, 0.9],
+        [0.7, 0.8],
+        [0.08, 0.9],
+        [0.3, 0.9],
+    ]
     odd, even = [0, 1, 4, 5], [2, 3, 6, 7]  # of a and c, of b and d
-    ours, theirs = (best_threshold([scores[i] for i in of], [labels[i] for i in of]) for of in (odd, even))
+    ours, theirs = (
+        best_threshold([scores[i] for i in of], [labels[i] for i in of]) for of in (odd, even)
+    )
     assert ours > theirs
     expected = np.full(8, -9)
     expected[odd], expected[even] = (
         first_errors([scores[i] for i in of], t) for of, t in ((odd, theirs), (even, ours))
     )
-    assert crossed_first_errors(problems, scores, labels) == expected.tolist() != first_errors(scores, ours)
+    assert (
+        crossed_first_errors(problems, scores, labels)
+        == expected.tolist()
+        != first_errors(scores, ours)
+    )
     with pytest.raises(ValueError, match="need both"):
-        crossed_first_errors(problems, scores, [-1 if p in "bd" else t for p, t in zip(problems, labels)])
+        crossed_first_errors(
+            problems, scores, [-1 if p in "bd" else t for p, t in zip(problems, labels)]
+        )
 
 
 def test_the_gain_in_f1_is_a_paired_difference():
@@ -318,7 +374,10 @@ def test_the_gain_in_f1_is_a_paired_difference():
     hits = [first_error_hits(problems, guess, labels) for guess in (one, other)]
     gain = f1_gain(*hits, seed=0)
     f1s = [f1_interval(problems, guess, labels, seed=0)["value"] for guess in (one, other)]
-    assert gain["value"] == pytest.approx(f1s[0] - f1s[1]) and 0 < gain["low"] < gain["value"] < gain["high"]
+    assert (
+        gain["value"] == pytest.approx(f1s[0] - f1s[1])
+        and 0 < gain["low"] < gain["value"] < gain["high"]
+    )
     assert f1_gain(hits[0], hits[0], seed=0) == {"value": 0.0, "low": 0.0, "high": 0.0}
     with pytest.raises(ValueError, match="19 and 20 problems"):
         f1_gain(hits[0][1:], hits[1], seed=0)

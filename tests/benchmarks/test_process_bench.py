@@ -1,4 +1,5 @@
-"""The command on a small ProcessBench and PRMBench of our own making, which the shipped PRM can read."""
+"""The command on a small ProcessBench and PRMBench of our own making, which the shipped PRM can
+read."""
 
 import json
 import runpy
@@ -28,20 +29,31 @@ def write(file, rows):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """EACH solutions of every subset and class, every other one with an error; one of gsm8k is too long to read."""
+    """EACH solutions of every subset and class, every other one with an error; one of gsm8k is too
+    long to read."""
     folder = tmp_path_factory.mktemp("data")
     problems = quantities.generate(EACH, levels=[2, 3], seed=8)
     made = [(problem.question, *spoilt(problem, i)) for i, problem in enumerate(problems)]
     for subset in SUBSETS:
         rows = [
-            {"id": f"{subset}-{i}", "problem": question, "steps": steps, "label": wrong[0] if wrong else -1}
+            {
+                "id": f"{subset}-{i}",
+                "problem": question,
+                "steps": steps,
+                "label": wrong[0] if wrong else -1,
+            }
             for i, (question, steps, wrong) in enumerate(made)
         ]
         if subset == "gsm8k":
             rows[0]["steps"] = rows[0]["steps"] * 60
         write(folder / "processbench" / f"{subset}.jsonl", rows)
     rows = [
-        {"idx": f"p{i}", "classification": name, "modified_question": question, "modified_process": steps}
+        {
+            "idx": f"p{i}",
+            "classification": name,
+            "modified_question": question,
+            "modified_process": steps,
+        }
         | {"error_steps": [t + 1 for t in wrong]}
         for name in ASPECTS
         for i, (question, steps, wrong) in enumerate(made)
@@ -50,21 +62,35 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_the_shipped_prm_reads_its_own_problems_and_tells_what_it_could_not_read(data, tmp_path, capsys):
+def test_the_shipped_prm_reads_its_own_problems_and_tells_what_it_could_not_read(
+    data, tmp_path, capsys
+):
     main(["--verifier", "prm", "--data", str(data), "--csv", str(tmp_path / "prm.csv")])
     out = capsys.readouterr().out
     assert (
-        "32 solutions, " in out and "1 not read: gsm8k-0: " in out and "the verifier reads 512 (the first one)" in out
+        "32 solutions, " in out
+        and "1 not read: gsm8k-0: " in out
+        and "the verifier reads 512 (the first one)" in out
     )
-    assert "unknown words" not in out and "best on gsm8k" in out and "threshold 0.5, as published" in out
+    assert (
+        "unknown words" not in out
+        and "best on gsm8k" in out
+        and "threshold 0.5, as published" in out
+    )
     process = pd.read_csv(tmp_path / "prm-processbench.csv").set_index("subset")
     assert process.index.tolist() == [*SUBSETS, "average", "held out"]
     assert process["unread"].tolist() == [1 / EACH, 0, 0, 0, 1 / 32, 0]
-    assert process.loc["gsm8k", ["error", "correct"]].tolist() == [1.0, 0.75]  # the unread one is missed
+    # the unread one is missed
+    assert process.loc["gsm8k", ["error", "correct"]].tolist() == [1.0, 0.75]
     assert process.loc["held out", "f1"] == 1
     lines = [line.split() for line in out.splitlines()]
     assert ["subset", "n", "unread", "error", "correct", "f1"] in lines
-    assert next(line for line in lines if line[:1] == ["gsm8k"])[:4] == ["gsm8k", "8", "12%", "100.0"]
+    assert next(line for line in lines if line[:1] == ["gsm8k"])[:4] == [
+        "gsm8k",
+        "8",
+        "12%",
+        "100.0",
+    ]
     classes = pd.read_csv(tmp_path / "prm-prmbench.csv").set_index("class")
     assert classes.index.tolist() == [*ASPECTS, "overall"] and classes.loc["overall", "score"] > 0.9
 
@@ -82,7 +108,10 @@ def test_baselines_read_everything(data, name, capsys):
     [
         (["--verifier", "random", "--dtype", "float32"], "^random: a baseline takes no dtype$"),
         (["--verifier", "nobody"], "^nobody: .*step_format.json is missing$"),
-        (["--verifier", "random", "--data", "nowhere"], "^random: nowhere/processbench.* does not exist"),
+        (
+            ["--verifier", "random", "--data", "nowhere"],
+            "^random: nowhere/processbench.* does not exist",
+        ),
         (["--verifier", "random", "--limit", "0"], "^random: 0 solutions, 0 tokens read"),
     ],
 )
@@ -109,7 +138,18 @@ def test_generative_verifiers_are_taken_by_their_folder(data, tmp_path, capsys):
     from workbench.train.prm import save
 
     save(GenerativeVerifier(tiny_model(), TOKENIZER), tmp_path / "genrm")
-    main(["--verifier", str(tmp_path / "genrm"), "--data", str(data), "--limit", "4", "--only", "prmbench"])
+    main(
+        [
+            "--verifier",
+            str(tmp_path / "genrm"),
+            "--data",
+            str(data),
+            "--limit",
+            "4",
+            "--only",
+            "prmbench",
+        ]
+    )
     assert "36 solutions" in capsys.readouterr().out
 
 

@@ -1,4 +1,5 @@
-"""Verifiers without training: scores fixed by content, exact truth, and values that are what enumeration says."""
+"""Verifiers without training: scores fixed by content, exact truth, and values that are what
+enumeration says."""
 
 import subprocess
 import sys
@@ -19,7 +20,8 @@ PROBLEMS = quantities.generate(12, levels=[3], seed=5)
 
 
 def spoilt(problem, at=None, *, length=None, ended=True):
-    """The gold solution with a slip in step `at`, cut after `length` steps, as a search would show it."""
+    """The gold solution with a slip in step `at`, cut after `length` steps, as a search would show
+    it."""
     steps = problem.solution.split("\n")
     if at is not None:
         steps[at] = steps[at].replace(" .", "9 .")
@@ -28,7 +30,12 @@ def spoilt(problem, at=None, *, length=None, ended=True):
 
 def pool():
     """Right, wrong and unfinished solutions of all problems, some of them twice."""
-    rows = [spoilt(p, at, length=length) for p in PROBLEMS for at in (None, 0, 1, 2) for length in (None, 2)]
+    rows = [
+        spoilt(p, at, length=length)
+        for p in PROBLEMS
+        for at in (None, 0, 1, 2)
+        for length in (None, 2)
+    ]
     return rows + rows[:7]
 
 
@@ -42,7 +49,7 @@ def verifiers():
     }
 
 
-# -- what all of them keep --------------------------------------------------------------------------------------------
+# -- what all of them keep -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", verifiers())
@@ -51,7 +58,10 @@ def test_one_score_a_step_by_content_alone(name):
     scores = verifier.score(rows)
     assert [len(row) for row in scores] == [len(prefix.steps) for prefix in rows]
     assert all(0 <= score <= 1 for row in scores for score in row)
-    assert verifier.per == "step" and verifier.score([]) == [] == verifiers()[name].score([Prefix(PROBLEMS[0])])[0]
+    assert (
+        verifier.per == "step"
+        and verifier.score([]) == [] == verifiers()[name].score([Prefix(PROBLEMS[0])])[0]
+    )
     turned = np.random.default_rng(0).permutation(len(rows))
     for i in turned:  # one by one, in another order, by another object
         alone = verifiers()[name] if i % 5 == 0 else verifier
@@ -68,7 +78,10 @@ def test_a_score_does_not_depend_on_what_follows(name):
 
 def test_names_tell_settings_apart():
     others = [Random(4), Oracle(PROBLEMS, noise=0.3, seed=1), Oracle(PROBLEMS, noise=0.3, seed=2)]
-    others += [MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=5, seed=2), MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=4, seed=3)]
+    others += [
+        MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=5, seed=2),
+        MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=4, seed=3),
+    ]
     names = [verifier.name for verifier in (*verifiers().values(), *others)]
     assert len(set(names)) == len(names)
 
@@ -78,12 +91,14 @@ def test_no_torch_until_a_policy_brings_it():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-# -- random -----------------------------------------------------------------------------------------------------------
+# -- random ----------------------------------------------------------------------------------------
 
 
 def test_random_is_uniform_and_keyed():
     problem = Problem("p", "math", "?")
-    scores = np.array([row[0] for row in Random().score([Prefix.of(problem, [f"step {i}"]) for i in range(4000)])])
+    scores = np.array(
+        [row[0] for row in Random().score([Prefix.of(problem, [f"step {i}"]) for i in range(4000)])]
+    )
     assert scores.mean() == pytest.approx(1 / 2, abs=4 * (1 / 12 / 4000) ** 0.5)
     assert np.histogram(scores, 10, (0, 1))[0] == pytest.approx(400, abs=4 * (400 * 0.9) ** 0.5)
     assert len(set(scores)) == 4000
@@ -100,14 +115,16 @@ def test_position_by_hand():
     assert Position().score([spoilt(PROBLEMS[0])]) == [[1 / 2, 1 / 3, 1 / 4, 1 / 5]]
 
 
-# -- oracle -----------------------------------------------------------------------------------------------------------
+# -- oracle ----------------------------------------------------------------------------------------
 
 
 def test_oracle_is_the_exact_truth():
     rows, whole = pool(), {p.id: p for p in PROBLEMS}
     assert Oracle(PROBLEMS).score(rows) == scripted_oracle(PROBLEMS).score(rows)
     for prefix, scores in zip(rows, Oracle(PROBLEMS, truth="solvable").score(rows)):
-        assert scores == [solvable(whole[prefix.problem.id], prefix.texts[:t]) for t in range(1, len(scores) + 1)]
+        assert scores == [
+            solvable(whole[prefix.problem.id], prefix.texts[:t]) for t in range(1, len(scores) + 1)
+        ]
 
 
 def test_truths_differ_where_a_fault_does_no_harm():
@@ -120,7 +137,9 @@ def test_truths_differ_where_a_fault_does_no_harm():
 
 def test_noise_turns_verdicts_round_at_its_rate():
     rows = [
-        Prefix.of(p.blind(), [text]) for p in PROBLEMS for text in [*p.solution.split("\n")[:1], *map(str, range(200))]
+        Prefix.of(p.blind(), [text])
+        for p in PROBLEMS
+        for text in [*p.solution.split("\n")[:1], *map(str, range(200))]
     ]
     true = np.array([float(check_steps(r.problem, r.texts)[0]) for r in rows])
     turned = {}
@@ -134,20 +153,25 @@ def test_noise_turns_verdicts_round_at_its_rate():
     assert set(np.flatnonzero(other != true)) != turned[0.4]
 
 
-# -- Monte-Carlo ------------------------------------------------------------------------------------------------------
+# -- Monte-Carlo -----------------------------------------------------------------------------------
 
 
 def test_values_estimate_the_chance_to_end_right():
     p, n = 0.3, 300
     verifier = MonteCarlo(Walker(PROBLEMS, p), PROBLEMS, n=n, seed=0)
     for problem in PROBLEMS[:3]:  # three steps and the answer line
-        good, bad, grown = verifier.score([spoilt(problem), spoilt(problem, 1), spoilt(problem, length=3)])
-        chances = np.array([(1 - p) ** 2, 1 - p, 1.0])  # steps still to come, without the answer line
+        good, bad, grown = verifier.score(
+            [spoilt(problem), spoilt(problem, 1), spoilt(problem, length=3)]
+        )
+        # steps still to come, without the answer line
+        chances = np.array([(1 - p) ** 2, 1 - p, 1.0])
         np.testing.assert_allclose(good[:3], chances, atol=4 * 0.5 / n**0.5)
         assert good[2:] == [1, 1] and grown == good[:3]
-        assert bad == [good[0], 0, 0, 1]  # no completion gets right again, but the answer at its end is right
+        # no completion gets right again, but the answer at its end is right
+        assert bad == [good[0], 0, 0, 1]
         assert 0 < good[0] < good[1] < 1
-    for temperature, expected in ((None, [0, 0, 1, 1]), (0, [1, 1, 1, 1])):  # it always slips, unless it is greedy
+    # it always slips, unless it is greedy
+    for temperature, expected in ((None, [0, 0, 1, 1]), (0, [1, 1, 1, 1])):
         slips = MonteCarlo(Walker(PROBLEMS, 1.0), PROBLEMS, n=2, temperature=temperature)
         assert slips.score([spoilt(PROBLEMS[0])]) == [expected]
 
@@ -159,7 +183,9 @@ def test_what_is_over_is_graded_and_what_is_not_is_completed():
     verifier = MonteCarlo(walker, PROBLEMS, n=3)
     out_of_room = replace(Prefix.of(problem.blind(), texts[:2]), stop="length")
     assert verifier.score([out_of_room]) == [[1.0, 0.0]] and walker.rows == 3
-    assert verifier.score([Prefix.of(problem.blind(), texts[:2])]) == [[1.0, 1.0]] and walker.rows == 6
+    assert (
+        verifier.score([Prefix.of(problem.blind(), texts[:2])]) == [[1.0, 1.0]] and walker.rows == 6
+    )
     assert verifier.score([Prefix(problem.blind(), (), "end")]) == [[]]
 
 
@@ -189,17 +215,21 @@ def test_the_policy_gets_distinct_streams_and_no_answers():
 
     MonteCarlo(Spy(PROBLEMS), PROBLEMS, n=6).score([spoilt(p) for p in PROBLEMS])
     ((prefixes, keys),) = seen
-    assert len(set(keys)) == len(keys) == 6 * 3 * len(PROBLEMS) and all(0 <= key < 2**64 for key in keys)
+    assert len(set(keys)) == len(keys) == 6 * 3 * len(PROBLEMS) and all(
+        0 <= key < 2**64 for key in keys
+    )
     assert all(prefix.problem.answer is None and not prefix.ended for prefix in prefixes)
 
 
-# -- in a search ------------------------------------------------------------------------------------------------------
+# -- in a search -----------------------------------------------------------------------------------
 
 
 def test_search_with_the_truth_finds_what_there_is():
     for truth in ("right", "solvable"):
         verifier = Oracle(PROBLEMS, truth=truth)
-        results = solve(PROBLEMS, METHODS["best_of_n"], policy=Walker(PROBLEMS, 0.6), verifier=verifier, n=6)
+        results = solve(
+            PROBLEMS, METHODS["best_of_n"], policy=Walker(PROBLEMS, 0.6), verifier=verifier, n=6
+        )
         any_right = [any(is_right(r.problem, s) for s in r.rollouts) for r in results]
         assert [is_right(r.problem, r.best) for r in results] == any_right
         assert 0 < sum(any_right) < len(PROBLEMS)
@@ -208,10 +238,17 @@ def test_search_with_the_truth_finds_what_there_is():
 @pytest.mark.parametrize("name", ["random", "noisy", "monte carlo"])
 def test_a_search_in_batches_is_the_search_one_by_one(name):
     def run(in_flight, problems):
-        options = {"policy": Walker(PROBLEMS), "verifier": verifiers()[name], "in_flight": in_flight}
+        options = {
+            "policy": Walker(PROBLEMS),
+            "verifier": verifiers()[name],
+            "in_flight": in_flight,
+        }
         results = solve(problems, METHODS["beam_search"], beam_width=2, expand=2, **options)
         assert not any(r.error for r in results)
-        return {r.problem.id: [(p.texts, row) for p, row in zip(r.rollouts, r.step_scores)] for r in results}
+        return {
+            r.problem.id: [(p.texts, row) for p, row in zip(r.rollouts, r.step_scores)]
+            for r in results
+        }
 
     assert run(12, PROBLEMS) == run(1, PROBLEMS[::-1])
 
@@ -221,13 +258,27 @@ def test_a_search_in_batches_is_the_search_one_by_one(name):
     [
         (lambda: Oracle(PROBLEMS, truth="luck"), "truth='luck'"),
         (lambda: Oracle(PROBLEMS, noise=1.5), "noise=1.5"),
-        (lambda: Oracle([PROBLEMS[0], replace(PROBLEMS[1], id=PROBLEMS[0].id)]), "two different problems"),
+        (
+            lambda: Oracle([PROBLEMS[0], replace(PROBLEMS[1], id=PROBLEMS[0].id)]),
+            "two different problems",
+        ),
         (lambda: Oracle(PROBLEMS[1:]).score([spoilt(PROBLEMS[0])]), "not one of the 11 problems"),
-        (lambda: Oracle([replace(PROBLEMS[0], question="?")]).score([spoilt(PROBLEMS[0])]), "not one of the 1"),
-        (lambda: Oracle([Problem("m", "math", "?")]).score([Prefix.of(Problem("m", "math", "?"), ["a"])]), "'math'"),
+        (
+            lambda: Oracle([replace(PROBLEMS[0], question="?")]).score([spoilt(PROBLEMS[0])]),
+            "not one of the 1",
+        ),
+        (
+            lambda: Oracle([Problem("m", "math", "?")]).score(
+                [Prefix.of(Problem("m", "math", "?"), ["a"])]
+            ),
+            "'math'",
+        ),
         (lambda: MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=0), "n=0"),
         (lambda: MonteCarlo(Walker(PROBLEMS), [PROBLEMS[0].blind()]), "without answer"),
-        (lambda: MonteCarlo(Walker(PROBLEMS), PROBLEMS[1:]).score([spoilt(PROBLEMS[0])]), "not one of the 11"),
+        (
+            lambda: MonteCarlo(Walker(PROBLEMS), PROBLEMS[1:]).score([spoilt(PROBLEMS[0])]),
+            "not one of the 11",
+        ),
     ],
 )
 def test_refusals(call, words):

@@ -1,4 +1,5 @@
-"""The sampling engine against `generate`, against the softmax, against itself in other batches, and its accounts."""
+"""The sampling engine against `generate`, against the softmax, against itself in other batches, and
+its accounts."""
 
 from collections import Counter
 
@@ -34,14 +35,17 @@ def test_greedy_equals_generate_token_for_token(family):
     out = policy.sample(prefixes(), range(len(PROBLEMS)), temperature=0)
     for prefix, problem in zip(out, PROBLEMS):
         prompt = TOKENIZER(problem.question + "\n", return_tensors="pt")
-        whole = policy.model.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt.input_ids.shape[1] :]
+        whole = policy.model.generate(**prompt, max_new_tokens=40, do_sample=False)[
+            0, prompt.input_ids.shape[1] :
+        ]
         assert list(prefix.ids) == whole.tolist()
         assert prefix.stop == ("end" if whole[-1] == 1 else "length")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_step_by_step_equals_in_one_go(family):
-    """Continuing from the cache, at step borders, in shrinking batches: the same greedy tokens as from the question."""
+    """Continuing from the cache, at step borders, in shrinking batches: the same greedy tokens as
+    from the question."""
     policy = tiny_policy(family)
     whole = policy.sample(prefixes(), range(len(PROBLEMS)), temperature=0)
     live = dict(enumerate(prefixes()))
@@ -59,16 +63,23 @@ def test_log_probabilities_are_those_of_the_model_at_the_sampling_temperature():
     for temperature in (1.0, 0.7):
         prefix = policy.sample([Prefix(PROBLEMS[0])], [7], temperature=temperature)[0]
         prompt = TOKENIZER(PROBLEMS[0].question + "\n").input_ids
-        logits = policy.model(torch.tensor([prompt + list(prefix.ids)])).logits[0, len(prompt) - 1 : -1]
-        expected = torch.log_softmax(logits / temperature, -1)[range(len(prefix.ids)), list(prefix.ids)]
+        logits = policy.model(torch.tensor([prompt + list(prefix.ids)])).logits[
+            0, len(prompt) - 1 : -1
+        ]
+        expected = torch.log_softmax(logits / temperature, -1)[
+            range(len(prefix.ids)), list(prefix.ids)
+        ]
         assert np.allclose(prefix.logprobs, expected.detach(), atol=1e-10)
 
 
 def test_sampled_tokens_follow_the_softmax():
-    """chi-square of 20,000 first tokens against the model's distribution, and of the draw itself at the edges."""
+    """chi-square of 20,000 first tokens against the model's distribution, and of the draw itself at
+    the edges."""
     policy = tiny_policy(batch_tokens=100_000, max_tokens=1)
     n = 20_000
-    out = policy.sample([Prefix(PROBLEMS[0])] * n, [hash((5, i)) % 2**64 for i in range(n)], temperature=1.5)
+    out = policy.sample(
+        [Prefix(PROBLEMS[0])] * n, [hash((5, i)) % 2**64 for i in range(n)], temperature=1.5
+    )
     prompt = TOKENIZER(PROBLEMS[0].question + "\n", return_tensors="pt").input_ids
     p = torch.softmax(policy.model(prompt).logits[0, -1].double() / 1.5, -1).detach().numpy()
     observed = np.bincount([prefix.ids[0] for prefix in out], minlength=len(p))
@@ -87,18 +98,25 @@ def test_batched_equals_one_by_one_exactly_in_float64():
     together = policy.sample(rows, keys)
     one_by_one = [alone.sample([row], [key])[0] for row, key in zip(rows, keys)]
     assert [p.ids for p in together] == [p.ids for p in one_by_one]
-    assert np.allclose(sum((p.logprobs for p in together), ()), sum((p.logprobs for p in one_by_one), ()), atol=1e-9)
+    assert np.allclose(
+        sum((p.logprobs for p in together), ()),
+        sum((p.logprobs for p in one_by_one), ()),
+        atol=1e-9,
+    )
     small = tiny_policy(dtype=torch.float64, batch_tokens=300)  # rows enter and leave all the time
     assert [p.ids for p in small.sample(rows, keys)] == [p.ids for p in together]
 
 
 @pytest.mark.parametrize(("dtype", "floor"), [(torch.float32, 0.97), (torch.bfloat16, 0.3)])
 def test_batched_mostly_equals_one_by_one_in_low_precision(dtype, floor):
-    """Rounding differs with the batch shape: the share of identical trajectories is reported, and has a floor."""
+    """Rounding differs with the batch shape: the share of identical trajectories is reported, and
+    has a floor."""
     policy, alone = tiny_policy(dtype=dtype), tiny_policy(dtype=dtype)
     rows, keys = prefixes(16), [1000 + i for i in range(96)]
     together = policy.sample(rows, keys)
-    same = np.mean([alone.sample([row], [key])[0].ids == p.ids for row, key, p in zip(rows, keys, together)])
+    same = np.mean(
+        [alone.sample([row], [key])[0].ids == p.ids for row, key, p in zip(rows, keys, together)]
+    )
     print(f"\nidentical trajectories in {dtype}: {same:.0%}")
     assert same >= floor
 
@@ -135,13 +153,16 @@ def test_meter_equals_an_independent_count():
     rows = prefixes(5)
     meters = {p.id: Meter() for p in PROBLEMS}
     out = policy.sample(rows, range(30), meters=[meters[r.problem.id] for r in rows])
-    n_weights = sum(p.numel() for name, p in policy.model.named_parameters() if "embed_tokens" not in name)
+    n_weights = sum(
+        p.numel() for name, p in policy.model.named_parameters() if "embed_tokens" not in name
+    )
     for problem in PROBLEMS:
         own = [p for p in out if p.problem.id == problem.id]
         prompt = len(TOKENIZER(problem.question + "\n").input_ids)
         meter = meters[problem.id]
         assert (meter.samples, meter.generated) == (5, sum(len(p.ids) for p in own))
-        assert meter.prefilled + meter.cached >= prompt and (meter.prefilled - prompt) <= 4  # re-read when split up
+        # re-read when split up
+        assert meter.prefilled + meter.cached >= prompt and (meter.prefilled - prompt) <= 4
         attention = sum(4 * 2 * 32 * (prompt + i) for p in own for i in range(len(p.ids)))
         assert meter.flops == 2 * n_weights * (meter.generated + meter.prefilled) + attention
 
@@ -174,7 +195,11 @@ def test_cache_is_bounded_and_forgets_the_least_recently_used():
     assert cache.get(Context([[1, 2, 3], [8, 8]]), 5)[1] == 3  # found by its first segment
     assert cache.get(Context([[1, 2, 3], [8, 8]]), 2)[1] == 2  # the token after them is wanted
     cache.put(c, entry(4))
-    assert cache.tokens == 8 and cache.get(b, 9) == (None, 0) and cache.get(a, 9)[1] == cache.get(c, 9)[1] == 4
+    assert (
+        cache.tokens == 8
+        and cache.get(b, 9) == (None, 0)
+        and cache.get(a, 9)[1] == cache.get(c, 9)[1] == 4
+    )
     cache.put(Context([list(range(11))]), entry(11))  # larger than the whole cache: not kept
     assert cache.tokens == 8
 
@@ -188,7 +213,9 @@ def test_new_weights_empty_the_cache():
     after = policy.sample(prefixes(), range(6), temperature=0)
     fresh = tiny_policy(dtype=torch.float64)
     fresh.model.load_state_dict(policy.model.state_dict())
-    assert [p.ids for p in after] == [p.ids for p in fresh.sample(prefixes(), range(6), temperature=0)]
+    assert [p.ids for p in after] == [
+        p.ids for p in fresh.sample(prefixes(), range(6), temperature=0)
+    ]
 
 
 def test_bad_requests_are_named():

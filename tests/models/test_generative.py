@@ -1,4 +1,5 @@
-"""The generative verifier: its scores by plain forwards, its critiques by their streams, its costs by count."""
+"""The generative verifier: its scores by plain forwards, its critiques by their streams, its costs
+by count."""
 
 from dataclasses import replace
 
@@ -10,7 +11,13 @@ from tiny import FAMILIES, TOKENIZER, tiny_model
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.decoding import Context, draw, uniforms
-from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier, load_generative, stream_of
+from workbench.models.generative import (
+    ASKS,
+    GenerativeFormat,
+    GenerativeVerifier,
+    load_generative,
+    stream_of,
+)
 from workbench.models.step_format import StepFormat
 from workbench.problems import quantities
 from workbench.search import METHODS
@@ -20,7 +27,11 @@ from workbench.types import Meter, Prefix, Problem
 PROBLEMS = quantities.generate(4, levels=[2, 3], seed=8, distractors=[0])
 GOLD = [Prefix.of(p, p.solution.split("\n"), ended=True) for p in PROBLEMS]
 CUT = [Prefix.of(p, p.solution.split("\n")[:t]) for p in PROBLEMS for t in (1, 2)]
-TESS = Problem("tess", "quantities", "How many coins does Tess have? Max has 5 coins. Tess has 4 more than Max.")
+TESS = Problem(
+    "tess",
+    "quantities",
+    "How many coins does Tess have? Max has 5 coins. Tess has 4 more than Max.",
+)
 YES, NO = TOKENIZER.convert_tokens_to_ids(["Yes", "No"])
 STOPS = TOKENIZER.convert_tokens_to_ids(["\n", "<end>"])
 
@@ -31,7 +42,9 @@ def ids_of(text):
 
 def verifier_of(kind, critiques=1, model=None, **options):
     form = GenerativeFormat(ASKS[kind], critiques)
-    return GenerativeVerifier(model or tiny_model(dtype=torch.float64), TOKENIZER, form, longest=12, **options)
+    return GenerativeVerifier(
+        model or tiny_model(dtype=torch.float64), TOKENIZER, form, longest=12, **options
+    )
 
 
 def flat(scores):
@@ -48,7 +61,8 @@ def p_yes(model, ids):
 
 
 def written_by_hand(model, segments, k, *, seed, longest):
-    """The k-th critique token by token: a whole forward each, one uniform each from the stream of what stands before"""
+    """The k-th critique token by token: a whole forward each, one uniform each from the stream of
+    what stands before"""
     start = [i for segment in segments for i in segment]
     key, ids = stream_of(seed, Context(segments).names[-1], k), []
     while len(ids) < longest:
@@ -61,18 +75,26 @@ def written_by_hand(model, segments, k, *, seed, longest):
 
 
 def p_yes_beside(model, start, judged, rest, likelihood):
-    """P(Yes) with the step's log-probability beside the two words, by a forward for each of its tokens and its end."""
-    said = sum(last_logits(model, start + judged[:i]).log_softmax(0)[judged[i]] for i in range(len(judged) - 1))
+    """P(Yes) with the step's log-probability beside the two words, by a forward for each of its
+    tokens and its end."""
+    said = sum(
+        last_logits(model, start + judged[:i]).log_softmax(0)[judged[i]]
+        for i in range(len(judged) - 1)
+    )
     said = said + last_logits(model, start + judged[:-1]).log_softmax(0)[STOPS].logsumexp(0)
     logits = last_logits(model, start + judged + rest)
     return torch.sigmoid((logits[YES] - logits[NO] + likelihood * said).double()).item()
 
 
 def by_hand(model, prefix, kind, critiques, *, seed=0, longest=12):
-    """Scores and critiques of each step without engine, cache or format: the texts are written out here."""
+    """Scores and critiques of each step without engine, cache or format: the texts are written out
+    here."""
     scores, texts = [], []
     for t, step in enumerate(prefix.texts):
-        lines = [ids_of(f"{prefix.problem.question}\n"), *(ids_of(f"{before}\n") for before in prefix.texts[:t])]
+        lines = [
+            ids_of(f"{prefix.problem.question}\n"),
+            *(ids_of(f"{before}\n") for before in prefix.texts[:t]),
+        ]
         judged, opening = ids_of(f"{step}\n"), ids_of(step)[:1]
         before, after = {
             "direct": ([*lines, judged, ids_of("Check : correct ?")], None),
@@ -83,10 +105,14 @@ def by_hand(model, prefix, kind, critiques, *, seed=0, longest=12):
         if after is None:
             scores.append(p_yes(model, start))
             continue
-        own = [written_by_hand(model, before, k, seed=seed, longest=longest) for k in range(critiques)]
+        own = [
+            written_by_hand(model, before, k, seed=seed, longest=longest) for k in range(critiques)
+        ]
         rest = [i for segment in after for i in segment]
         scores.append(sum(p_yes(model, start + ids + rest) for ids in own) / critiques)
-        texts.append([TOKENIZER.decode(opening + ids, skip_special_tokens=True).strip() for ids in own])
+        texts.append(
+            [TOKENIZER.decode(opening + ids, skip_special_tokens=True).strip() for ids in own]
+        )
     return scores, texts
 
 
@@ -96,7 +122,9 @@ def test_a_direct_verdict_is_the_softmax_of_a_plain_forward(family):
     together = verifier_of("direct", model=model, batch_tokens=600).score([*GOLD, *CUT, GOLD[0]])
     for prefix, scores in zip([*GOLD, *CUT, GOLD[0]], together):
         assert scores == pytest.approx(by_hand(model, prefix, "direct", 1)[0], abs=1e-4)
-        assert scores == pytest.approx(verifier_of("direct", model=model).score([prefix])[0], abs=1e-4)
+        assert scores == pytest.approx(
+            verifier_of("direct", model=model).score([prefix])[0], abs=1e-4
+        )
     assert np.ptp(flat(together)) > 0.1  # or nothing would have been tested
 
 
@@ -116,28 +144,40 @@ def test_batched_equals_one_by_one_in_any_order_and_with_a_tiny_cache(kind):
     model, k = tiny_model(dtype=torch.float64), 1 if kind == "direct" else 2
     rows = [*GOLD, *CUT, GOLD[1]]
     together = verifier_of(kind, k, model, batch_tokens=700).score(rows)
-    assert together == [pytest.approx(verifier_of(kind, k, model).score([row])[0], abs=1e-9) for row in rows]
+    assert together == [
+        pytest.approx(verifier_of(kind, k, model).score([row])[0], abs=1e-9) for row in rows
+    ]
     small = verifier_of(kind, k, model, cache_tokens=64)
     assert small.score(rows[::-1])[::-1] == [pytest.approx(row, abs=1e-9) for row in together]
 
 
 def test_another_seed_writes_other_critiques_and_the_same_one_the_same():
     model = tiny_model(dtype=torch.float64)
-    first, again, other = (verifier_of("cot", 2, model, seed=seed).critiques(GOLD[0]) for seed in (0, 0, 1))
+    first, again, other = (
+        verifier_of("cot", 2, model, seed=seed).critiques(GOLD[0]) for seed in (0, 0, 1)
+    )
     assert first == again and all(a != b for a, b in zip(first, other))
 
 
 def test_the_host_recomputes_a_step_that_says_something_else():
-    """Blind, before any training: it writes what its policy would, given only which quantity the step is about."""
+    """Blind, before any training: it writes what its policy would, given only which quantity the
+    step is about."""
     host = load_policy("strong")
-    verifier = GenerativeVerifier(host.model, host.tokenizer, GenerativeFormat(ASKS["blind"]), temperature=0)
+    verifier = GenerativeVerifier(
+        host.model, host.tokenizer, GenerativeFormat(ASKS["blind"]), temperature=0
+    )
     wrong = Prefix.of(TESS, ["Tess has 4 more than Max : 5 + 4 = 8 .", "The answer is 8 ."])
-    assert verifier.critiques(wrong) == [["Tess has 4 more than Max : 5 + 4 = 9 ."], ["The answer is 8 ."]]
+    assert verifier.critiques(wrong) == [
+        ["Tess has 4 more than Max : 5 + 4 = 9 ."],
+        ["The answer is 8 ."],
+    ]
 
 
 def test_every_token_is_computed_once_and_paid_for():
     host = load_policy("strong")
-    prefix = Prefix.of(TESS, ["Tess has 4 more than Max : 5 + 4 = 9 .", "Tess has 4 more than Max : 5 + 4 = 9 ."])
+    prefix = Prefix.of(
+        TESS, ["Tess has 4 more than Max : 5 + 4 = 9 .", "Tess has 4 more than Max : 5 + 4 = 9 ."]
+    )
     question, step = len(ids_of(f"{TESS.question}\n")), len(ids_of(f"{prefix.texts[0]}\n"))
     direct = GenerativeVerifier(host.model, host.tokenizer)
     meters = [Meter(), Meter()]
@@ -148,10 +188,13 @@ def test_every_token_is_computed_once_and_paid_for():
     assert meters[1].verifier == question + 2 * step + 2 * 4  # the first of equal rows pays
     weights = sum(p.numel() for n, p in host.model.named_parameters() if "embed_tokens" not in n)
     assert meters[1].flops == 2 * weights * meters[1].verifier
-    blind = GenerativeVerifier(host.model, host.tokenizer, GenerativeFormat(ASKS["blind"]), temperature=0)
+    blind = GenerativeVerifier(
+        host.model, host.tokenizer, GenerativeFormat(ASKS["blind"]), temperature=0
+    )
     blind.score([Prefix.of(TESS, prefix.texts[:1])], meters=[meter := Meter()])
     assert blind.critiques(Prefix.of(TESS, prefix.texts[:1])) == [[prefix.texts[0]]]
-    written = step - 1  # its opening is given; the last token written is read once more with what follows
+    # its opening is given; the last token written is read once more with what follows
+    written = step - 1
     assert meter.verifier == (question + 1) + written + (1 + 2 + step + 2)
 
 
@@ -179,25 +222,44 @@ def test_scored_again_costs_nothing_until_weights_change(kind):
         model.lm_head.weight.mul_(0.5)
     again = verifier.score(GOLD, meters=[meter] * len(GOLD))
     assert meter.verifier > 0
-    assert again[0] == pytest.approx(by_hand(model, GOLD[0], kind, 1)[0], abs=1e-6) and again != first
+    assert (
+        again[0] == pytest.approx(by_hand(model, GOLD[0], kind, 1)[0], abs=1e-6) and again != first
+    )
 
 
 def test_likelihood_counts_the_words_of_the_step_that_follows_the_critique():
-    model, form = tiny_model(dtype=torch.float64), GenerativeFormat(ASKS["blind"], 2, StepFormat(good="Yes", bad="No"))
+    model, form = (
+        tiny_model(dtype=torch.float64),
+        GenerativeFormat(ASKS["blind"], 2, StepFormat(good="Yes", bad="No")),
+    )
     counting = replace(form, lines=replace(form.lines, likelihood=0.3))
     make = lambda: GenerativeVerifier(model, TOKENIZER, counting, longest=12)  # noqa: E731
-    verifier, odd = make(), Prefix.of(PROBLEMS[0], [GOLD[0].texts[0], ""])  # an empty step only ends
+    # an empty step only ends
+    verifier, odd = make(), Prefix.of(PROBLEMS[0], [GOLD[0].texts[0], ""])
     together = verifier.score([*GOLD, odd])
     for prefix, scores in zip([*GOLD, odd], together):
         assert scores == pytest.approx(make().score([prefix])[0], abs=1e-9)
         for t, step in enumerate(prefix.texts):
-            lines = [ids_of(f"{prefix.problem.question}\n"), *(ids_of(f"{before}\n") for before in prefix.texts[:t])]
+            lines = [
+                ids_of(f"{prefix.problem.question}\n"),
+                *(ids_of(f"{before}\n") for before in prefix.texts[:t]),
+            ]
             before = [*lines, *([ids_of(step)[:1]] if step else [])]
             own = [written_by_hand(model, before, k, seed=0, longest=12) for k in range(2)]
-            starts = [[i for segment in before for i in segment] + ids + ids_of("Check :") for ids in own]
-            votes = [p_yes_beside(model, s, ids_of(f"{step}\n"), ids_of("correct ?"), 0.3) for s in starts]
+            starts = [
+                [i for segment in before for i in segment] + ids + ids_of("Check :") for ids in own
+            ]
+            votes = [
+                p_yes_beside(model, s, ids_of(f"{step}\n"), ids_of("correct ?"), 0.3)
+                for s in starts
+            ]
             assert scores[t] == pytest.approx(np.mean(votes), abs=1e-6)
-    assert np.abs(np.subtract(flat(together), flat(verifier_of("blind", 2, model).score([*GOLD, odd])))).max() > 0.05
+    assert (
+        np.abs(
+            np.subtract(flat(together), flat(verifier_of("blind", 2, model).score([*GOLD, odd])))
+        ).max()
+        > 0.05
+    )
 
 
 @pytest.mark.parametrize("kind", ASKS)
@@ -207,7 +269,9 @@ def test_per_solution_there_is_one_verdict_on_the_last_step(kind, tmp_path):
     steps = verifier_of(kind, model=verifier.model).score(GOLD)
     meters = [Meter() for _ in GOLD]
     assert verifier.per == "solution"
-    assert flat(verifier.score(GOLD, meters=meters)) == pytest.approx([row[-1] for row in steps], abs=1e-5)
+    assert flat(verifier.score(GOLD, meters=meters)) == pytest.approx(
+        [row[-1] for row in steps], abs=1e-5
+    )
     texts = [len(ids_of(f"{prefix.problem.question}\n")) for prefix in GOLD]
     assert all(meter.verifier > n for meter, n in zip(meters, texts))
     with pytest.raises(ValueError, match="no steps to judge"):
@@ -222,7 +286,9 @@ def test_per_solution_there_is_one_verdict_on_the_last_step(kind, tmp_path):
 def test_no_steps_an_empty_step_and_one_too_long():
     for kind in ASKS:
         verifier = verifier_of(kind)
-        none, (first, empty) = verifier.score([Prefix(PROBLEMS[0]), Prefix.of(PROBLEMS[0], [GOLD[0].texts[0], ""])])
+        none, (first, empty) = verifier.score(
+            [Prefix(PROBLEMS[0]), Prefix.of(PROBLEMS[0], [GOLD[0].texts[0], ""])]
+        )
         assert none == [] and 0 < first < 1 and 0 < empty < 1
         with pytest.raises(ValueError, match="the verifier reads 256"):
             verifier.score([Prefix.of(PROBLEMS[0], ["The answer is 1 ."] * 60)])
@@ -230,8 +296,12 @@ def test_no_steps_an_empty_step_and_one_too_long():
 
 def test_it_serves_a_search():
     verifier = verifier_of("blind", 2, tiny_model())
-    for result in solve(PROBLEMS[:2], METHODS["beam_search"], policy=load_policy("weak"), verifier=verifier, seed=2):
-        read = len(ids_of(f"{result.problem.question}\n")) + sum(len(ids_of(f"{t}\n")) for t in result.best.texts)
+    for result in solve(
+        PROBLEMS[:2], METHODS["beam_search"], policy=load_policy("weak"), verifier=verifier, seed=2
+    ):
+        read = len(ids_of(f"{result.problem.question}\n")) + sum(
+            len(ids_of(f"{t}\n")) for t in result.best.texts
+        )
         assert result.error is None and result.meter.verifier > read
 
 
@@ -246,7 +316,10 @@ def test_it_serves_a_search():
         (GenerativeFormat(ASKS["cot"], critiques=0), "critiques=0"),
         (GenerativeFormat(lines=StepFormat(good="Yes indeed", bad="No")), "need one known token"),
         (GenerativeFormat(ask_ids=((1, 2),)), "the ask had ids"),
-        (GenerativeFormat(lines=StepFormat(good="Yes", bad="No", likelihood=0.4)), "no step after a critique"),
+        (
+            GenerativeFormat(lines=StepFormat(good="Yes", bad="No", likelihood=0.4)),
+            "no step after a critique",
+        ),
     ],
 )
 def test_formats_that_make_no_sense_are_one_line(form, message):
@@ -267,8 +340,11 @@ def test_a_whole_checkpoint_is_read_back_with_its_format(tmp_path):
     loaded = load_generative(tmp_path / "genrm", longest=12)
     assert loaded.form == verifier.form and loaded.name == "genrm" and loaded.per == "step"
     assert flat(loaded.score(GOLD)) == pytest.approx(flat(verifier.score(GOLD)), abs=1e-5)
-    assert load_generative(tmp_path / "genrm", critiques=5).form == replace(verifier.form, critiques=5)
-    assert load_verifier(tmp_path / "genrm").form == verifier.form  # read as what it is, not as a discriminative PRM
+    assert load_generative(tmp_path / "genrm", critiques=5).form == replace(
+        verifier.form, critiques=5
+    )
+    # read as what it is, not as a discriminative PRM
+    assert load_verifier(tmp_path / "genrm").form == verifier.form
     file = tmp_path / "genrm" / "generative_format.json"
     text = file.read_text()
     swapped = text.replace('"good": "Yes"', '"good": "No"').replace('"bad": "No"', '"bad": "Yes"')

@@ -1,4 +1,5 @@
-"""Scores in batches against scores one by one, for every kind of verifier, and a verifier that is found out."""
+"""Scores in batches against scores one by one, for every kind of verifier, and a verifier that is
+found out."""
 
 from dataclasses import replace
 from itertools import chain
@@ -43,7 +44,8 @@ def record(model, calls):
 
 def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
     hosts = {dtype: load_verifier("prm", dtype=dtype) for dtype in ("float32", "bfloat16")}
-    calls, read = [], {}  # (rows, padded) of each forward: by this verifier, and by dtype and batch_tokens
+    # (rows, padded) of each forward: by this verifier, and by dtype and batch_tokens
+    calls, read = [], {}
     for host in hosts.values():
         record(host.model, calls)
 
@@ -60,13 +62,16 @@ def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
     assert len({len(p.ids) for p in sampled}) > 15  # lengths
     for dtype in hosts:
         alone, together = ([*chain(*read[dtype, one])] for one in (True, False))
-        assert len(read[dtype, True]) == len(alone) == len(sampled)  # each prefix in one forward of its own, cold
+        # each prefix in one forward of its own, cold
+        assert len(read[dtype, True]) == len(alone) == len(sampled)
         assert set(alone) == {(1, False)}
         assert max(rows for rows, _ in together) > 3 and (2, True) in together
     assert [(row["dtype"], row["batch_size"]) for row in table] == [
         (dtype, size) for dtype in ("float32", "bfloat16") for size in (2, 8, 32)
     ]
-    assert {row["n"] for row in table} == {sum(len(p.steps) for p in sampled)} and table[-1]["rows"] > 3
+    assert {row["n"] for row in table} == {sum(len(p.steps) for p in sampled)} and table[-1][
+        "rows"
+    ] > 3
     gaps = {dtype: [row["largest"] for row in table if row["dtype"] == dtype] for dtype in hosts}
     assert max(gaps["float32"]) <= 1e-4 and np.isfinite(gaps["bfloat16"]).all()
     assert max(gaps["bfloat16"]) > max(gaps["float32"])
@@ -93,12 +98,16 @@ def scorer(dtype):
 
 def asked(ask, critiques=1):
     form = GenerativeFormat(ASKS[ask], critiques)
-    return lambda model, tokens: GenerativeVerifier(model, TOKENIZER, form, longest=12, batch_tokens=tokens)
+    return lambda model, tokens: GenerativeVerifier(
+        model, TOKENIZER, form, longest=12, batch_tokens=tokens
+    )
 
 
 KINDS = {
     "labels": lambda model, tokens: StepVerifier(model, TOKENIZER, batch_tokens=tokens),
-    "likelihood": lambda model, tokens: StepVerifier(model, TOKENIZER, StepFormat(likelihood=0.3), batch_tokens=tokens),
+    "likelihood": lambda model, tokens: StepVerifier(
+        model, TOKENIZER, StepFormat(likelihood=0.3), batch_tokens=tokens
+    ),
     "orm": lambda model, tokens: SolutionVerifier(model, TOKENIZER, batch_tokens=tokens),
     "reward": lambda model, tokens: RewardVerifier(model, TOKENIZER, batch_tokens=tokens),
     "direct": asked("direct"),
@@ -112,7 +121,9 @@ def test_every_kind_of_verifier_is_invariant_in_float32(kind):
 
     def make(dtype, batch_tokens):
         if dtype not in models:
-            models[dtype] = (scorer if kind == "reward" else lambda d: tiny_model(dtype=d))(getattr(torch, dtype))
+            models[dtype] = (scorer if kind == "reward" else lambda d: tiny_model(dtype=d))(
+                getattr(torch, dtype)
+            )
         return KINDS[kind](models[dtype], batch_tokens)
 
     table = batch_gaps(make, GOLD, seed=1, batch_sizes=(1, 2, 9), dtypes=("float32",))
@@ -128,18 +139,28 @@ class Fake:
 
     def score(self, prefixes, *, meters=None):
         whole = [
-            [0.5 + self.drift * (len(prefixes) - 1)] * (len(p.steps) if self.per == "step" else 1) for p in prefixes
+            [0.5 + self.drift * (len(prefixes) - 1)] * (len(p.steps) if self.per == "step" else 1)
+            for p in prefixes
         ]
         return whole if self.reply is None else self.reply(whole)
 
 
 def test_scores_that_depend_on_the_batch_are_found_out():
-    table = batch_gaps(lambda dtype, _: Fake(0.01 if dtype == "float32" else 0.02), GOLD, seed=0, batch_sizes=(1, 4, 9))
+    table = batch_gaps(
+        lambda dtype, _: Fake(0.01 if dtype == "float32" else 0.02),
+        GOLD,
+        seed=0,
+        batch_sizes=(1, 4, 9),
+    )
     drift = [0.0, 0.03, 0.08, 0.0, 0.06, 0.16]
     for name in ("largest", "mean", "largest_float32", "mean_float32"):
         assert [row[name] for row in table] == pytest.approx(drift)
-    assert {row["rows"] for row in table} == {None} and {row["n"] for row in table} == {sum(len(p.steps) for p in GOLD)}
-    solutions = batch_gaps(lambda *_: Fake(0.01, per="solution"), GOLD, seed=0, batch_sizes=(9,), dtypes=("float32",))
+    assert {row["rows"] for row in table} == {None} and {row["n"] for row in table} == {
+        sum(len(p.steps) for p in GOLD)
+    }
+    solutions = batch_gaps(
+        lambda *_: Fake(0.01, per="solution"), GOLD, seed=0, batch_sizes=(9,), dtypes=("float32",)
+    )
     assert solutions[0]["n"] == 9 and solutions[0]["mean"] == pytest.approx(0.08)
 
 
@@ -147,8 +168,11 @@ def test_a_score_of_a_neighbour_is_found_out_at_the_place_of_both():
     def swap(whole):
         return [[s + 0.1 * (i % 2) for s in row] for i, row in enumerate(whole)]
 
-    (row,) = batch_gaps(lambda *_: Fake(reply=swap), GOLD[:2], seed=0, batch_sizes=(2,), dtypes=("float32",))
-    assert row["largest"] == pytest.approx(0.1) and row["mean"] < 0.1  # one of the two stays as it was
+    (row,) = batch_gaps(
+        lambda *_: Fake(reply=swap), GOLD[:2], seed=0, batch_sizes=(2,), dtypes=("float32",)
+    )
+    # one of the two stays as it was
+    assert row["largest"] == pytest.approx(0.1) and row["mean"] < 0.1
 
 
 @pytest.mark.parametrize(
@@ -170,7 +194,10 @@ def test_batches_that_make_no_sense_are_one_line(prefixes, options, message):
     [
         (lambda whole: whole[1:], "^scores of 0 prefixes in a batch of 1, need as many$"),
         (lambda whole: [row[1:] for row in whole], r": scores \[.*\] in a batch of 1, need"),
-        (lambda whole: [[float("nan")] * len(row) for row in whole], r": scores \[nan.* in a batch of 1, need"),
+        (
+            lambda whole: [[float("nan")] * len(row) for row in whole],
+            r": scores \[nan.* in a batch of 1, need",
+        ),
     ],
 )
 def test_scores_that_do_not_fit_are_one_line(reply, message):

@@ -1,4 +1,5 @@
-"""Verifiers of whole solutions: one score, read after the last step, the same in every batch and after every load."""
+"""Verifiers of whole solutions: one score, read after the last step, the same in every batch and
+after every load."""
 
 import json
 
@@ -8,7 +9,12 @@ from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy
 
 from workbench.drive import solve
 from workbench.models import load_verifier
-from workbench.models.outcome import RewardVerifier, SolutionVerifier, load_outcome, with_scalar_head
+from workbench.models.outcome import (
+    RewardVerifier,
+    SolutionVerifier,
+    load_outcome,
+    with_scalar_head,
+)
 from workbench.models.step_format import StepFormat
 from workbench.models.tokenizer import build_tokenizer
 from workbench.models.verifier import StepVerifier
@@ -75,7 +81,9 @@ def test_a_reward_is_the_head_on_the_last_token_in_any_batch(family):
         verifier = RewardVerifier(model, TOKENIZER, batch_tokens=batch_tokens)
         assert verifier.rewards(rows) == pytest.approx(expected, abs=1e-4)
     shifted = RewardVerifier(model, TOKENIZER, shift=0.7)
-    assert numbers(shifted.score(rows)) == pytest.approx(EXPIT(torch.tensor(expected) - 0.7).tolist(), abs=1e-4)
+    assert numbers(shifted.score(rows)) == pytest.approx(
+        EXPIT(torch.tensor(expected) - 0.7).tolist(), abs=1e-4
+    )
 
 
 def test_padding_that_is_the_end_of_text_or_missing_changes_nothing():
@@ -99,22 +107,37 @@ def test_a_fresh_head_shares_the_body_and_says_zero():
 def test_a_prm_read_as_an_orm_gives_its_last_score_for_less():
     model = tiny_model()
     steps = StepVerifier(model, TOKENIZER).score(GOLD)
-    assert numbers(SolutionVerifier(model, TOKENIZER).score(GOLD)) == pytest.approx([s[-1] for s in steps], abs=1e-5)
+    assert numbers(SolutionVerifier(model, TOKENIZER).score(GOLD)) == pytest.approx(
+        [s[-1] for s in steps], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["orm", "reward"])
 def test_best_of_n_takes_the_highest_score_and_pays_for_what_was_read(kind):
-    verifier = SolutionVerifier(tiny_model(), TOKENIZER) if kind == "orm" else RewardVerifier(scorer(), TOKENIZER)
-    by_hand = label_by_hand if kind == "orm" else lambda model, p: EXPIT(torch.tensor(reward_by_hand(model, p))).item()
+    verifier = (
+        SolutionVerifier(tiny_model(), TOKENIZER)
+        if kind == "orm"
+        else RewardVerifier(scorer(), TOKENIZER)
+    )
+    by_hand = (
+        label_by_hand
+        if kind == "orm"
+        else lambda model, p: EXPIT(torch.tensor(reward_by_hand(model, p))).item()
+    )
     assert verifier.per == "solution"
-    for result in solve(PROBLEMS[:3], METHODS["best_of_n"], policy=tiny_policy(), verifier=verifier, seed=2, n=3):
+    for result in solve(
+        PROBLEMS[:3], METHODS["best_of_n"], policy=tiny_policy(), verifier=verifier, seed=2, n=3
+    ):
         assert result.error is None
-        assert result.scores == pytest.approx([by_hand(verifier.model, p) for p in result.rollouts], abs=1e-4)
+        assert result.scores == pytest.approx(
+            [by_hand(verifier.model, p) for p in result.rollouts], abs=1e-4
+        )
         assert result.best is result.rollouts[max(range(3), key=result.scores.__getitem__)]
         lengths = [read_by_hand(p).shape[1] for p in result.rollouts]
         question = len(TOKENIZER(f"{result.problem.question}\n").input_ids)
         again = 2 * question if kind == "orm" else 0  # an ORM finds the question in its cache
-        assert sum(lengths) - again <= result.meter.verifier <= 1.1 * (sum(lengths) - again)  # rows of like length
+        # rows of like length
+        assert sum(lengths) - again <= result.meter.verifier <= 1.1 * (sum(lengths) - again)
 
 
 def test_equal_solutions_are_computed_once_and_the_first_pays():
@@ -129,7 +152,11 @@ def test_equal_solutions_are_computed_once_and_the_first_pays():
 
 @pytest.mark.parametrize("kind", ["orm", "reward"])
 def test_solutions_without_steps_or_too_long_are_one_line(kind):
-    verifier = SolutionVerifier(tiny_model(), TOKENIZER) if kind == "orm" else RewardVerifier(scorer(), TOKENIZER)
+    verifier = (
+        SolutionVerifier(tiny_model(), TOKENIZER)
+        if kind == "orm"
+        else RewardVerifier(scorer(), TOKENIZER)
+    )
     with pytest.raises(ValueError, match=f"{PROBLEMS[0].id}: no steps to judge"):
         verifier.score([GOLD[1], Prefix(PROBLEMS[0])])
     with pytest.raises(ValueError, match="tokens to judge, the verifier reads 256"):

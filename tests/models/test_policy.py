@@ -1,4 +1,5 @@
-"""Loading policies: shipped names, folders, half-written checkpoints; what the shipped ones promise."""
+"""Loading policies: shipped names, folders, half-written checkpoints; what the shipped ones
+promise."""
 
 import json
 import shutil
@@ -30,7 +31,10 @@ def test_shipped_checkpoints_are_ordinary_small_and_described(name):
     assert sum(f.stat().st_size for f in folder.glob("*.safetensors")) <= 8_000_000
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     card = (folder / "README.md").read_text()
-    assert all(word in card for word in ("data seed", "tokens seen", "updates", "loss per solution token", "pass@1"))
+    assert all(
+        word in card
+        for word in ("data seed", "tokens seen", "updates", "loss per solution token", "pass@1")
+    )
     policy = load_policy(name)
     assert 2_000_000 <= sum(p.numel() for p in policy.model.parameters()) <= 4_000_000
     assert policy.tokenizer.get_vocab() == build_tokenizer().get_vocab()
@@ -38,8 +42,13 @@ def test_shipped_checkpoints_are_ordinary_small_and_described(name):
 
 def test_shipped_policies_solve_held_out_problems_in_their_order():
     problems = quantities.generate(60, levels=range(2, 8), seed=9, split="test")
-    greedy = {n: solve(problems, METHODS["greedy"], policy=load_policy(n, dtype="bfloat16")) for n in NAMES}
-    right = {name: sum(is_right(r.problem, r.best) for r in results) for name, results in greedy.items()}
+    greedy = {
+        n: solve(problems, METHODS["greedy"], policy=load_policy(n, dtype="bfloat16"))
+        for n in NAMES
+    }
+    right = {
+        name: sum(is_right(r.problem, r.best) for r in results) for name, results in greedy.items()
+    }
     assert right["weak"] < right["base"] < right["strong"]
 
 
@@ -62,7 +71,9 @@ def test_a_half_written_checkpoint_is_named(copy, length):
 
 
 def test_a_folder_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"no checkpoint folder './nowhere' \(shipped: base, prm, strong, weak\)"):
+    with pytest.raises(
+        ValueError, match=r"no checkpoint folder './nowhere' \(shipped: base, prm, strong, weak\)"
+    ):
         load_policy("./nowhere")
 
 
@@ -79,7 +90,8 @@ def test_names_of_the_hub_pass_through():
 
 
 def test_text_prefixes_continue_like_sampled_ones():
-    """A data set's solution, given as text, is tokenised to the ids that the policy itself would have written."""
+    """A data set's solution, given as text, is tokenised to the ids that the policy itself would
+    have written."""
     policy = load_policy("strong", dtype="float64")
     problem = quantities.generate(1, levels=[3], seed=2, split="test")[0]
     sampled = policy.sample([Prefix(problem)], [1], until="step", temperature=0)[0]

@@ -1,4 +1,5 @@
-"""Public PRMs: their ids, reading positions and heads, against ids written down and a forward by hand in NumPy."""
+"""Public PRMs: their ids, reading positions and heads, against ids written down and a forward by
+hand in NumPy."""
 
 import json
 import logging
@@ -61,7 +62,7 @@ def loaded(tmp_path_factory):
     return get
 
 
-# -- scores -----------------------------------------------------------------------------------------------------------
+# -- scores ----------------------------------------------------------------------------------------
 
 
 @FAMILIES
@@ -71,8 +72,11 @@ def test_each_step_is_read_where_and_as_its_authors_do(build, loaded):
     assert verifier.form.layout(verifier.tokenizer, PROBLEM.question, SOLUTION.texts) == segments
     ends = np.cumsum([len(segment) for segment in segments])[1:] - 1
     odds = hand(flat(segments))
-    assert np.abs(odds[ends - 1] - odds[ends]).min() > 0.02  # one position earlier or later would be seen
-    assert abs(odds[ends[0] + 1] - odds[ends[0]]) > 0.02 and abs(odds[ends[0]] - odds[ends[1]]) > 0.01
+    # one position earlier or later would be seen
+    assert np.abs(odds[ends - 1] - odds[ends]).min() > 0.02
+    assert (
+        abs(odds[ends[0] + 1] - odds[ends[0]]) > 0.02 and abs(odds[ends[0]] - odds[ends[1]]) > 0.01
+    )
     assert verifier.per == "step" and not verifier.body.training
     assert verifier.score([SOLUTION])[0] == by_step(hand, segments)
 
@@ -80,8 +84,17 @@ def test_each_step_is_read_where_and_as_its_authors_do(build, loaded):
 @FAMILIES
 def test_batch_equals_one_by_one_and_tokens_are_paid(build, loaded):
     verifier, _ = loaded(build)
-    other = Prefix.of(Problem("p2", "math", "How many? How many?"), ["so", "so three plus one", "three two"])
-    rows = [Prefix.of(PROBLEM, ["one plus two"]), other, Prefix(PROBLEM), SOLUTION, other, Prefix.of(PROBLEM, [""])]
+    other = Prefix.of(
+        Problem("p2", "math", "How many? How many?"), ["so", "so three plus one", "three two"]
+    )
+    rows = [
+        Prefix.of(PROBLEM, ["one plus two"]),
+        other,
+        Prefix(PROBLEM),
+        SOLUTION,
+        other,
+        Prefix.of(PROBLEM, [""]),
+    ]
     alone = [verifier.score([row])[0] for row in rows]
     assert [len(scores) for scores in alone] == [1, 3, 0, 2, 3, 1]
     for batch_tokens in (1, 60, 16_384):
@@ -98,7 +111,9 @@ def test_batch_equals_one_by_one_and_tokens_are_paid(build, loaded):
 def test_no_batch_is_larger_than_asked(loaded):
     verifier, _ = loaded(skywork)
     seen, forward = [], verifier.body.forward
-    verifier.body.forward = lambda **given: seen.append(tuple(given["input_ids"].shape)) or forward(**given)
+    verifier.body.forward = lambda **given: (
+        seen.append(tuple(given["input_ids"].shape)) or forward(**given)
+    )
     try:
         verifier.batch_tokens = 40
         verifier.score([SOLUTION, Prefix.of(PROBLEM, ["one"])] * 4)
@@ -123,22 +138,29 @@ def test_steps_that_are_numbered_already_stay_as_they_are(build, loaded):
     assert verifier.form.layout(verifier.tokenizer, PROBLEM.question, texts) == SEGMENTS[build]
 
 
-# -- loading ----------------------------------------------------------------------------------------------------------
+# -- loading ---------------------------------------------------------------------------------------
 
 
 def test_the_base_of_the_adapter_is_looked_up_where_none_is_given(tmp_path, monkeypatch):
     folder, options, hand = psa(tmp_path)
     asked = []
-    monkeypatch.setattr(public, "snapshot_download", lambda name: asked.append(name) or options["base"])
+    monkeypatch.setattr(
+        public, "snapshot_download", lambda name: asked.append(name) or options["base"]
+    )
     verifier = load_public(folder, dtype="float32", device="cpu", name="mine", batch_tokens=50)
-    assert asked == ["Qwen/Qwen2.5-Math-7B-Instruct"] and (verifier.name, verifier.batch_tokens) == ("mine", 50)
+    assert asked == ["Qwen/Qwen2.5-Math-7B-Instruct"] and (
+        verifier.name,
+        verifier.batch_tokens,
+    ) == ("mine", 50)
     assert verifier.score([SOLUTION])[0] == by_step(hand, PSA_IDS)
 
     def offline(name):
         raise OSError("no network\nat all")
 
     monkeypatch.setattr(public, "snapshot_download", offline)
-    with pytest.raises(ValueError, match=r"^openreasoner/Math-psa is an adapter, give .* as base=.*: no network$"):
+    with pytest.raises(
+        ValueError, match=r"^openreasoner/Math-psa is an adapter, give .* as base=.*: no network$"
+    ):
         load_public(folder)
     with pytest.raises(ValueError, match=r"^cannot get 'openreasoner/Math-psa': no network$"):
         load_public("openreasoner/Math-psa", base=options["base"])
@@ -148,10 +170,13 @@ def test_the_base_of_the_adapter_is_looked_up_where_none_is_given(tmp_path, monk
 
 
 def test_code_of_a_checkpoint_runs_only_when_asked(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
+    )
     folder, _, hand = qwen(tmp_path)
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
-    tokenizer["auto_map"] = {"AutoTokenizer": ["tokenization.None", "tokenization.None"]}  # never asked for
+    # never asked for
+    tokenizer["auto_map"] = {"AutoTokenizer": ["tokenization.None", "tokenization.None"]}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     verifier = load_public(folder, dtype="float32", device="cpu", trust_remote_code=True)
     assert verifier.score([SOLUTION])[0] == pytest.approx([2 / 3, 2 / 3])  # logits 0 and log(4) / 2
@@ -172,20 +197,33 @@ def test_bfloat16_is_the_default_but_not_for_the_head(build, tmp_path):
 
 def test_in_four_bits_the_scores_are_those_of_the_rounded_weights(tmp_path):
     model = tiny("mistral", 32000, width=64, sliding_window=None)
-    folder = write(tmp_path / "math-shepherd-mistral-7b-prm", model.state_dict(), model.config, mistral_tokenizer())
-    whole, small = (load_public(folder, dtype="float32", device="cpu", quantise=q) for q in (False, True))
+    folder = write(
+        tmp_path / "math-shepherd-mistral-7b-prm",
+        model.state_dict(),
+        model.config,
+        mistral_tokenizer(),
+    )
+    whole, small = (
+        load_public(folder, dtype="float32", device="cpu", quantise=q) for q in (False, True)
+    )
     weights, attention = model.state_dict(), small.body.layers[0].self_attn
     for name in ("v_proj", "o_proj"):
         p = getattr(attention, name).weight
-        weights[f"model.layers.0.self_attn.{name}.weight"] = dequantize_4bit(p.data, p.quant_state).float()
-    near = by_step(lambda ids: by_hand(weights, ids, token_head(648, 387)), SEGMENTS[shepherd], rel=5e-3)
+        weights[f"model.layers.0.self_attn.{name}.weight"] = dequantize_4bit(
+            p.data, p.quant_state
+        ).float()
+    near = by_step(
+        lambda ids: by_hand(weights, ids, token_head(648, 387)), SEGMENTS[shepherd], rel=5e-3
+    )
     assert small.score([SOLUTION])[0] == near != whole.score([SOLUTION])[0]
     assert small._flops == whole._flops
 
 
 def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path):
     folder, _, _ = skywork(tmp_path, binary=False)
-    with pytest.raises(ValueError, match="'gpt2' is no public PRM that we can read; known are peiyi9979/math-shep"):
+    with pytest.raises(
+        ValueError, match="'gpt2' is no public PRM that we can read; known are peiyi9979/math-shep"
+    ):
         load_public("gpt2")
     with pytest.raises(ValueError, match=r"^base='x' is of no use for Skywork/"):
         load_public(folder, base="x")
@@ -214,9 +252,17 @@ def test_what_cannot_be_loaded_is_named_in_one_line(tmp_path):
             mistral_tokenizer(tag=12903),
             r"^x: 'ки' should end in id 12902, this tokenizer has \[12903\]$",
         ),
-        (public.SKYWORK, qwen_tokenizer(newline=201), r"^x: '\\n' should end in id 198, this tokenizer has \[201\]$"),
+        (
+            public.SKYWORK,
+            qwen_tokenizer(newline=201),
+            r"^x: '\\n' should end in id 198, this tokenizer has \[201\]$",
+        ),
         (public.PSA, llama_tokenizer(), "should end in id 76325"),
-        (public.RLHFLOW, llama_tokenizer(LLAMA.replace("in messages", "in messages[-1:]")), "rewrites earlier turns"),
+        (
+            public.RLHFLOW,
+            llama_tokenizer(LLAMA.replace("in messages", "in messages[-1:]")),
+            "rewrites earlier turns",
+        ),
         (public.QWEN, qwen_tokenizer(template=None), "chat_template is not set"),
     ],
 )
@@ -229,14 +275,18 @@ def test_a_tag_that_melts_into_the_newline_is_refused():
     def merging(text, **_):
         return SimpleNamespace(input_ids=[7] if "ки\n" in text else [12902])
 
-    with pytest.raises(ValueError, match=r"'ки' before a newline should be ids \[12902\], this tokenizer has \[7\]"):
+    with pytest.raises(
+        ValueError, match=r"'ки' before a newline should be ids \[12902\], this tokenizer has \[7\]"
+    ):
         replace(public.SHEPHERD, marks={}).check(merging, "x")
 
 
 def test_a_solution_that_is_too_long_is_named_before_anything_is_computed(loaded):
     verifier, _ = loaded(qwen)
     long, meter = Prefix.of(PROBLEM, ["one plus two"] * 20), Meter()
-    with pytest.raises(ValueError, match=r"^p1: 368 tokens to judge, Qwen2\.5-Math-PRM-7B reads 256$"):
+    with pytest.raises(
+        ValueError, match=r"^p1: 368 tokens to judge, Qwen2\.5-Math-PRM-7B reads 256$"
+    ):
         verifier.score([SOLUTION, long], meters=[meter, meter])
     assert meter.verifier == 0
 

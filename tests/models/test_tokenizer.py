@@ -1,4 +1,5 @@
-"""The tokenizer of the embedded models: nothing unknown or lost, a token a digit, and the same after loading."""
+"""The tokenizer of the embedded models: nothing unknown or lost, a token a digit, and the same
+after loading."""
 
 import re
 
@@ -7,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.models.templates import EMBEDDED, render
-from workbench.models.tokenizer import BAD, END, GOOD, PAD, PAUSE, SPECIALS, STEP, UNKNOWN, build_tokenizer, vocabulary
+from workbench.models.tokenizer import (
+    BAD,
+    END,
+    GOOD,
+    PAD,
+    PAUSE,
+    SPECIALS,
+    STEP,
+    UNKNOWN,
+    build_tokenizer,
+    vocabulary,
+)
 from workbench.problems import programs, quantities
 
 
@@ -22,7 +34,12 @@ def problem_of(kind, level, index):
     return quantities.problem_at(index, levels=[level], seed=3, split="validation")
 
 
-problems = st.builds(problem_of, st.sampled_from(["quantities", "programs"]), st.integers(1, 6), st.integers(0, 10**9))
+problems = st.builds(
+    problem_of,
+    st.sampled_from(["quantities", "programs"]),
+    st.integers(1, 6),
+    st.integers(0, 10**9),
+)
 examples = settings(max_examples=60, deadline=None)
 
 
@@ -69,7 +86,9 @@ def test_prompt_and_solution_are_encoded_apart_as_together(problem, prompt, toke
 def test_a_number_is_its_digits_and_comes_back(number, tokenizer):
     tokens = tokenizer.tokenize(f"= {number} .")
     assert [token.removeprefix("##") for token in tokens[1:-1]] == list(str(number))
-    assert [token.startswith("##") for token in tokens[1:-1]] == [False] + [True] * (len(str(number)) - 1)
+    assert [token.startswith("##") for token in tokens[1:-1]] == [False] + [True] * (
+        len(str(number)) - 1
+    )
     assert tokenizer.decode(tokenizer(f"= {number} .").input_ids) == f"= {number} ."
 
 
@@ -115,12 +134,17 @@ def test_sixteen_ids_are_spare_and_each_special_token_is_one_id(tokenizer):
     assert sum(token.startswith("<spare") for token in vocabulary()) == 16
     for i, token in enumerate(SPECIALS):
         assert tokenizer(token).input_ids == [i]
-    assert tokenizer.convert_ids_to_tokens([tokenizer.pad_token_id, tokenizer.eos_token_id]) == [PAD, END]
+    assert tokenizer.convert_ids_to_tokens([tokenizer.pad_token_id, tokenizer.eos_token_id]) == [
+        PAD,
+        END,
+    ]
 
 
 def test_label_tokens_occur_in_no_problem(tokenizer):
     labels = set(tokenizer.convert_tokens_to_ids([GOOD, BAD, PAUSE, PAD, END]))
-    for problem in quantities.generate(200, seed=1, levels=quantities.LEVELS) + programs.generate(30, seed=1):
+    for problem in quantities.generate(200, seed=1, levels=quantities.LEVELS) + programs.generate(
+        30, seed=1
+    ):
         assert not labels & set(tokenizer(f"{problem.question}\n{problem.solution}").input_ids)
 
 
@@ -141,4 +165,6 @@ def test_a_saved_tokenizer_loads_as_an_auto_tokenizer_and_is_the_same(tokenizer,
             ids = tokenizer(text).input_ids
             assert loaded(text).input_ids == ids
             assert loaded.decode(ids) == tokenizer.decode(ids)
-            assert loaded.decode(ids, skip_special_tokens=True) == tokenizer.decode(ids, skip_special_tokens=True)
+            assert loaded.decode(ids, skip_special_tokens=True) == tokenizer.decode(
+                ids, skip_special_tokens=True
+            )

@@ -1,4 +1,5 @@
-"""The PRM's scores: read where they were trained, the same in every batch, each token computed once."""
+"""The PRM's scores: read where they were trained, the same in every batch, each token computed
+once."""
 
 import json
 from dataclasses import replace
@@ -25,7 +26,8 @@ def flat(scores):
 
 
 def by_hand(model, prefix, likelihood=0.0):
-    """One whole forward per prefix, no cache: sigmoid of the logit difference at each newline that ends a step."""
+    """One whole forward per prefix, no cache: sigmoid of the logit difference at each newline that
+    ends a step."""
     ids = TOKENIZER(f"{prefix.problem.question}\n").input_ids
     ends, words = [], []
     for text in prefix.texts:
@@ -37,7 +39,9 @@ def by_hand(model, prefix, likelihood=0.0):
     good, bad = TOKENIZER.convert_tokens_to_ids(["<good>", "<bad>"])
     newline, end = TOKENIZER.convert_tokens_to_ids("\n"), TOKENIZER.eos_token_id
     over = [logits[step.stop - 1].softmax(-1)[[newline, end]].sum().log() for step in words]
-    said = torch.stack([sum(logits[i - 1].log_softmax(-1)[ids[i]] for i in step) for step in words]) + torch.stack(over)
+    said = torch.stack(
+        [sum(logits[i - 1].log_softmax(-1)[ids[i]] for i in step) for step in words]
+    ) + torch.stack(over)
     return torch.sigmoid(logits[ends, good] - logits[ends, bad] + likelihood * said).tolist()
 
 
@@ -57,7 +61,9 @@ def test_growing_prefixes_are_scored_from_the_cache_as_cold():
     verifier = StepVerifier(model, TOKENIZER)
     for t in range(1, len(GOLD[0].steps) + 1):
         prefix = Prefix.of(GOLD[0].problem, GOLD[0].texts[:t])
-        assert verifier.score([prefix], meters=[meter])[0] == pytest.approx(by_hand(model, prefix), abs=1e-4)
+        assert verifier.score([prefix], meters=[meter])[0] == pytest.approx(
+            by_hand(model, prefix), abs=1e-4
+        )
     ids = sum(map(len, verifier.form.segments(TOKENIZER, GOLD[0].problem, GOLD[0].texts)))
     assert meter.verifier == ids
     assert meter.flops > 0
@@ -66,26 +72,36 @@ def test_growing_prefixes_are_scored_from_the_cache_as_cold():
 def test_the_likelihood_of_a_step_counts_as_the_format_says():
     model, form = tiny_model(), StepFormat(likelihood=0.3)
     verifier = StepVerifier(model, TOKENIZER, form)
-    grown = [verifier.score([Prefix.of(GOLD[0].problem, GOLD[0].texts[:t])])[0] for t in range(1, len(GOLD[0].steps))]
+    grown = [
+        verifier.score([Prefix.of(GOLD[0].problem, GOLD[0].texts[:t])])[0]
+        for t in range(1, len(GOLD[0].steps))
+    ]
     whole = by_hand(model, GOLD[0], likelihood=0.3)
-    assert [row[-1] for row in grown] == pytest.approx(whole[:-1], rel=1e-3)  # step by step, from the cache
+    # step by step, from the cache
+    assert [row[-1] for row in grown] == pytest.approx(whole[:-1], rel=1e-3)
     together = StepVerifier(model, TOKENIZER, form, batch_tokens=600).score([*GOLD, *CUT])
     for prefix, scores in zip([*GOLD, *CUT], together):
         assert scores == pytest.approx(by_hand(model, prefix, likelihood=0.3), rel=1e-3)
-    assert flat(together) != pytest.approx(flat(StepVerifier(model, TOKENIZER).score([*GOLD, *CUT])), rel=0.1)
+    assert flat(together) != pytest.approx(
+        flat(StepVerifier(model, TOKENIZER).score([*GOLD, *CUT])), rel=0.1
+    )
 
 
 def test_an_empty_step_and_one_cut_off_in_its_middle_are_unlikely():
-    """The words alone would be likelier the fewer they are; that the step ends after them must count, too."""
+    """The words alone would be likelier the fewer they are; that the step ends after them must
+    count, too."""
     verifier = load_verifier("prm")
     for whole in GOLD:
         cut = Prefix.of(whole.problem, [" ".join(whole.texts[0].split()[:-2])])
-        (good, *_), (short,), (empty,) = verifier.score([whole, cut, Prefix.of(whole.problem, [""])])
+        (good, *_), (short,), (empty,) = verifier.score(
+            [whole, cut, Prefix.of(whole.problem, [""])]
+        )
         assert good > 0.5 > max(short, empty)
 
 
 def test_hopeless_steps_keep_their_order():
-    """Rounded to float32, scores below 1e-45 would all be 0; a threshold could no longer tell them apart."""
+    """Rounded to float32, scores below 1e-45 would all be 0; a threshold could no longer tell them
+    apart."""
     odd = [Prefix.of(PROBLEMS[0], [" ".join(["The answer"] * n)]) for n in (10, 14, 18)]
     short, longer, longest = flat(untrained(load_policy("weak")).score(odd))
     assert 1e-45 > short > longer > longest > 0
@@ -142,7 +158,8 @@ def test_a_whole_checkpoint_is_read_back(tmp_path):
 def test_the_shipped_prm_loads_by_name_and_prefers_the_truth():
     verifier = load_verifier("prm")
     assert verifier.form.likelihood > 0 and verifier.name == "prm"
-    slips = [Prefix.of(p.problem, [p.texts[0].replace(" .", "1 ."), *p.texts[1:]]) for p in GOLD]  # 5 + 3 = 81
+    # 5 + 3 = 81
+    slips = [Prefix.of(p.problem, [p.texts[0].replace(" .", "1 ."), *p.texts[1:]]) for p in GOLD]
     pairs = zip(verifier.score(GOLD), verifier.score(slips))
     assert all(right[0] > 0.5 > wrong[0] for right, wrong in pairs)
 

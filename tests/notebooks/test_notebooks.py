@@ -1,4 +1,5 @@
-"""The committed notebooks: they keep the rules, and their outputs belong to today's code, data and checkpoints."""
+"""The committed notebooks: they keep the rules, and their outputs belong to today's code, data and
+checkpoints."""
 
 import pytest
 
@@ -22,7 +23,9 @@ def test_outputs_are_fresh(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_exercises_have_solutions(path):
-    assert list((path.parent / "solutions").glob(f"{path.stem[:2]}_*")), f"notebooks/solutions/{path.stem}… is missing"
+    assert list((path.parent / "solutions").glob(f"{path.stem[:2]}_*")), (
+        f"notebooks/solutions/{path.stem}… is missing"
+    )
 
 
 def test_numbers_are_unique():

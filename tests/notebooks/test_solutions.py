@@ -5,7 +5,10 @@ import pytest
 
 from workbench.runs.content import root
 
-SOLUTIONS = [pytest.param(path, id=path.stem) for path in sorted((root() / "notebooks" / "solutions").glob("*.ipynb"))]
+SOLUTIONS = [
+    pytest.param(path, id=path.stem)
+    for path in sorted((root() / "notebooks" / "solutions").glob("*.ipynb"))
+]
 
 
 @pytest.mark.parametrize("path", SOLUTIONS)

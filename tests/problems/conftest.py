@@ -15,7 +15,8 @@ SIGN = {"more": "+", "fewer": "-", "times": "*", "together": "+", "difference": 
 
 @dataclass(frozen=True)
 class Fact:
-    """One sentence or line: its words, whom it is about and uses, and its computation (`sign` None: given outright)."""
+    """One sentence or line: its words, whom it is about and uses, and its computation (`sign` None:
+    given outright)."""
 
     words: str
     name: str
@@ -53,8 +54,11 @@ class Reading:
 
 
 def read_by_hand(problem: Problem, pinned: Mapping[str, int] | None = None) -> Reading:
-    """The facts of a question; `pinned` fixes the value of some names, and what builds on them follows."""
-    return (_read_people if problem.kind == "quantities" else _run_program)(problem.question, pinned or {})
+    """The facts of a question; `pinned` fixes the value of some names, and what builds on them
+    follows."""
+    return (_read_people if problem.kind == "quantities" else _run_program)(
+        problem.question, pinned or {}
+    )
 
 
 def _read_people(question: str, pinned: Mapping[str, int]) -> Reading:
@@ -73,7 +77,9 @@ def _read_people(question: str, pinned: Mapping[str, int]) -> Reading:
                 numbers.sort(reverse=True)
             if number is not None:
                 numbers = [number, *numbers] if relation == "times" else [*numbers, number]
-            facts[name] = _computed(words, name, relation, number, of, SIGN.get(relation), numbers, pinned)
+            facts[name] = _computed(
+                words, name, relation, number, of, SIGN.get(relation), numbers, pinned
+            )
         return facts[name]
 
     return Reading(head.split()[4], {name: fact(name) for name in told})
@@ -85,7 +91,8 @@ def _run_program(question: str, pinned: Mapping[str, int]) -> Reading:
     facts = {}
     for line in body.split("; "):
         name, _, *right_side = words = line.split()
-        numbers = [eval(word, {}, memory) for word in right_side[::2]]  # python itself runs the program
+        # python itself runs the program
+        numbers = [eval(word, {}, memory) for word in right_side[::2]]
         of = tuple(word for word in right_side if word.isalpha())
         number = next((int(word) for word in right_side if word.isdigit()), None)
         sign = right_side[1] if len(right_side) > 1 else None
@@ -96,7 +103,9 @@ def _run_program(question: str, pinned: Mapping[str, int]) -> Reading:
 
 def _computed(words, name, relation, number, of, sign, numbers, pinned) -> Fact:
     left, right = numbers if sign else (numbers[0], 0)
-    value = pinned.get(name, {None: left, "+": left + right, "-": left - right, "*": left * right}[sign])
+    value = pinned.get(
+        name, {None: left, "+": left + right, "-": left - right, "*": left * right}[sign]
+    )
     return Fact(" ".join(words), name, relation, number, of, left, sign, right, value)
 
 

@@ -1,4 +1,5 @@
-"""Extraction and equality of answers: our rules, other people's cases, hostile input, threads and scripts."""
+"""Extraction and equality of answers: our rules, other people's cases, hostile input, threads and
+scripts."""
 
 import itertools
 import json
@@ -145,7 +146,14 @@ def test_plain_numbers_take_microseconds():
 
 @pytest.mark.parametrize(
     "hostile",
-    ["9^{9^{9^{9}}}", "100000000!", "{" * 5000, "x+" * 4000 + "1", "1" * 100_000, "{" * 4000 + "1" + "}" * 4000],
+    [
+        "9^{9^{9^{9}}}",
+        "100000000!",
+        "{" * 5000,
+        "x+" * 4000 + "1",
+        "1" * 100_000,
+        "{" * 4000 + "1" + "}" * 4000,
+    ],
 )
 def test_hostile_input_ends_in_time_and_leaves_a_working_grader(hostile):
     assert works()
@@ -155,14 +163,17 @@ def test_hostile_input_ends_in_time_and_leaves_a_working_grader(hostile):
     assert works()
 
 
-@pytest.mark.parametrize("odd", ["__import__('os')._exit(1)", "7\x00", "\ud800", "\\", "$", "∛8", "nan\n\nready"])
+@pytest.mark.parametrize(
+    "odd", ["__import__('os')._exit(1)", "7\x00", "\ud800", "\\", "$", "∛8", "nan\n\nready"]
+)
 def test_odd_characters(odd):
     assert not is_equal("7", odd)
     assert works()
 
 
 @pytest.mark.parametrize(
-    "text", [r"\boxed{" * 20_000, "answer is " * 20_000, "answer" + " " * 99_999 + "x", "1," * 50_000]
+    "text",
+    [r"\boxed{" * 20_000, "answer is " * 20_000, "answer" + " " * 99_999 + "x", "1," * 50_000],
 )
 def test_extraction_is_linear(text):
     start = time.perf_counter()
@@ -226,7 +237,7 @@ def test_in_a_script_without_a_main_guard_and_without_torch(tmp_path):
     assert (done.stdout, done.stderr) == ("True False\n", "")
 
 
-# -- real data --------------------------------------------------------------------------------------------------------
+# -- real data -------------------------------------------------------------------------------------
 
 
 def test_gsm8k_flags(real_data):
@@ -282,7 +293,9 @@ FLOORS = {
 def test_agreement_per_suite(real_data, capsys):
     cases = rows(real_data / "answer_equivalence" / "math_equivalence_cases.jsonl")
     cases = [
-        row for row in cases if "NativeLetters" not in str(row.get("match_types")) and row.get("language") in ENGLISH
+        row
+        for row in cases
+        if "NativeLetters" not in str(row.get("match_types")) and row.get("language") in ENGLISH
     ]
 
     def agrees(row):
@@ -298,15 +311,23 @@ def test_agreement_per_suite(real_data, capsys):
         total[suite] += 1
     with capsys.disabled():
         print("\n" + "\n".join(f"{suite:35} {agreed[suite]}/{total[suite]}" for suite in FLOORS))
-    assert {suite: (agreed[suite], total[suite]) for suite in total if agreed[suite] < FLOORS[suite][0]} == {}
+    assert {
+        suite: (agreed[suite], total[suite]) for suite in total if agreed[suite] < FLOORS[suite][0]
+    } == {}
     assert dict(total) == {suite: floor[1] for suite, floor in FLOORS.items()}
 
 
 def test_real_model_answers(real_data):
     verdicts = Counter()
     for name in ("gpt", "qwen3"):
-        pairs = json.loads((real_data / "answer_equivalence" / f"math500_{name}_answers_unlabelled.json").read_text())
+        pairs = json.loads(
+            (
+                real_data / "answer_equivalence" / f"math500_{name}_answers_unlabelled.json"
+            ).read_text()
+        )
         with ThreadPoolExecutor(CHILDREN) as threads:
-            verdicts[name] = sum(threads.map(lambda p: is_equal(p["answer"], extract_answer(p["prediction"])), pairs))
+            verdicts[name] = sum(
+                threads.map(lambda p: is_equal(p["answer"], extract_answer(p["prediction"])), pairs)
+            )
     # the other answers are wrong, or lost their braces before they were published (\\frac*sqrt(3)3)
     assert verdicts["gpt"] >= 481 and verdicts["qwen3"] >= 298

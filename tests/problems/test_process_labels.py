@@ -1,4 +1,5 @@
-"""The data set of step labels that is shipped: opened as others would open it, and as right as its card says."""
+"""The data set of step labels that is shipped: opened as others would open it, and as right as its
+card says."""
 
 import re
 from pathlib import Path
@@ -21,7 +22,10 @@ def known_problems():
     """The problems by their questions: the files know questions, the generator knows their truth."""
     number = int(said(r"generate\((\d+), levels"))
     seed = int(said(r"seed=(\d+), split"))
-    return {p.question: p for p in quantities.generate(number, levels=range(2, 8), seed=seed, split="train")}
+    return {
+        p.question: p
+        for p in quantities.generate(number, levels=range(2, 8), seed=seed, split="train")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,9 @@ def test_the_folder_opens_as_a_data_set(stepwise, tmp_path, monkeypatch):
     import datasets
 
     opened = datasets.load_dataset(str(FOLDER), "stepwise", split="train", cache_dir=str(tmp_path))
-    assert opened.num_rows == len(stepwise) == said(r"([\d,]+) solutions with a label on every step")
+    assert (
+        opened.num_rows == len(stepwise) == said(r"([\d,]+) solutions with a label on every step")
+    )
     assert opened[0]["completions"] == list(stepwise[0].steps)
     assert opened[0]["labels"] == [bool(label) for label in stepwise[0].labels]
     valued = datasets.load_dataset(str(FOLDER), "math-aps", split="train", cache_dir=str(tmp_path))

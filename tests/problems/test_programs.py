@@ -7,10 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.problems.programs import check_steps, explain, generate, problem_at, read_question, solvable
+from workbench.problems.programs import (
+    check_steps,
+    explain,
+    generate,
+    problem_at,
+    read_question,
+    solvable,
+)
 from workbench.types import Problem
 
-numbered = st.builds(lambda level, i: problem_at(i, levels=[level], seed=0), st.integers(1, 6), st.integers(0, 10**9))
+numbered = st.builds(
+    lambda level, i: problem_at(i, levels=[level], seed=0), st.integers(1, 6), st.integers(0, 10**9)
+)
 examples = settings(max_examples=50, deadline=None)
 
 
@@ -42,7 +51,9 @@ def test_level_counts_the_lines_that_the_answer_needs_computed(level, read):
 @examples
 @given(numbered)
 def test_the_answer_is_what_python_computes(problem):
-    asked, lines = re.fullmatch(r"What does (\w) hold after these lines\? (.*)\.", problem.question).groups()
+    asked, lines = re.fullmatch(
+        r"What does (\w) hold after these lines\? (.*)\.", problem.question
+    ).groups()
     memory = {}
     exec(lines, {}, memory)  # each variable is assigned once, by lines above
     assert problem.answer == str(memory[asked])
@@ -70,20 +81,29 @@ def test_some_lines_are_dead_code(read):
         ("t = 4 + a", "t = a + 4 : 3 + 4 = 7 .", True),
     ],
 )
-def test_sums_and_products_commute_in_line_and_computation_and_differences_do_not(line, step, right):
+def test_sums_and_products_commute_in_line_and_computation_and_differences_do_not(
+    line, step, right
+):
     assert check_steps(program(f"a = 3; b = 5; {line}"), [step]) == [right]
 
 
 def test_a_dead_line_may_be_said_and_a_wrong_one_does_no_harm():
     problem = program("a = 3; d = a * 5; t = a + 4")
-    assert explain(problem, ["d = a * 5 : 3 * 5 = 15 .", "t = a + 4 : 3 + 4 = 7 .", "The answer is 7 ."]) == [None] * 3
+    assert (
+        explain(
+            problem, ["d = a * 5 : 3 * 5 = 15 .", "t = a + 4 : 3 + 4 = 7 .", "The answer is 7 ."]
+        )
+        == [None] * 3
+    )
     assert check_steps(problem, ["d = a * 5 : 3 * 5 = 16 ."]) == [False]
     assert solvable(problem, ["d = a * 5 : 3 * 5 = 16 ."])
 
 
 @pytest.mark.parametrize("levels", [[0], [9], [], [1, 10]])
 def test_unknown_levels_are_refused_with_what_would_be_accepted(levels):
-    with pytest.raises(ValueError, match=rf"^levels {re.escape(str(levels))}: use levels from 1 to 8$"):
+    with pytest.raises(
+        ValueError, match=rf"^levels {re.escape(str(levels))}: use levels from 1 to 8$"
+    ):
         generate(1, seed=0, levels=levels)
 
 

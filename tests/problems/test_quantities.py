@@ -1,4 +1,5 @@
-"""The list of word problems: seeded and indexable, as levelled and as told, and no problem in two splits."""
+"""The list of word problems: seeded and indexable, as levelled and as told, and no problem in two
+splits."""
 
 import random
 import re
@@ -48,22 +49,28 @@ def told(head, facts):
 def usable(story):
     """Does each sentence use only earlier ones?"""
     seen = set()
-    return all(seen.issuperset(fact.of) and not seen.add(name) for name, fact in story.facts.items())
+    return all(
+        seen.issuperset(fact.of) and not seen.add(name) for name, fact in story.facts.items()
+    )
 
 
-# -- the list ---------------------------------------------------------------------------------------------------------
+# -- the list --------------------------------------------------------------------------------------
 
 
 def test_a_longer_list_begins_with_the_shorter_and_holds_what_its_index_says():
     long = generate(30, seed=7, split="test")
     assert generate(10, seed=7, split="test") == long[:10]
-    backwards = [problem_at(i, levels=range(2, 8), seed=7, split="test") for i in reversed(range(30))]
+    backwards = [
+        problem_at(i, levels=range(2, 8), seed=7, split="test") for i in reversed(range(30))
+    ]
     assert backwards[::-1] == long
     assert len({problem.id for problem in long}) == 30
 
 
 def test_another_seed_or_split_brings_other_problems():
-    questions = [{p.question for p in generate(50, seed=s, split=split)} for s in (1, 2) for split in SPLITS]
+    questions = [
+        {p.question for p in generate(50, seed=s, split=split)} for s in (1, 2) for split in SPLITS
+    ]
     assert len(set.union(*questions)) == 300
 
 
@@ -84,11 +91,18 @@ def test_levels_and_distractors_are_drawn_uniformly(read):
 
 @settings(deadline=None)
 @given(level=levels, index=indices, extra=st.integers(0, 2))
-def test_level_counts_the_steps_and_distractors_are_what_the_answer_does_not_need(level, index, extra, read):
+def test_level_counts_the_steps_and_distractors_are_what_the_answer_does_not_need(
+    level, index, extra, read
+):
     problem = one(level, index, distractors=[extra])
     story = read(problem)
     needed = story.needs(story.asked)
-    assert len(needed & set(story.derived)) == level == problem.level == len(problem.solution.split("\n")) - 1
+    assert (
+        len(needed & set(story.derived))
+        == level
+        == problem.level
+        == len(problem.solution.split("\n")) - 1
+    )
     assert len(story.facts) - len(needed) == extra
 
 
@@ -108,14 +122,16 @@ def test_all_relations_occur_and_graphs_branch_join_and_share(read):
         story = read(problem)
         relations.update(fact.relation for fact in story.facts.values() if fact.sign)
         used = Counter(name for n in story.needs(story.asked) for name in story.facts[n].of)
-        joins += any(sum(story.facts[o].sign is not None for o in f.of) == 2 for f in story.facts.values())
+        joins += any(
+            sum(story.facts[o].sign is not None for o in f.of) == 2 for f in story.facts.values()
+        )
         shared += max(used.values()) > 1
     assert set(relations) == {"more", "fewer", "times", "together", "difference"}
     assert min(relations.values()) > 0.1 * relations.total()
     assert joins > 0.2 * len(sample()) and shared > 0.1 * len(sample())
 
 
-# -- the order of the sentences ---------------------------------------------------------------------------------------
+# -- the order of the sentences --------------------------------------------------------------------
 
 
 def test_unshuffled_sentences_use_only_earlier_ones(read):
@@ -130,7 +146,8 @@ def test_shuffling_changes_the_order_of_the_sentences_and_nothing_else():
 
 
 def test_a_random_order_is_uniform(read):
-    first = [sentences(p)[1][0] for p in sample(shuffled=1) if p.level >= 4]  # the answer's sentence may come first
+    # the answer's sentence may come first
+    first = [sentences(p)[1][0] for p in sample(shuffled=1) if p.level >= 4]
     asked = [p.question.split()[4] for p in sample(shuffled=1) if p.level >= 4]
     expected = sum(1 / len(sentences(p)[1]) for p in sample(shuffled=1) if p.level >= 4)
     assert sum(f.startswith(a) for f, a in zip(first, asked)) == pytest.approx(expected, rel=0.3)
@@ -139,30 +156,43 @@ def test_a_random_order_is_uniform(read):
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.8])
 def test_shuffled_is_the_share_of_problems_in_random_order(share):
-    moved = [p.question != q.question for p, q in zip(sample(shuffled=0), sample(shuffled=share)) if p.level >= 4]
+    moved = [
+        p.question != q.question
+        for p, q in zip(sample(shuffled=0), sample(shuffled=share))
+        if p.level >= 4
+    ]
     assert sum(moved) / len(moved) == pytest.approx(share, abs=0.05)
 
 
-# -- splits -----------------------------------------------------------------------------------------------------------
+# -- splits ----------------------------------------------------------------------------------------
 
 
 def graph(story):
-    """What the answer computes, with neither names nor order in it: equal for two problems iff only those differ."""
+    """What the answer computes, with neither names nor order in it: equal for two problems iff only
+    those differ."""
 
     def of(name):
         fact = story.facts[name]
-        return (fact.relation, fact.number if fact.of else fact.value, tuple(sorted(of(other) for other in fact.of)))
+        return (
+            fact.relation,
+            fact.number if fact.of else fact.value,
+            tuple(sorted(of(other) for other in fact.of)),
+        )
 
     return of(story.asked)
 
 
 def test_splits_share_no_graph_with_its_numbers(read):
     small = dict(levels=[1, 2, 3], distractors=[0])  # where problems collide most often
-    graphs = {split: {graph(read(p)) for p in generate(3000, seed=11, split=split, **small)} for split in SPLITS}
+    graphs = {
+        split: {graph(read(p)) for p in generate(3000, seed=11, split=split, **small)}
+        for split in SPLITS
+    }
     train, validation, test = graphs.values()
     assert not train & validation and not train & test and not validation & test
     again = {graph(read(p)) for p in generate(3000, seed=12, split="test", **small)}
-    assert len(again & test) > 100  # so the numbers of problems are such that shared ones would show
+    # so the numbers of problems are such that shared ones would show
+    assert len(again & test) > 100
 
 
 def test_splits_share_no_signature_at_any_level():
@@ -171,7 +201,9 @@ def test_splits_share_no_signature_at_any_level():
 
 
 def test_two_problems_have_one_signature_exactly_if_graph_and_numbers_are_one(read):
-    pairs = {(signature(p), graph(read(p))) for p in generate(5000, seed=5, levels=[1, 2], split="train")}
+    pairs = {
+        (signature(p), graph(read(p))) for p in generate(5000, seed=5, levels=[1, 2], split="train")
+    }
     assert len(pairs) == len({s for s, _ in pairs}) == len({g for _, g in pairs})
     assert len(pairs) < 4000  # equal ones did occur
 
@@ -183,7 +215,9 @@ def test_the_signature_ignores_names_items_order_and_commuted_names(level, index
     head, facts = sentences(problem)
     rng.shuffle(facts)
     facts = [re.sub(r"(\w+) and (\w+)", r"\2 and \1", fact) for fact in facts]
-    new = dict(zip(NAMES, rng.sample(NAMES, len(NAMES)))) | {item: rng.choice(ITEMS) for item in ITEMS}
+    new = dict(zip(NAMES, rng.sample(NAMES, len(NAMES)))) | {
+        item: rng.choice(ITEMS) for item in ITEMS
+    }
     head, *facts = (re.sub(r"\w+", lambda m: new.get(m[0], m[0]), text) for text in (head, *facts))
     assert signature(told(head, facts)) == signature(problem)
 
@@ -219,17 +253,21 @@ def test_the_signature_tells_the_relations_apart():
     given_ = ["Ava has 5 coins", "Max has 3 coins"]
     last = ["3 more than Ava", "3 fewer than Ava", "3 times as many as Ava", "as many as Ava and Max together",
             "as many as the difference between Ava and Max", "5 more than Max"]  # fmt: skip
-    asked = [told("How many coins does Tess have", [*given_, f"Tess has {words}"]) for words in last]
+    asked = [
+        told("How many coins does Tess have", [*given_, f"Tess has {words}"]) for words in last
+    ]
     assert len({signature(problem) for problem in asked}) == len(last)
 
 
-# -- reading, and what is refused -------------------------------------------------------------------------------------
+# -- reading, and what is refused ------------------------------------------------------------------
 
 
 def test_facts_may_stand_in_any_order_and_about_anybody():
     problem = told("How many coins does Tess have", ["Tess has 2 fewer than Bo", "Bo has 9 coins"])
     assert read_question(problem.question).answer == 7
-    assert check_steps(problem, ["Tess has 2 fewer than Bo : 9 - 2 = 7 .", "The answer is 7 ."]) == [True, True]
+    assert check_steps(
+        problem, ["Tess has 2 fewer than Bo : 9 - 2 = 7 .", "The answer is 7 ."]
+    ) == [True, True]
 
 
 def test_a_difference_is_computed_larger_first_however_it_is_told():
@@ -237,7 +275,10 @@ def test_a_difference_is_computed_larger_first_however_it_is_told():
         "Ava has 5 coins", "Max has 9 coins", "Tess has as many as the difference between Ava and Max",
     ])  # fmt: skip
     said = "Tess has as many as the difference between {} and {} : {} - {} = 4 ."
-    steps = [said.format(*words) for words in [("Ava", "Max", 9, 5), ("Max", "Ava", 9, 5), ("Ava", "Max", 5, 9)]]
+    steps = [
+        said.format(*words)
+        for words in [("Ava", "Max", 9, 5), ("Max", "Ava", 9, 5), ("Ava", "Max", 5, 9)]
+    ]
     assert [check_steps(problem, [step]) for step in steps] == [[True], [True], [False]]
 
 
@@ -275,8 +316,14 @@ def test_the_most_distractors_fit_at_every_level(read):
         (f"How many coins does Ava have? Ava has {'9' * 5000} coins.", "no fact: 'Ava has 999"),
         ("How many coins does Ava have?", "asks for Ava: need one fact a name"),
         ("How many coins does Ava have? Max has 3 coins.", "asks for Ava: need one fact a name"),
-        ("How many coins does Ava have? Ava has 3 coins. Ava has 4 coins.", "asks for Ava: need one fact a name"),
-        ("How many coins does Ava have? Ava has 3 more than Max.", "Ava's quantity cannot be derived"),
+        (
+            "How many coins does Ava have? Ava has 3 coins. Ava has 4 coins.",
+            "asks for Ava: need one fact a name",
+        ),
+        (
+            "How many coins does Ava have? Ava has 3 more than Max.",
+            "Ava's quantity cannot be derived",
+        ),
         (
             "How many coins does Ava have? Ava has 3 more than Max. Max has 3 fewer than Ava.",
             "Ava's quantity cannot be derived",
@@ -293,5 +340,7 @@ def test_rephrase_says_every_fact_once_more_in_another_order():
     problem = generate(1, levels=[6], seed=4)[0]
     facts = [s.strip() for s in problem.question.split("?")[1].split(".") if s.strip()]
     said = rephrase(problem, seed=1).split("\n")
-    assert sorted(said) == sorted(f"{fact} ." for fact in facts) and said != [f"{fact} ." for fact in facts]
+    assert sorted(said) == sorted(f"{fact} ." for fact in facts) and said != [
+        f"{fact} ." for fact in facts
+    ]
     assert rephrase(problem, seed=1) == "\n".join(said) != rephrase(problem, seed=2)

@@ -1,4 +1,5 @@
-"""The exact truth of a step, for both embedded kinds: gold passes, each fault is caught where it stands and named."""
+"""The exact truth of a step, for both embedded kinds: gold passes, each fault is caught where it
+stands and named."""
 
 import random
 import re
@@ -30,7 +31,10 @@ def problem_of(kind: str, level: int, index: int) -> Problem:
 def problems(min_level=1):
     """Problems of both kinds."""
     return st.builds(
-        problem_of, st.sampled_from(["quantities", "programs"]), st.integers(min_level, 6), st.integers(0, 300)
+        problem_of,
+        st.sampled_from(["quantities", "programs"]),
+        st.integers(min_level, 6),
+        st.integers(0, 300),
     )
 
 
@@ -57,12 +61,13 @@ def in_order(story, names, rng):
     return order
 
 
-# -- a second judge: the sentences of the definition, one line each ---------------------------------------------------
+# -- a second judge: the sentences of the definition, one line each --------------------------------
 
 
 @dataclass(frozen=True)
 class Said:
-    """A step with what its writer knows about it: whose value it states, and whether relation and numbers are true."""
+    """A step with what its writer knows about it: whose value it states, and whether relation and
+    numbers are true."""
 
     text: str
     name: str | None  # None: an answer line, or junk if `value` is None too
@@ -99,7 +104,7 @@ def judge(story, said):
     return rights, not wrong_answer and not wrong & story.needs(story.asked)
 
 
-# -- right solutions --------------------------------------------------------------------------------------------------
+# -- right solutions -------------------------------------------------------------------------------
 
 
 @examples
@@ -112,7 +117,9 @@ def test_gold_is_right_in_every_step_and_stays_solvable(problem):
 
 @examples
 @given(problem=problems())
-def test_gold_goes_on_from_the_newest_result_where_it_can_else_with_the_first_of_the_text(problem, read):
+def test_gold_goes_on_from_the_newest_result_where_it_can_else_with_the_first_of_the_text(
+    problem, read
+):
     story, steps = read(problem), gold(problem)
     left = [name for name in story.derived if name in story.needs(story.asked)]
     newest = None
@@ -150,11 +157,14 @@ def test_swapped_operands_and_names_are_right_where_they_commute(problem):
 @examples
 @given(problem=problems(), rng=seeds)
 def test_the_full_stop_may_be_missing(problem, rng):
-    steps = [rng.choice((line, line.removesuffix(" ."), line.replace(" .", "."))) for line in gold(problem)]
+    steps = [
+        rng.choice((line, line.removesuffix(" ."), line.replace(" .", ".")))
+        for line in gold(problem)
+    ]
     assert all(check_steps(problem, steps))
 
 
-# -- one fault in one step --------------------------------------------------------------------------------------------
+# -- one fault in one step -------------------------------------------------------------------------
 
 
 def other_number(rng, number):
@@ -172,12 +182,18 @@ def wrong_operand(rng, fact, story):
 
 def wrong_operand_computed_well(rng, fact, story):
     fact = wrong_operand(rng, fact, story)
-    value = {"+": fact.left + fact.right, "-": fact.left - fact.right, "*": fact.left * fact.right}[fact.sign]
+    value = {"+": fact.left + fact.right, "-": fact.left - fact.right, "*": fact.left * fact.right}[
+        fact.sign
+    ]
     return replace(fact, value=value) if value >= 0 else None
 
 
 def swapped_minus(rng, fact, story):
-    return replace(fact, left=fact.right, right=fact.left) if fact.sign == "-" and fact.left != fact.right else None
+    return (
+        replace(fact, left=fact.right, right=fact.left)
+        if fact.sign == "-" and fact.left != fact.right
+        else None
+    )
 
 
 def wrong_constant(rng, fact, story):
@@ -198,11 +214,18 @@ def other_person_used(rng, fact, story):
 def other_relation(rng, fact, story):
     if fact.relation in "+-*":
         return replace(
-            fact, words=fact.words.replace(f" {fact.sign} ", f" {rng.choice('+-*'.replace(fact.sign, ''))} ")
+            fact,
+            words=fact.words.replace(
+                f" {fact.sign} ", f" {rng.choice('+-*'.replace(fact.sign, ''))} "
+            ),
         )
     if fact.relation in ("together", "difference"):
         a, b = fact.of
-        pair = f"{a} and {b} together" if fact.relation == "difference" else f"the difference between {a} and {b}"
+        pair = (
+            f"{a} and {b} together"
+            if fact.relation == "difference"
+            else f"the difference between {a} and {b}"
+        )
         return replace(fact, words=f"{fact.name} has as many as {pair}")
     old = next(words for words in OTHER_RELATION if words in fact.words)
     return replace(fact, words=fact.words.replace(old, OTHER_RELATION[old]))
@@ -237,7 +260,9 @@ MUTATIONS = {
 def test_a_single_fault_is_caught_at_its_step_and_named(mutate, problem, rng, read):
     story = read(problem)
     order = in_order(story, story.needs(story.asked) & set(story.derived), rng)
-    candidates = [(i, fact) for i, name in enumerate(order) if (fact := mutate(rng, story.facts[name], story))]
+    candidates = [
+        (i, fact) for i, name in enumerate(order) if (fact := mutate(rng, story.facts[name], story))
+    ]
     assume(candidates)
     i, fact = rng.choice(candidates)
     said = [say(story.facts[name]) for name in order] + [answer_of(story)]
@@ -251,12 +276,16 @@ def test_a_single_fault_is_caught_at_its_step_and_named(mutate, problem, rng, re
 
 @examples
 @given(
-    problem=problems(), rng=seeds, junk=st.sampled_from(["", "so", "12", "Tess has", "3 + 4 = 7 .", "a = 3 : 3 .", ":"])
+    problem=problems(),
+    rng=seeds,
+    junk=st.sampled_from(["", "so", "12", "Tess has", "3 + 4 = 7 .", "a = 3 : 3 .", ":"]),
 )
 def test_junk_is_malformed_and_states_nothing(problem, rng, junk):
     steps = gold(problem)
     i = rng.randrange(len(steps))
-    assert kinds(problem, [*steps[:i], junk, *steps[i:]]) == [None] * i + ["malformed"] + [None] * (len(steps) - i)
+    assert kinds(problem, [*steps[:i], junk, *steps[i:]]) == [None] * i + ["malformed"] + [None] * (
+        len(steps) - i
+    )
     assert solvable(problem, [*steps[:i], junk])
 
 
@@ -269,13 +298,17 @@ def test_a_given_fact_is_no_step(problem, read):
 
 @examples
 @given(problem=problems(min_level=2), rng=seeds)
-def test_a_step_stated_too_early_is_not_yet_derivable_and_its_premises_stay_right(problem, rng, read):
+def test_a_step_stated_too_early_is_not_yet_derivable_and_its_premises_stay_right(
+    problem, rng, read
+):
     story, steps = read(problem), gold(problem)
     names = [line.split()[0] for line in steps[:-1]]
     late = rng.choice([i for i, name in enumerate(names) if set(story.facts[name].of) & set(names)])
     premise = min(names.index(name) for name in story.facts[names[late]].of if name in names)
     steps.insert(premise, steps.pop(late))
-    assert kinds(problem, steps) == ["not yet derivable" if step.split()[0] == names[late] else None for step in steps]
+    assert kinds(problem, steps) == [
+        "not yet derivable" if step.split()[0] == names[late] else None for step in steps
+    ]
     assert solvable(problem, steps)  # nothing wrong was said
 
 
@@ -312,20 +345,27 @@ def test_a_given_value_cannot_be_stated_again(problem, rng, read):
     assert solvable(problem, [step])  # the given value stands
 
 
-# -- what follows a fault ---------------------------------------------------------------------------------------------
+# -- what follows a fault --------------------------------------------------------------------------
 
 
 @examples
 @given(problem=problems(min_level=2), rng=seeds)
-def test_a_wrong_value_carried_on_makes_exactly_the_steps_that_build_on_it_wrong(problem, rng, read):
+def test_a_wrong_value_carried_on_makes_exactly_the_steps_that_build_on_it_wrong(
+    problem, rng, read
+):
     story = read(problem)
     order = in_order(story, set(story.derived), rng)
     slip = rng.choice(order)
-    told = read(problem, {slip: other_number(rng, story.facts[slip].value)})  # as one who believes his slip goes on
+    # as one who believes his slip goes on
+    told = read(problem, {slip: other_number(rng, story.facts[slip].value)})
     assume(all(fact.value >= 0 for fact in told.facts.values()))
     believed = {name for name in told.facts if told.facts[name].value != story.facts[name].value}
     expected = [
-        "arithmetic slip" if name == slip else "wrong value carried" if believed & set(told.facts[name].of) else None
+        "arithmetic slip"
+        if name == slip
+        else "wrong value carried"
+        if believed & set(told.facts[name].of)
+        else None
         for name in order
     ]
     expected.append("wrong answer line" if story.asked in believed else None)
@@ -381,19 +421,33 @@ def test_the_right_answer_against_the_value_derived_is_a_wrong_answer_line(probl
 @given(problem=problems(), rng=seeds)
 def test_whatever_follows_the_answer_line_is_wrong_and_changes_nothing(problem, rng, read):
     story, steps = read(problem), gold(problem)
-    more = [rng.choice([*steps, "junk", "The answer is 7 .", wrong_result(rng, story.facts[story.asked], story).step])]
+    more = [
+        rng.choice(
+            [
+                *steps,
+                "junk",
+                "The answer is 7 .",
+                wrong_result(rng, story.facts[story.asked], story).step,
+            ]
+        )
+    ]
     assert kinds(problem, steps + more) == [None] * len(steps) + ["after the answer"]
     assert solvable(problem, steps + more)
 
 
 def messy(story, rng):
-    """A solution of random length with right, wrong, early, repeated and idle steps, junk and answer lines."""
+    """A solution of random length with right, wrong, early, repeated and idle steps, junk and
+    answer lines."""
     pool = [say(story.facts[name]) for name in story.derived] * 2
     for name in story.derived:
         mutate = rng.choice(list(MUTATIONS))
         if fact := mutate(rng, story.facts[name], story):
             pool.append(replace(say(fact), true=False))
-    pool += [Said("junk", None, None, False), answer_of(story), answer_of(story, other_number(rng, story.answer))]
+    pool += [
+        Said("junk", None, None, False),
+        answer_of(story),
+        answer_of(story, other_number(rng, story.answer)),
+    ]
     return rng.sample(pool, rng.randint(1, len(pool)))
 
 
@@ -425,7 +479,7 @@ def test_no_step_changes_the_judgement_of_an_earlier_one(problem, rng, read):
     assert explain(problem, steps[:t]) == explain(problem, steps)[:t]
 
 
-# -- who may ask, and what they may send ------------------------------------------------------------------------------
+# -- who may ask, and what they may send -----------------------------------------------------------
 
 
 @examples
@@ -450,11 +504,22 @@ def tampered(line):
     """A gold line spoilt in its writing only."""
     clause, _, computation = line.partition(" : ")
     number = re.search(r"\d+", computation)[0]
-    yield from (clause, computation, clause + " : ", " : " + computation, line.replace(" : ", ":"), line + line)
+    yield from (
+        clause,
+        computation,
+        clause + " : ",
+        " : " + computation,
+        line.replace(" : ", ":"),
+        line + line,
+    )
     yield from (f"{line[:-2]}{extra}" for extra in ("..", "!", " = 3 .", "\n.", " \n.", " . so"))
     yield from (line.replace(" ", gap) for gap in ("", "  ", "\n", "\t", "\u00a0"))
-    yield from (line.replace(f" {number} ", f" {n} ") for n in (HUGE, f"-{number}", f"0{number}", f"{number}.0"))
-    yield line.replace(number, "".join(chr(ord("\u0660") + int(digit)) for digit in number))  # other scripts' digits
+    yield from (
+        line.replace(f" {number} ", f" {n} ")
+        for n in (HUGE, f"-{number}", f"0{number}", f"{number}.0")
+    )
+    # other scripts' digits
+    yield line.replace(number, "".join(chr(ord("\u0660") + int(digit)) for digit in number))
     yield re.sub(r"(\d+) \.$", r"\1٣ .", line)
 
 
@@ -468,13 +533,17 @@ def test_a_step_spoilt_in_its_writing_is_malformed(problem, rng):
 
 
 @settings(max_examples=200, deadline=None)
-@example(problem=problem_of("quantities", 2, 0), steps=[f"Max has {HUGE} more than Ava : 1 + 2 = 3 ."])
+@example(
+    problem=problem_of("quantities", 2, 0), steps=[f"Max has {HUGE} more than Ava : 1 + 2 = 3 ."]
+)
 @example(problem=problem_of("programs", 2, 0), steps=[f"a = b + {HUGE} : 1 + 2 = 3 ."])
 @given(
     problem=problems(),
     steps=st.lists(
         st.text(max_size=30)
-        | st.lists(st.sampled_from(["Max", "Ava", "has", "as", "more", "than", *"ab:+-*=.9\n", HUGE])).map(" ".join),
+        | st.lists(
+            st.sampled_from(["Max", "Ava", "has", "as", "more", "than", *"ab:+-*=.9\n", HUGE])
+        ).map(" ".join),
         max_size=4,
     ),
 )
@@ -515,5 +584,7 @@ def test_every_kind_of_fault_occurs_and_says_what_was_expected():
 
 @pytest.mark.parametrize("function", [check_steps, explain, solvable])
 def test_a_kind_without_exact_truth_is_refused_by_name(function):
-    with pytest.raises(ValueError, match=r"no exact truth for kind 'math' \(m/1\): only for quantities, programs"):
+    with pytest.raises(
+        ValueError, match=r"no exact truth for kind 'math' \(m/1\): only for quantities, programs"
+    ):
         function(Problem("m/1", "math", "What is 1 + 1?", "2"), ["2"])

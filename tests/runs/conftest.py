@@ -14,9 +14,7 @@ PARAMETERS = """profile: str = "quick"  # quick or full
 seed: int = 0  # of all draws
 rate: float = 0.5  # of something
 loud: bool = False  # say more"""
-SETUP = (
-    'import pandas as pd\nfrom workbench.runs import start, source\nrun = start("{name}", profile=profile, seed=seed)'
-)
+SETUP = 'import pandas as pd\nfrom workbench.runs import start, source\nrun = start("{name}", profile=profile, seed=seed)'
 SIZES = "S = run.sizes(quick=dict(n=2), full=dict(n=4))"
 WORK = """import matplotlib.pyplot as plt
 assert open("../data/samples/pool.jsonl").read()

@@ -1,4 +1,5 @@
-"""Real papermill runs of tiny notebooks: success and each way to fail, the wrong kernel, resume, interrupt."""
+"""Real papermill runs of tiny notebooks: success and each way to fail, the wrong kernel, resume,
+interrupt."""
 
 import json
 import os
@@ -33,15 +34,22 @@ def batch(shared_repository):
     base = shared_repository.base
     kernel = base / "jupyter/kernels/python3"
     kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))
+    (kernel / "kernel.json").write_text(
+        json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"})
+    )
     shared_repository.add("00_good")
     for name, work in FAILURES.items():
         shared_repository.add(name, work)
-    shared_repository.add("06_checks", CHECKS.format(python=sys.executable, folder=str(base / "notebooks")))
+    shared_repository.add(
+        "06_checks", CHECKS.format(python=sys.executable, folder=str(base / "notebooks"))
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(base / "jupyter"))
         before = dict(os.environ)
-        code = main(["run", "all", "-p", "rate=0.25", "-p", "seed=7", "--output", str(base / "out {x}")], base)
+        code = main(
+            ["run", "all", "-p", "rate=0.25", "-p", "seed=7", "--output", str(base / "out {x}")],
+            base,
+        )
         assert dict(os.environ) == before
     return shared_repository, base / "out {x}", code
 
@@ -60,16 +68,23 @@ def test_failures_are_found_and_named(batch):
     assert errors["02_exits"] == "cell [5]: SystemExit: 0"
     assert "died" in errors["03_dies"].lower()
     assert errors["04_unfinished"] == errors["05_misnamed"].replace("05_misnamed", "04_unfinished")
-    assert 'must call start("04_unfinished", ...) and end with run.finish()' in errors["04_unfinished"]
+    assert (
+        'must call start("04_unfinished", ...) and end with run.finish()' in errors["04_unfinished"]
+    )
 
 
 def test_results_lie_in_the_folder(batch):
     repository, folder, _ = batch
-    assert (folder / "figures/00_good/line.png").is_file() and (folder / "figures/00_good/line.csv").is_file()
+    assert (folder / "figures/00_good/line.png").is_file() and (
+        folder / "figures/00_good/line.csv"
+    ).is_file()
     assert json.loads((folder / "metrics/06_checks.json").read_text()) == {"rate": 0.25, "seed": 7}
     assert (folder / "files/06_checks/note.txt").read_text() == "kept"
     report = (folder / "report.md").read_text()
-    assert "| 00_good | completed |" in report and "![00_good: line](figures/00_good/line.png)" in report
+    assert (
+        "| 00_good | completed |" in report
+        and "![00_good: line](figures/00_good/line.png)" in report
+    )
     assert "eval/accuracy 0.4 [0.3, 0.5]" in report and "**01_raises** failed: cell [5]" in report
     assert "RuntimeError" in json.dumps(repository.read("01_raises", str(folder)).cells)
 
@@ -82,7 +97,9 @@ def test_outputs_are_what_a_reader_sees(batch):
     assert all(word in html for word in ("00_good", "quick", "seed", "rate", "0.25", "git", "CPU"))
     assert "quick (this run)" in sizes[0].data["text/html"]
     assert [list(output.data)[-1] for output in work] and "image/png" in work[0].data
-    assert work[1].data["text/html"].startswith('<div><progress value="2" max="2"') and len(work) == 2
+    assert (
+        work[1].data["text/html"].startswith('<div><progress value="2" max="2"') and len(work) == 2
+    )
     assert shown[0].data["text/markdown"].startswith("```python\ndef parse_value(")
     assert shown[0].metadata["workbench_source"] == "workbench.runs.parameters:parse_value"
 
@@ -117,5 +134,8 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(repository):
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     error = process.stderr.read()
-    assert f"stopped; go on with: python -m workbench run --resume {folder}" in error and "Traceback" not in error
+    assert (
+        f"stopped; go on with: python -m workbench run --resume {folder}" in error
+        and "Traceback" not in error
+    )
     assert list(manifest.outcomes(manifest.read(folder))) == ["00_first"]

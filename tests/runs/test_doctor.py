@@ -61,7 +61,9 @@ def test_packages_are_held_against_the_constraints(tmp_path, monkeypatch):
 
 def test_every_package_of_the_project_has_a_constraint():
     lines = dict(
-        line.split("==") for line in (content.root() / "constraints.txt").read_text().splitlines() if "==" in line
+        line.split("==")
+        for line in (content.root() / "constraints.txt").read_text().splitlines()
+        if "==" in line
     )
     pinned = {name.lower() for name in lines}
     asked = [line.split()[0].lower() for _, line in doctor.packages(content.root())]

@@ -38,8 +38,12 @@ def test_processes_append_whole_lines_at_once(tmp_path):
 import sys; from pathlib import Path; from workbench.runs import manifest
 for i in range(50):
     manifest.append(Path(sys.argv[1]), {"by": sys.argv[2], "i": i, "text": sys.argv[2] * 30_000})"""
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "abcd"]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "abcd"
+    ]
     assert [writer.wait() for writer in writers] == [0] * 4
     records = manifest.read(tmp_path)
-    assert sorted((r["by"], r["i"]) for r in records) == [(name, i) for name in "abcd" for i in range(50)]
+    assert sorted((r["by"], r["i"]) for r in records) == [
+        (name, i) for name in "abcd" for i in range(50)
+    ]
     assert all(r["text"] == r["by"] * 30_000 for r in records)

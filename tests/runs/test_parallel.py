@@ -1,4 +1,5 @@
-"""Real papermill runs side by side: they meet, share the cores, fail alone, resume, and end with their parent."""
+"""Real papermill runs side by side: they meet, share the cores, fail alone, resume, and end with
+their parent."""
 
 import os
 import signal
@@ -32,7 +33,8 @@ NOTEBOOKS = {
 
 @pytest.fixture(scope="module")
 def batch(shared_repository):
-    """Four notebooks, two at once on six cores; 00 and 03 wait for each other, so they were recorded as the longest."""
+    """Four notebooks, two at once on six cores; 00 and 03 wait for each other, so they were
+    recorded as the longest."""
     for name, work in NOTEBOOKS.items():
         notebook = shared_repository.read(shared_repository.add(name, work).stem)
         notebook.metadata["workbench"] = {"seconds": 9.0 if name.endswith("meets") else 1.0}
@@ -56,10 +58,19 @@ def test_two_at_once_and_failures_stay_alone(batch):
         "03_meets": "completed",
     }
     assert outcomes["01_fails"]["error"] == "cell [5]: RuntimeError: no luck"
-    assert outcomes["02_takes_all_down"]["error"] == "its process ended with code -9, see kernel.log"
+    assert (
+        outcomes["02_takes_all_down"]["error"] == "its process ended with code -9, see kernel.log"
+    )
     for name in ("00_meets", "03_meets"):
-        assert outcomes[name]["metrics"] == {"threads": 3, "rate": 0.25} and outcomes[name]["threads"] == 3
-    names = [line.split(" | ")[0] for line in (folder / "report.md").read_text().splitlines() if line[:3] == "| 0"]
+        assert (
+            outcomes[name]["metrics"] == {"threads": 3, "rate": 0.25}
+            and outcomes[name]["threads"] == 3
+        )
+    names = [
+        line.split(" | ")[0]
+        for line in (folder / "report.md").read_text().splitlines()
+        if line[:3] == "| 0"
+    ]
     assert names == [f"| {name}" for name in NOTEBOOKS]
 
 
@@ -70,8 +81,20 @@ def test_resume_runs_side_by_side_what_is_left(batch, capsys):
     assert main(["run", "--resume", str(folder), "--jobs", "2"], repository.base) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"4 notebooks, quick profile, 2 at once, results in {folder}"
-    assert [line.split()[1] for line in lines[1:7]] == ["skipped,", "skipped,", "started", "started", "ok", "ok"]
-    assert [line.split()[0] for line in lines[1:5]] == ["00_meets", "03_meets", "01_fails", "02_takes_all_down"]
+    assert [line.split()[1] for line in lines[1:7]] == [
+        "skipped,",
+        "skipped,",
+        "started",
+        "started",
+        "ok",
+        "ok",
+    ]
+    assert [line.split()[0] for line in lines[1:5]] == [
+        "00_meets",
+        "03_meets",
+        "01_fails",
+        "02_takes_all_down",
+    ]
 
 
 def test_order_of_start(repository):
@@ -93,23 +116,34 @@ def test_cores_are_shared_out(monkeypatch, tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_kernel_outlives_the_batch(repository, how):
     for name in ("00_slow", "01_slow"):
-        repository.add(name, "import os, time\nrun.path('here').write_text(str(os.getpid()))\ntime.sleep(300)")
+        repository.add(
+            name, "import os, time\nrun.path('here').write_text(str(os.getpid()))\ntime.sleep(300)"
+        )
     folder, base = repository.base / "out", repository.base
     code = "import sys; from pathlib import Path; from workbench.__main__ import main; "
-    code += f"sys.exit(main(['run', '--jobs', '2', '--output', {str(folder)!r}], Path({str(base)!r})))"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    code += (
+        f"sys.exit(main(['run', '--jobs', '2', '--output', {str(folder)!r}], Path({str(base)!r})))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     places = [folder / "files" / name / "here" for name in ("00_slow", "01_slow")]
     wait(lambda: all(place.exists() and place.read_text() for place in places), 120)
     kernels = [psutil.Process(int(place.read_text())) for place in places]
     workers = [kernel.parent() for kernel in kernels]
-    assert process.poll() is None and len({os.getpid(), process.pid, *(w.pid for w in workers)}) == 4
+    assert (
+        process.poll() is None and len({os.getpid(), process.pid, *(w.pid for w in workers)}) == 4
+    )
     os.killpg(process.pid, how)  # as Ctrl-C in a terminal: to all processes of the group
     assert process.wait(60) == (130 if how == signal.SIGINT else -9)
     wait(lambda: not any(map(alive, [*kernels, *workers])), 60)
     assert manifest.outcomes(manifest.read(folder)) == {}
     if how == signal.SIGINT:
         error = process.stderr.read()
-        assert f"go on with: python -m workbench run --resume {folder} --jobs 2" in error and "Traceback" not in error
+        assert (
+            f"go on with: python -m workbench run --resume {folder} --jobs 2" in error
+            and "Traceback" not in error
+        )
 
 
 def alive(process):

@@ -15,7 +15,9 @@ shift: Optional[float] = -0.5"""
 
 
 def knobs(source=CELL):
-    return read_parameters(new_notebook(cells=[new_code_cell(source, metadata={"tags": ["parameters"]})]))
+    return read_parameters(
+        new_notebook(cells=[new_code_cell(source, metadata={"tags": ["parameters"]})])
+    )
 
 
 def test_reads_names_types_and_defaults():
@@ -34,7 +36,15 @@ def test_reads_names_types_and_defaults():
 
 @pytest.mark.parametrize(
     "line",
-    ["seed = 1", "seed: int", "seed: list = []", "seed: int = 1.5", "seed: int = n", "seed: int = True", "print(1)"],
+    [
+        "seed = 1",
+        "seed: int",
+        "seed: list = []",
+        "seed: int = 1.5",
+        "seed: int = n",
+        "seed: int = True",
+        "print(1)",
+    ],
 )
 def test_refuses_lines_that_are_no_parameter(line):
     with pytest.raises(ValueError, match="parameters cell"):

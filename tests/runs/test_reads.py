@@ -76,14 +76,18 @@ def test_the_hook_leaves_errors_alone(files):
 
 @pytest.fixture(scope="module")
 def recorded(shared_repository):
-    """A recorded notebook that reads tables/a and models/one and leaves models/two and samples alone."""
+    """A recorded notebook that reads tables/a and models/one and leaves models/two and samples
+    alone."""
     base = shared_repository.base
     (base / "data/tables/a").mkdir(parents=True)
     (base / "data/tables/a/x.csv").write_text("x\n1\n2\n")
     for name, value in (("one", 1.0), ("two", 2.0)):
         (base / "data/models" / name).mkdir()
         (base / "data/models" / name / "config.json").write_text('{"sum": 3}')
-        save_file({"w": np.full(3, value, dtype=np.float32)}, base / "data/models" / name / "model.safetensors")
+        save_file(
+            {"w": np.full(3, value, dtype=np.float32)},
+            base / "data/models" / name / "model.safetensors",
+        )
     shared_repository.add(NAME, WORK)
     assert main(["run", "0", "--output", str(base / "out")], base) == 0
     record(base / "out", base)
@@ -121,7 +125,9 @@ def test_only_what_was_read_makes_it_stale(recorded, name, stale):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"other")
     try:
-        assert check(recorded.base)[NAME] == ([f"stale: changed since recording: {name}"] if stale else [])
+        assert check(recorded.base)[NAME] == (
+            [f"stale: changed since recording: {name}"] if stale else []
+        )
         outcome = manifest.outcomes(manifest.read(recorded.base / "out"))[NAME]
         job = Job(recorded.base / "notebooks" / f"{NAME}.ipynb", outcome["parameters"])
         assert is_done(outcome, job, recorded.base / "out", recorded.base) != stale
@@ -139,10 +145,22 @@ def test_a_folder_that_is_gone_makes_it_stale(recorded):
 
 def test_imports_of_the_notebooks_open_no_data():
     """Their set-up cells import first and start then: data that an import read would be missed."""
-    trees = [ast.parse(content.code_cells(load(path))[1].source) for path in available(content.root())]
+    trees = [
+        ast.parse(content.code_cells(load(path))[1].source) for path in available(content.root())
+    ]
     kinds = (ast.Import, ast.ImportFrom)
-    lines = sorted({ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, kinds)})
+    lines = sorted(
+        {ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, kinds)}
+    )
     code = ["from workbench.runs import content, reads", "reads.watch()", *lines]
-    code += ["found = reads.data_read(content.root())", "assert found == [] and len(reads.opened) > 100, found"]
+    code += [
+        "found = reads.data_read(content.root())",
+        "assert found == [] and len(reads.opened) > 100, found",
+    ]
     assert len(lines) > 10
-    assert subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=Path(__file__).parents[2]).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", "\n".join(code)], cwd=Path(__file__).parents[2]
+        ).returncode
+        == 0
+    )

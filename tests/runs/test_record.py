@@ -1,4 +1,5 @@
-"""From a finished batch to committed notebooks, and what `check` finds when something changed afterwards."""
+"""From a finished batch to committed notebooks, and what `check` finds when something changed
+afterwards."""
 
 import json
 
@@ -18,7 +19,10 @@ def done(shared_repository):
     """A repository and the folder of a finished batch of one notebook."""
     shared_repository.add(NAME)
     folder = shared_repository.base / "out"
-    assert main(["run", "0", "--profile", "full", "--output", str(folder)], shared_repository.base) == 0
+    assert (
+        main(["run", "0", "--profile", "full", "--output", str(folder)], shared_repository.base)
+        == 0
+    )
     return shared_repository, folder
 
 
@@ -37,12 +41,28 @@ def test_recorded_notebook_is_fresh_and_keeps_all_rules(recorded, capsys):
     notebook = recorded.read(NAME)
     nbformat.validate(notebook)
     stored = notebook.metadata["workbench"]
-    assert stored["profile"] == "full" and stored["parameters"]["rate"] == 0.5 and stored["figures"] == ["line"]
-    assert stored["metrics"] == {"sizes": 4, "eval/accuracy": [0.4, 0.3, 0.5]} and stored["seconds"] > 0
+    assert (
+        stored["profile"] == "full"
+        and stored["parameters"]["rate"] == 0.5
+        and stored["figures"] == ["line"]
+    )
+    assert (
+        stored["metrics"] == {"sizes": 4, "eval/accuracy": [0.4, 0.3, 0.5]}
+        and stored["seconds"] > 0
+    )
     assert stored["recorded_at"].endswith("+00:00") and "threads" in stored
     assert stored["read"] == list(stored["data"]) == ["data/samples/pool.jsonl"]
-    assert "papermill" not in json.dumps(notebook) and str(recorded.base) not in json.dumps(notebook)
-    assert [c.execution_count for c in notebook.cells if c.cell_type == "code"] == [1, 2, 3, 4, 5, 6]
+    assert "papermill" not in json.dumps(notebook) and str(recorded.base) not in json.dumps(
+        notebook
+    )
+    assert [c.execution_count for c in notebook.cells if c.cell_type == "code"] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     files = sorted(p.name for p in (recorded.base / "figures" / NAME).iterdir())
     assert files == ["line.csv", "line.png", "metrics.json"]
 
@@ -53,7 +73,9 @@ def test_recording_keeps_newer_text(done):
     notebook.cells[0].source += "\n\nA newer sentence."
     repository.write(NAME, notebook)
     record(folder, repository.base)
-    assert "A newer sentence." in repository.read(NAME).cells[0].source and check(repository.base) == {NAME: []}
+    assert "A newer sentence." in repository.read(NAME).cells[0].source and check(
+        repository.base
+    ) == {NAME: []}
 
 
 def problems(repository, change):
@@ -84,12 +106,17 @@ def test_check_finds_other_parameters_version_and_shown_code(recorded):
 
     (stale,) = problems(recorded, shown)
     assert stale.startswith("stale: shows the code of workbench.runs.parameters:parse_value")
-    assert "stale: code cells or parameters changed since recording" in problems(recorded, parameters)
+    assert "stale: code cells or parameters changed since recording" in problems(
+        recorded, parameters
+    )
     assert problems(recorded, version)[0].startswith("stale: recorded with version 0.0.1")
 
 
 def test_check_finds_changed_data_but_allows_new_data(recorded):
-    new, old = recorded.base / "data/models/new.safetensors", recorded.base / "data/samples/pool.jsonl"
+    new, old = (
+        recorded.base / "data/models/new.safetensors",
+        recorded.base / "data/samples/pool.jsonl",
+    )
     new.write_text("weights")
     assert check(recorded.base) == {NAME: []}
     old.write_text("[]\n")
@@ -154,7 +181,10 @@ def test_record_refuses_what_changed_or_is_incomplete(done, tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("outcome", "message"),
-    [(None, "has not run yet: finish with --resume"), ({"event": "failed", "error": "cell [3]: E: x"}, "failed: cell")],
+    [
+        (None, "has not run yet: finish with --resume"),
+        ({"event": "failed", "error": "cell [3]: E: x"}, "failed: cell"),
+    ],
 )
 def test_record_refuses_batches_that_did_not_complete(repository, outcome, message):
     manifest.append(repository.base, {"event": "batch", "notebooks": [NAME]})
@@ -171,7 +201,10 @@ def test_compare_flags_intervals_that_do_not_overlap(recorded, tmp_path, capsys)
     assert found == {NAME: ["eval/accuracy is 0.55 [0.51, 0.6], recorded 0.4 [0.3, 0.5]"]}
     assert main(["check", "--against", str(tmp_path)], recorded.base) == 1
     assert "eval/accuracy is 0.55" in capsys.readouterr().out
-    manifest.append(tmp_path, {"event": "completed", "notebook": NAME, "metrics": {"eval/accuracy": [0.5, 0.45, 0.7]}})
+    manifest.append(
+        tmp_path,
+        {"event": "completed", "notebook": NAME, "metrics": {"eval/accuracy": [0.5, 0.45, 0.7]}},
+    )
     assert compare(recorded.base, tmp_path) == {NAME: []}
     with pytest.raises(ValueError, match="no completed"):
         compare(recorded.base, tmp_path / "nothing")
@@ -182,8 +215,16 @@ def test_package_source_reads_what_inspect_reads():
 
     from workbench.runs import run
 
-    for thing, name in ((run.start, "start"), (run.Run, "Run"), (run.Run.log, "Run.log"), (run, "")):
+    for thing, name in (
+        (run.start, "start"),
+        (run.Run, "Run"),
+        (run.Run.log, "Run.log"),
+        (run, ""),
+    ):
         expected = inspect.cleandoc("\n" + inspect.getsource(thing)) if name != "Run.log" else None
         shown = package_source(f"workbench.runs.run:{name}")
         assert shown.startswith("def log(self") if expected is None else shown == expected.rstrip()
-    assert package_source("workbench.runs.run:gone") is None and package_source("workbench.gone:x") is None
+    assert (
+        package_source("workbench.runs.run:gone") is None
+        and package_source("workbench.gone:x") is None
+    )

@@ -27,7 +27,11 @@ BROKEN = [
     (1, 'seed: int = 0  # s\nprofile: str = "quick"  # p', "profile, then seed"),
     (1, 'profile: str = "full"  # p\nseed: int = 0  # s', "'quick' by default"),
     (1, 'profile: str = "quick"\nseed: int = 0  # s', "needs its help after #"),
-    (1, 'profile: str = "quick"  # p\nseed: int = 0  # s\nn: int | None = None  # n', "bare builtin"),
+    (
+        1,
+        'profile: str = "quick"  # p\nseed: int = 0  # s\nn: int | None = None  # n',
+        "bare builtin",
+    ),
     (1, 'profile: str = "quick"  # p\nseed = 0  # s', "parameters cell"),
     (2, 'run = start("01_other", profile=profile, seed=seed)', "must be the set-up"),
     (3, "n = 3", "must call run.sizes"),
@@ -54,7 +58,10 @@ def test_finds_each_broken_rule(executed, cell, source, problem):
     [
         (new_output("stream", text="see /home/me/file"), "holds an absolute path"),
         (new_output("error", ename="ValueError", evalue="no"), "failed: ValueError: no"),
-        (new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}}), "widget"),
+        (
+            new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}}),
+            "widget",
+        ),
         (new_output("stream", text="one / two, https://x.org/home/x, 3/4, data/models/x"), None),
     ],
 )

@@ -22,7 +22,13 @@ def run(tmp_path, monkeypatch):
 def test_start_says_where_it_runs(run, capsys, tmp_path):
     start("04_grpo", profile="full", seed=np.int64(2))
     text = capsys.readouterr().out
-    assert "04_grpo" in text and "profile=full" in text and "seed=2" in text and "python=" in text and "git=" in text
+    assert (
+        "04_grpo" in text
+        and "profile=full" in text
+        and "seed=2" in text
+        and "python=" in text
+        and "git=" in text
+    )
     assert run.folder == tmp_path
 
 
@@ -44,7 +50,10 @@ def test_start_refuses(name, profile, seed):
 def test_interactive_output_goes_below_the_repository(monkeypatch):
     monkeypatch.delenv("WORKBENCH_RUN_DIR", raising=False)
     folder = start("04_grpo", profile="quick", seed=0).folder
-    assert folder.parts[-3:] == ("runs", "interactive", "04_grpo") and (folder.parents[2] / "pyproject.toml").is_file()
+    assert (
+        folder.parts[-3:] == ("runs", "interactive", "04_grpo")
+        and (folder.parents[2] / "pyproject.toml").is_file()
+    )
 
 
 def test_sizes(run, capsys):
@@ -60,7 +69,19 @@ def test_log_takes_numbers_and_intervals(run):
 
 
 @pytest.mark.parametrize(
-    "value", [None, "0.5", True, float("nan"), float("inf"), (1, 2), (1, 3, 2), (1, None, 2), [0.1, 0.2, 0.3, 0.4], {}]
+    "value",
+    [
+        None,
+        "0.5",
+        True,
+        float("nan"),
+        float("inf"),
+        (1, 2),
+        (1, 3, 2),
+        (1, None, 2),
+        [0.1, 0.2, 0.3, 0.4],
+        {},
+    ],
 )
 def test_log_refuses_what_is_no_number(run, value):
     with pytest.raises(ValueError, match="metric a="):
@@ -75,7 +96,9 @@ def test_figure_keeps_png_and_csv(run, tmp_path):
     ax.plot([1, 2])
     run.figure(fig, "line", data=[{"x": 1, "y": 2.0}])
     assert (tmp_path / "figures/04_grpo/line.png").read_bytes()[:4] == b"\x89PNG"
-    assert pd.read_csv(tmp_path / "figures/04_grpo/line.csv").to_dict("records") == [{"x": 1, "y": 2.0}]
+    assert pd.read_csv(tmp_path / "figures/04_grpo/line.csv").to_dict("records") == [
+        {"x": 1, "y": 2.0}
+    ]
     assert not plt.fignum_exists(fig.number)
     for name, data in (("Line 1", [{"x": 1}]), ("line", []), ("line", pd.DataFrame({"x": []}))):
         with pytest.raises(ValueError, match="figure"):
@@ -95,7 +118,11 @@ def test_finish_writes_metrics_then_the_record(run, tmp_path, capsys):
     run.finish()
     assert json.loads((tmp_path / "metrics/04_grpo.json").read_text()) == {"sizes": 3}
     (record,) = manifest.read(tmp_path)
-    assert record["event"] == "finished" and record["metrics"] == {"sizes": 3} and record["parameters"]["seed"] == 1
+    assert (
+        record["event"] == "finished"
+        and record["metrics"] == {"sizes": 3}
+        and record["parameters"]["seed"] == 1
+    )
     assert "workbench/runs/run.py" in record["modules"]
     assert "04_grpo finished" in capsys.readouterr().out
 
@@ -127,7 +154,8 @@ def test_track_takes_no_rate_from_items_read_back(capsys):
         pass
     lines = [line for line in capsys.readouterr().out.splitlines() if " left" in line]
     each = [float(line.split(" · ")[2].split()[0]) for line in lines]
-    assert len(lines) == 3 and all(12 < left < 25 for left in each), lines  # 97 to 99 items of 0.15 s
+    # 97 to 99 items of 0.15 s
+    assert len(lines) == 3 and all(12 < left < 25 for left in each), lines
 
 
 def test_track_says_rate_and_what_is_left(capsys):

@@ -1,4 +1,5 @@
-"""Best-of-n and beam search on a policy that errs at a known rate, with verifiers whose scores are known."""
+"""Best-of-n and beam search on a policy that errs at a known rate, with verifiers whose scores are
+known."""
 
 from dataclasses import replace
 
@@ -16,11 +17,19 @@ PROBLEMS = quantities.generate(60, levels=[4], seed=3)
 
 
 def run(method, verifier=oracle, p=0.4, **options):
-    return solve(PROBLEMS, METHODS[method], policy=Walker(PROBLEMS, p), verifier=verifier(PROBLEMS), **options)
+    return solve(
+        PROBLEMS,
+        METHODS[method],
+        policy=Walker(PROBLEMS, p),
+        verifier=verifier(PROBLEMS),
+        **options,
+    )
 
 
 def accuracy(results):
-    return np.mean([result.best is not None and is_right(result.problem, result.best) for result in results])
+    return np.mean(
+        [result.best is not None and is_right(result.problem, result.best) for result in results]
+    )
 
 
 @pytest.mark.parametrize("aggregate", ["min", "prod", "mean", "last"])
@@ -46,7 +55,9 @@ def test_scores_are_the_aggregate_of_the_step_scores():
     for name, how in AGGREGATES.items():
         for result in run("best_of_n", n=3, aggregate=name)[:5]:
             assert result.scores == tuple(float(how(row)) for row in result.step_scores)
-            assert [len(row) for row in result.step_scores] == [len(s.steps) for s in result.rollouts]
+            assert [len(row) for row in result.step_scores] == [
+                len(s.steps) for s in result.rollouts
+            ]
 
 
 def test_beam_search_with_the_oracle_finds_the_planted_solution():
@@ -56,7 +67,9 @@ def test_beam_search_with_the_oracle_finds_the_planted_solution():
 
 def test_beam_1_by_1_is_sampling():
     beams = accuracy(run("beam_search", constant, p=0.15, beam_width=1, expand=1, seed=1))
-    right = np.array([[is_right(r.problem, s) for s in r.rollouts] for r in run("sample", p=0.15, n=64)])
+    right = np.array(
+        [[is_right(r.problem, s) for s in r.rollouts] for r in run("sample", p=0.15, n=64)]
+    )
     expected = np.mean(pass_at_k(64, right.sum(1), 1))
     assert abs(beams - expected) < 4 * (expected * (1 - expected) / len(PROBLEMS)) ** 0.5
     assert all(r.meter.samples == 5 for r in run("beam_search", constant, beam_width=1, expand=1))
@@ -65,7 +78,9 @@ def test_beam_1_by_1_is_sampling():
 def test_beams_are_different_finished_solutions_best_first():
     for result in run("beam_search", beam_width=4, expand=4):
         assert len({s.texts for s in result.rollouts}) == len(result.rollouts) <= 4
-        assert all(s.ended for s in result.rollouts) and list(result.scores) == sorted(result.scores, reverse=True)
+        assert all(s.ended for s in result.rollouts) and list(result.scores) == sorted(
+            result.scores, reverse=True
+        )
         assert result.best == result.rollouts[0]
 
 
@@ -79,7 +94,13 @@ def test_a_finished_beam_keeps_its_place_and_is_not_written_on():
             return replace(longer, stop="end") if key % 2 and len(prefix.steps) == 0 else longer
 
     judge = Judge([problem], lambda p, steps: [1 / len(steps)] * len(steps))
-    (result,) = solve([problem], METHODS["beam_search"], policy=Short([problem], 0.9), verifier=judge, beam_width=2)
+    (result,) = solve(
+        [problem],
+        METHODS["beam_search"],
+        policy=Short([problem], 0.9),
+        verifier=judge,
+        beam_width=2,
+    )
     assert result.error is None and len(result.best.steps) == 1 and result.best.stop == "end"
 
 

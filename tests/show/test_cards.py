@@ -14,7 +14,9 @@ PROBLEM = Problem("p", "math", f"How many {EVIL}?", "4")
 
 def views():
     rows = [{EVIL: EVIL, "n": 3}]
-    result = SearchResult(PROBLEM, best=Prefix.of(PROBLEM, [EVIL]), meter=Meter(samples=3, generated=1200), error=EVIL)
+    result = SearchResult(
+        PROBLEM, best=Prefix.of(PROBLEM, [EVIL]), meter=Meter(samples=3, generated=1200), error=EVIL
+    )
     return {
         "table": table(rows, mark="n"),
         "card": environment_card({EVIL: EVIL}, title=EVIL, parameters={"seed": EVIL}),
@@ -50,7 +52,13 @@ def test_step_strip_marks_right_and_wrong():
 
 @pytest.mark.parametrize(
     ("reasons", "scores"),
-    [([None], None), (None, [0.5]), ([None] * 3, None), (None, [0.5, 1.2]), (None, [0.5, float("nan")])],
+    [
+        ([None], None),
+        (None, [0.5]),
+        ([None] * 3, None),
+        (None, [0.5, 1.2]),
+        (None, [0.5, float("nan")]),
+    ],
 )
 def test_step_strip_refuses_what_does_not_fit(reasons, scores):
     with pytest.raises(ValueError):
@@ -58,7 +66,11 @@ def test_step_strip_refuses_what_does_not_fit(reasons, scores):
 
 
 def test_result_view_says_what_it_cost():
-    html = result_view(SearchResult(PROBLEM, meter=Meter(samples=3, generated=1200, prefilled=30), stopped="budget"))
+    html = result_view(
+        SearchResult(
+            PROBLEM, meter=Meter(samples=3, generated=1200, prefilled=30), stopped="budget"
+        )
+    )
     assert "3 samples · 1,230 tokens" in html and "stopped: budget" in html
 
 

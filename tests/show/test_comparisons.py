@@ -1,4 +1,5 @@
-"""Comparison figures: what they are given is what they show, nothing overlaps, missing columns are named."""
+"""Comparison figures: what they are given is what they show, nothing overlaps, missing columns are
+named."""
 
 import matplotlib
 
@@ -13,7 +14,13 @@ from workbench.show.plots import use_style
 
 LEVELS = pd.DataFrame(
     [
-        {"method": m, "level": level, "value": 1 / (level + i), "low": 0.5 / (level + i), "high": 1.0}
+        {
+            "method": m,
+            "level": level,
+            "value": 1 / (level + i),
+            "low": 0.5 / (level + i),
+            "high": 1.0,
+        }
         for i, m in enumerate(("strong", "base", "weak"))
         for level in range(1, 9)
     ]
@@ -44,13 +51,18 @@ def test_token_curve_orders_levels_from_light_to_dark():
 
 def test_bar_plot_puts_the_largest_group_on_top_and_misses_none():
     df = pd.DataFrame(
-        {"method": ["weak", "weak", "strong"], "fault": ["slip", "lost", "slip"], "share": [0.5, 0.2, 0.1]}
+        {
+            "method": ["weak", "weak", "strong"],
+            "fault": ["slip", "lost", "slip"],
+            "share": [0.5, 0.2, 0.1],
+        }
     )
     (ax,) = bar_plot(df, x="share", y="fault", title="A finding", subtitle="n = 3").axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["lost", "slip"]
     assert sorted(bar.get_width() for bar in ax.patches) == [0, 0.1, 0.2, 0.5]
     said = ax.xaxis.get_major_formatter()
-    assert [said(x) for x in (0, 0.025, 0.05, 0.125)] == ["0%", "2.5%", "5%", "12.5%"]  # as the axis has them
+    # as the axis has them
+    assert [said(x) for x in (0, 0.025, 0.05, 0.125)] == ["0%", "2.5%", "5%", "12.5%"]
 
 
 def test_missing_columns_are_named():

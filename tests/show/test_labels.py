@@ -31,7 +31,10 @@ def test_points_law_and_blocks():
     assert names == ["kind of fault", "slip (1,200)", "restated (1,200)", "level", "3 (1,200)"]
     dots = [line.get_xdata()[0] for line in right.get_lines() if len(line.get_xdata()) == 1]
     assert dots == [0.2, 0.8, 0.5]
-    assert len({tuple(line.get_ydata()) for line in right.get_lines() if len(line.get_xdata()) == 1}) == 3
+    assert (
+        len({tuple(line.get_ydata()) for line in right.get_lines() if len(line.get_xdata()) == 1})
+        == 3
+    )
     plt.close(fig)
 
 

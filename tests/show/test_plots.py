@@ -17,7 +17,14 @@ METHODS = ("majority", "best_of_n", "weighted_vote", "beam_search", "mcts")
 
 def curves(levels=(1,), close=0.001):
     rows = [
-        {"level": level, "method": m, "budget": 2**k, "value": 0.4 + 0.05 * k + close * i, "low": 0.35, "high": 0.85}
+        {
+            "level": level,
+            "method": m,
+            "budget": 2**k,
+            "value": 0.4 + 0.05 * k + close * i,
+            "low": 0.35,
+            "high": 0.85,
+        }
         for level in levels
         for i, m in enumerate(METHODS)
         for k in range(8)
@@ -27,7 +34,9 @@ def curves(levels=(1,), close=0.001):
 
 def training(runs=("std", "none"), metrics=("train/loss", "train/kl"), updates=40):
     keys = itertools.product(runs, metrics, range(updates))
-    return pd.DataFrame([{"run": r, "metric": m, "update": u, "value": 1 / (u + 1)} for r, m, u in keys])
+    return pd.DataFrame(
+        [{"run": r, "metric": m, "update": u, "value": 1 / (u + 1)} for r, m, u in keys]
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +49,15 @@ def close_figures():
 def boxes(fig):
     """Where all visible texts of a figure lie."""
     fig.canvas.draw()
-    texts = [t for t in fig.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()]
+    texts = [
+        t for t in fig.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()
+    ]
     outside = {id(label) for ax in fig.axes for label in _unseen(ax)}
-    return [(t.get_text(), matplotlib.text.Text.get_window_extent(t)) for t in texts if id(t) not in outside]
+    return [
+        (t.get_text(), matplotlib.text.Text.get_window_extent(t))
+        for t in texts
+        if id(t) not in outside
+    ]
 
 
 def _unseen(ax):
@@ -53,7 +68,9 @@ def _unseen(ax):
         tick.label1
         for axis in (ax.xaxis, ax.yaxis)
         for tick in axis.get_major_ticks()
-        if not sorted(axis.get_view_interval())[0] <= tick.get_loc() <= sorted(axis.get_view_interval())[1]
+        if not sorted(axis.get_view_interval())[0]
+        <= tick.get_loc()
+        <= sorted(axis.get_view_interval())[1]
     ]
 
 
@@ -61,9 +78,16 @@ def assert_readable(fig):
     width, height = fig.canvas.get_width_height()
     found = boxes(fig)
     for text, box in found:
-        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, f"{text!r} is cut off"
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, (
+            f"{text!r} is cut off"
+        )
     for (a, box), (b, other) in itertools.combinations(found, 2):
-        apart = box.x1 <= other.x0 or other.x1 <= box.x0 or box.y1 <= other.y0 + 1 or other.y1 <= box.y0 + 1
+        apart = (
+            box.x1 <= other.x0
+            or other.x1 <= box.x0
+            or box.y1 <= other.y0 + 1
+            or other.y1 <= box.y0 + 1
+        )
         assert apart, f"{a!r} overlaps {b!r}"
 
 
@@ -74,26 +98,36 @@ LONG = "A finding that needs more than one line because it says what was found, 
 @pytest.mark.parametrize("ceiling", [None, 0.9, {1: 0.4, 128: 0.75}])
 def test_scaling_plot(title, ceiling):
     data = curves()
-    fig = plots.scaling_plot(data, title=title, subtitle="n = 200, seeds 0–2, base", ceiling=ceiling, floor=0.38)
+    fig = plots.scaling_plot(
+        data, title=title, subtitle="n = 200, seeds 0–2, base", ceiling=ceiling, floor=0.38
+    )
     assert_readable(fig)
     ax = fig.axes[0]
     labels = [text for text, _ in boxes(fig)]
     assert ax.get_xscale() == "log" and ax.get_xaxis().get_transform().base == 2
-    assert {"majority vote", "beam search", "greedy", "accuracy"} <= set(labels) and ("pass@N" in labels) == bool(
-        ceiling
-    )
-    assert [line.get_color() for line in ax.get_lines()[:5]] == [METHOD_STYLE[m].color for m in METHODS]
+    assert {"majority vote", "beam search", "greedy", "accuracy"} <= set(labels) and (
+        "pass@N" in labels
+    ) == bool(ceiling)
+    assert [line.get_color() for line in ax.get_lines()[:5]] == [
+        METHOD_STYLE[m].color for m in METHODS
+    ]
 
 
 @pytest.mark.parametrize("levels", [(1,), (1, 2), (2, 3, 4, 5), (2, 3, 4, 5, 6), range(8)])
 def test_scaling_by_level(levels):
-    fig = plots.scaling_by_level(curves(levels), title=LONG, subtitle="n = 40 per level, seed 0, base")
+    fig = plots.scaling_by_level(
+        curves(levels), title=LONG, subtitle="n = 40 per level, seed 0, base"
+    )
     assert_readable(fig)
-    assert [text for text, _ in boxes(fig) if text.startswith("level")] == [f"level {level}" for level in levels]
+    assert [text for text, _ in boxes(fig) if text.startswith("level")] == [
+        f"level {level}" for level in levels
+    ]
 
 
 @pytest.mark.parametrize("runs", [("std",), ("std", "none", "leave_one_out")])
-@pytest.mark.parametrize("metrics", [("train/loss",), ("train/loss", "train/reward", "train/kl", "train/entropy", "a")])
+@pytest.mark.parametrize(
+    "metrics", [("train/loss",), ("train/loss", "train/reward", "train/kl", "train/entropy", "a")]
+)
 def test_training_curve(runs, metrics):
     fig = plots.training_curve(training(runs, metrics), title="Down", subtitle="seed 0", smooth=5)
     assert_readable(fig)

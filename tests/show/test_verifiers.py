@@ -1,4 +1,5 @@
-"""Pictures of verifiers: they show what they are given, nothing overlaps, the worst exploits come first."""
+"""Pictures of verifiers: they show what they are given, nothing overlaps, the worst exploits come
+first."""
 
 import re
 
@@ -44,8 +45,12 @@ def test_reliability_plot(title):
     assert_readable(fig)
     ax, below = fig.axes
     points = ax.containers[0].lines[0]
-    np.testing.assert_allclose(points.get_ydata().astype(float), [row["share_right"] for row in rows()])
-    np.testing.assert_allclose(points.get_xdata().astype(float), [row["mean_score"] for row in rows()])
+    np.testing.assert_allclose(
+        points.get_ydata().astype(float), [row["share_right"] for row in rows()]
+    )
+    np.testing.assert_allclose(
+        points.get_xdata().astype(float), [row["mean_score"] for row in rows()]
+    )
     ends = [segment[:, 1].astype(float) for segment in ax.containers[0].lines[2][0].get_segments()]
     np.testing.assert_allclose(ends, [[row["low"], row["high"]] for row in rows()])
     assert [bar.get_height() for bar in below.patches] == [row["n"] for row in rows()]
@@ -53,10 +58,16 @@ def test_reliability_plot(title):
 
 
 def test_reliability_plot_of_two_methods_with_empty_bins():
-    both = pd.concat([pd.DataFrame(rows()).assign(method="prm"), pd.DataFrame(rows(3)[6:]).assign(method="orm")])
+    both = pd.concat(
+        [pd.DataFrame(rows()).assign(method="prm"), pd.DataFrame(rows(3)[6:]).assign(method="orm")]
+    )
     fig = reliability_plot(both, title="A finding", subtitle="n = 3")
     assert_readable(fig)
-    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == ["score = share right", "PRM", "ORM"]
+    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == [
+        "score = share right",
+        "PRM",
+        "ORM",
+    ]
     assert len(fig.axes[1].patches) == 14
 
 
@@ -67,7 +78,9 @@ def test_auc_bars(groups):
     assert_readable(fig)
     (ax,) = fig.axes
     block = ["ceiling", "PRM", "policy's likelihood", "position only"]
-    expected = [label for name in df["group"].unique() for label in [name, *block]] if groups else block
+    expected = (
+        [label for name in df["group"].unique() for label in [name, *block]] if groups else block
+    )
     assert [label.get_text() for label in ax.get_yticklabels()] == expected
     dots = [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1]
     assert dots == df["value"].tolist()

@@ -8,7 +8,9 @@ from workbench.types import LabelledSolution, Problem
 
 def row(labels, problem="p", values=None):
     steps = tuple("abcdef"[: len(labels)])
-    return LabelledSolution(Problem(problem, "math", "?"), steps, tuple(labels), values, "x", {"n": 1})
+    return LabelledSolution(
+        Problem(problem, "math", "?"), steps, tuple(labels), values, "x", {"n": 1}
+    )
 
 
 FIRST = [row((1, 1, 0), values=(0.9, 0.5, 0.0)), row((1, 0, 0)), row((1, 1, 1)), row((1, None, 0))]
@@ -18,11 +20,20 @@ SECOND = [row((1, 1, 0)), row((0, 0, 0)), row((1, 1, 1)), row((1, 1, 0))]
 def test_solutions_stay_whose_first_error_all_see_at_the_same_step():
     kept = agree(FIRST, SECOND)
     assert [r.labels for r in kept] == [(1, 1, 0), (1, 1, 1), (1, None, 0)]
-    assert kept[0].values == (0.9, 0.5, 0.0) and kept[0].source == "consensus" and kept[0].meta == {"n": 1}
+    assert (
+        kept[0].values == (0.9, 0.5, 0.0)
+        and kept[0].source == "consensus"
+        and kept[0].meta == {"n": 1}
+    )
 
 
 def test_steps_stay_that_all_label_alike():
-    assert [r.labels for r in agree(FIRST, SECOND, keep="steps")] == [(1, 1, 0), (None, 0, 0), (1, 1, 1), (1, None, 0)]
+    assert [r.labels for r in agree(FIRST, SECOND, keep="steps")] == [
+        (1, 1, 0),
+        (None, 0, 0),
+        (1, 1, 1),
+        (1, None, 0),
+    ]
     assert [r.labels for r in agree(FIRST, keep="steps")] == [r.labels for r in FIRST]
     third = [row((0, 0, 0)), *SECOND[1:]]
     assert agree(FIRST, SECOND, third, keep="steps")[0].labels == (None, None, 0)
@@ -43,14 +54,25 @@ def test_labellings_of_different_solutions_are_refused():
 
 
 def test_problems_seldom_solved_are_left_out():
-    rows = [row((1, 1), "easy"), row((1, 0), "easy"), row((1, 1), "hard"), row((0, 0), "hard"), row((1, 0), "hard")]
+    rows = [
+        row((1, 1), "easy"),
+        row((1, 0), "easy"),
+        row((1, 1), "hard"),
+        row((0, 0), "hard"),
+        row((1, 0), "hard"),
+    ]
     assert [r.problem.id for r in denoise(rows, confidence=0.5)] == ["easy", "easy"]
     assert len(denoise(rows, confidence=1 / 3)) == 5 and denoise([]) == []
 
 
 def test_steps_before_the_error_that_was_seen_are_left_out():
     rows = [row((1, 1, 1, 0, 0)), row((0, 0)), row((1, 1, 1)), row((1, 0, 1))]
-    assert [r.labels for r in denoise(rows, confidence=0)] == [(1, 1, None, 0, 0), (0, 0), (1, 1, 1), (None, 0, 1)]
+    assert [r.labels for r in denoise(rows, confidence=0)] == [
+        (1, 1, None, 0, 0),
+        (0, 0),
+        (1, 1, 1),
+        (None, 0, 1),
+    ]
     assert denoise(rows, confidence=0, slack=2)[0].labels == (1, None, None, 0, 0)
     assert [r.labels for r in denoise(rows, confidence=0, slack=0)] == [r.labels for r in rows]
 

@@ -1,4 +1,5 @@
-"""MiPS, the untrained judge and STaR: each keeps to its definition, prefix for prefix and prompt for prompt."""
+"""MiPS, the untrained judge and STaR: each keeps to its definition, prefix for prefix and prompt
+for prompt."""
 
 from collections import Counter
 
@@ -37,8 +38,13 @@ def test_mips_values_are_those_of_another_completer():
         for row in result.labelled:
             truth = check_steps(row.problem, row.steps)
             so_far = [all(truth[: t + 1]) for t in range(len(truth))]
-            assert row.values == tuple(map(float, so_far))  # a helper that never errs finishes whatever is right
-            assert row.labels == tuple(map(int, so_far)) and row.source == "mips" and row.meta["by"] == "helper"
+            # a helper that never errs finishes whatever is right
+            assert row.values == tuple(map(float, so_far))
+            assert (
+                row.labels == tuple(map(int, so_far))
+                and row.source == "mips"
+                and row.meta["by"] == "helper"
+            )
     assert policy.rows == 4 * len(PROBLEMS) and helper.rows > 0  # the policy completes nothing
 
 
@@ -54,7 +60,9 @@ def test_mips_labels_are_values_above_the_threshold():
 
 def test_the_judge_says_what_its_verifier_thinks_and_costs_no_completions():
     policy = Walker(PROBLEMS, 0.4)
-    for result in solve(PROBLEMS, judge, policy=policy, verifier=oracle(PROBLEMS), seed=1, solutions=4):
+    for result in solve(
+        PROBLEMS, judge, policy=policy, verifier=oracle(PROBLEMS), seed=1, solutions=4
+    ):
         for row, solution in zip(result.labelled, result.rollouts):
             assert row.steps == solution.texts and row.problem.answer
             assert row.labels == tuple(map(int, check_steps(row.problem, row.steps)))

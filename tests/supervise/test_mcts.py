@@ -1,4 +1,5 @@
-"""Labels from a Monte-Carlo tree: its choices and values by hand and against an independent search, and its limits."""
+"""Labels from a Monte-Carlo tree: its choices and values by hand and against an independent search,
+and its limits."""
 
 import random
 from collections import Counter
@@ -14,12 +15,14 @@ from workbench.supervise.mcts import label, mcts, puct
 from workbench.types import Budget, Prefix, Problem, Sample, SearchResult, Step, sees_answer
 
 RIGHT, WRONG = "The answer is 1 .", "The answer is 0 ."
-PROBLEMS = [Problem(f"p{i}", "quantities", f"Question {i}?", "1") for i in range(8)]  # an exact checker reads none
+# an exact checker reads none
+PROBLEMS = [Problem(f"p{i}", "quantities", f"Question {i}?", "1") for i in range(8)]
 ONE = PROBLEMS[0]
 
 
 class Gambler:
-    """Writes `least` to `most` steps out of `letters`; its answer is mostly right without a `c`, seldom with one.
+    """Writes `least` to `most` steps out of `letters`; its answer is mostly right without a `c`,
+    seldom with one.
 
     `log` lists by problem what was asked and what came."""
 
@@ -49,10 +52,11 @@ class Gambler:
 
 
 class Script:
-    """Goes on from each prefix as written down: `lines["a b"]` are its completions after the steps a and b, in order.
+    """Goes on from each prefix as written down: `lines["a b"]` are its completions after the steps
+    a and b, in order.
 
-    One is a string of one-letter steps; a `+` or `-` at its end stands for the right or a wrong answer, and without one
-    it runs out of room.
+    One is a string of one-letter steps; a `+` or `-` at its end stands for the right or a wrong
+    answer, and without one it runs out of room.
     """
 
     name = "script"
@@ -79,7 +83,9 @@ def scripted(lines, **options):
     """(what was asked, {solution: (values, visits)}) of a script."""
     policy = Script(lines)
     (result,) = solve([ONE], mcts, policy=policy, **options)
-    assert result.error is None and len({row.steps for row in result.labelled}) == len(result.labelled)
+    assert result.error is None and len({row.steps for row in result.labelled}) == len(
+        result.labelled
+    )
     return policy.asked, {short(row): (row.values, row.meta["visits"]) for row in result.labelled}
 
 
@@ -96,18 +102,22 @@ def given(problem, *, pool, **options):
     return SearchResult(problem, labelled=tuple(rows))
 
 
-# -- by hand ----------------------------------------------------------------------------------------------------------
+# -- by hand ---------------------------------------------------------------------------------------
 
 
 def test_puct_values():
     assert puct(0.5, 3, 16, 0.25, c_puct=1.0) == 0.75 and puct(0.5, 3, 16, 0.25, c_puct=0) == 0.5
-    assert puct(1 / 3, 3, 4, 0.5, c_puct=2) == pytest.approx(5 / 6) and puct(0, 1, 4, 0.5, c_puct=2) == 1
+    assert (
+        puct(1 / 3, 3, 4, 0.5, c_puct=2) == pytest.approx(5 / 6)
+        and puct(0, 1, 4, 0.5, c_puct=2) == 1
+    )
 
 
 @pytest.mark.parametrize(("c_puct", "third"), [(0, "ax"), (1.3, "ax"), (1.4, "b")])
 def test_the_choice_by_hand(c_puct, third):
-    """Twice a is ahead, by its value. Then a has 1 right of 3, b 0 of 1, the question 4 visits and 2 children:
-    a gets 1/3 + c/4, b gets c/2, so that b is chosen if c > 4/3. Below a the better x, below ax its right end."""
+    """Twice a is ahead, by its value. Then a has 1 right of 3, b 0 of 1, the question 4 visits and
+    2 children: a gets 1/3 + c/4, b gets c/2, so that b is chosen if c > 4/3. Below a the better x,
+    below ax its right end."""
     lines = {"": ["ax+", "by-"], "a": ["z-"], "a x": ["u-", "+"], "b": ["q+"]}
     asked, _ = scripted(lines, solutions=2, simulations=3, width=2, c_puct=c_puct)
     assert asked == ["", "a", "ax", third]
@@ -145,7 +155,8 @@ def test_an_end_is_not_the_same_text_that_goes_on():
 
 
 def test_where_the_choice_falls_on_an_end_its_prefix_is_drawn_from_again():
-    """The right answer of a is chosen again and again, by its value: a is asked again, though it wavers in the end."""
+    """The right answer of a is chosen again and again, by its value: a is asked again, though it
+    wavers in the end."""
     lines = {"": ["a+", "b-"], "a": ["+", "+", "-", "c+"]}
     asked, rows = scripted(lines, solutions=2, simulations=4, width=2, c_puct=0)
     assert asked == ["", "a", "a", "a", "a"]
@@ -158,7 +169,9 @@ def test_where_the_choice_falls_on_an_end_its_prefix_is_drawn_from_again():
 
 
 def test_the_question_itself_may_come_before_the_end():
-    asked, rows = scripted({"": ["+", "b-", "+", "+"]}, solutions=2, simulations=2, width=2, c_puct=0)
+    asked, rows = scripted(
+        {"": ["+", "b-", "+", "+"]}, solutions=2, simulations=2, width=2, c_puct=0
+    )
     assert asked == ["", "", ""] and rows == {"+": ((1.0,), [3]), "b-": ((0.0, 0.0), [1, 1])}
 
 
@@ -170,17 +183,19 @@ def test_a_policy_sure_of_itself_is_asked_for_its_last_step_only():
 
 @pytest.mark.parametrize(("c_puct", "asked"), [(3, "aaaba"), (2.9, "aaaab")])
 def test_in_the_end_the_bonus_turns_from_a_right_end_to_the_rest(c_puct, asked):
-    """a: always right, N - 1 visits. b: wrong, 1 visit. So b is chosen once 1 + c/2 sqrt(N)/N < c/4 sqrt(N): at N = 5
-    for c = 3 (1.671 < 1.677), at 6 for 2.9 (1.648 > 1.621, then 1.592 < 1.776)."""
+    """a: always right, N - 1 visits. b: wrong, 1 visit. So b is chosen once 1 + c/2 sqrt(N)/N < c/4
+    sqrt(N): at N = 5 for c = 3 (1.671 < 1.677), at 6 for 2.9 (1.648 > 1.621, then 1.592 < 1.776).
+    """
     lines = {"": ["a+", "b-"], "a": "+++++", "b": ["x-"]}
     assert scripted(lines, solutions=2, simulations=5, width=2, c_puct=c_puct)[0] == ["", *asked]
 
 
-# -- against an independent search ------------------------------------------------------------------------------------
+# -- against an independent search -----------------------------------------------------------------
 
 
 def next_prefix(history, width, c_puct):
-    """Which prefix to ask next, from what was drawn (from how many steps on, the path, its outcome), tree unbuilt."""
+    """Which prefix to ask next, from what was drawn (from how many steps on, the path, its
+    outcome), tree unbuilt."""
 
     def through(p):
         return [h for h in history if h[1][: len(p)] == p]
@@ -206,11 +221,14 @@ def next_prefix(history, width, c_puct):
 
 
 def keyed(end):
-    """The steps of a solution, the last apart from the same text that goes on or has the other grade."""
+    """The steps of a solution, the last apart from the same text that goes on or has the other
+    grade."""
     return (*((text, None) for text in end.texts[:-1]), (end.texts[-1], is_right(ONE, end)))
 
 
-@pytest.mark.parametrize("options", [{}, {"width": 2}, {"width": 7, "c_puct": 0.2}, {"width": 1, "c_puct": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"width": 2}, {"width": 7, "c_puct": 0.2}, {"width": 1, "c_puct": 3}], ids=str
+)
 @pytest.mark.parametrize("policy", [{}, {"letters": "ac", "most": 3}], ids=str)
 def test_the_search_is_that_of_an_independent_implementation(policy, options):
     policy, results = run(Gambler(**policy), solutions=3, simulations=40, **options)
@@ -241,7 +259,11 @@ def test_values_are_mean_outcomes_of_all_that_went_through_and_the_last_steps_ar
                 assert value == sum(through) / len(through) and visits == len(through)
                 shared += len(through) > 1
             assert row.labels == tuple(int(v > 0) for v in row.values) and row.source == "mcts"
-            assert row.meta["simulations"] == 60 and row.problem == result.problem and row.problem.answer
+            assert (
+                row.meta["simulations"] == 60
+                and row.problem == result.problem
+                and row.problem.answer
+            )
     assert shared > 200
 
 
@@ -263,7 +285,7 @@ def test_no_more_than_width_steps_are_drawn_from_a_prefix_but_before_ends(width)
         assert max(widths.values()) == widths[()] == width
 
 
-# -- limits -----------------------------------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------------------
 
 
 def test_a_budget_brings_back_the_rows_so_far():
@@ -271,7 +293,11 @@ def test_a_budget_brings_back_the_rows_so_far():
     _, fewer = run(solutions=4, simulations=16)
     for one, other in zip(stopped, fewer):
         assert one.stopped == "budget" and other.stopped is None
-        assert one.rollouts == other.rollouts and one.labelled == other.labelled and len(one.rollouts) == 20
+        assert (
+            one.rollouts == other.rollouts
+            and one.labelled == other.labelled
+            and len(one.rollouts) == 20
+        )
     _, (nothing, *_) = run(budget=Budget(0, "samples"))
     assert nothing.stopped == "budget" and nothing.labelled == nothing.rollouts == ()
 
@@ -288,7 +314,10 @@ def test_an_interrupt_brings_back_the_rows_so_far():
     ("options", "message"),
     [
         ({"solutions": 0}, "solutions=0: need at least 1"),
-        ({"simulations": -1}, "simulations=-1, width=4, c_puct=1.0, threshold=0.0: need simulations >= 0, width >= 1"),
+        (
+            {"simulations": -1},
+            "simulations=-1, width=4, c_puct=1.0, threshold=0.0: need simulations >= 0, width >= 1",
+        ),
         ({"width": 0}, "width=0, "),
         ({"c_puct": -1}, "c_puct=-1, "),
         ({"c_puct": nan}, "c_puct=nan, "),
@@ -312,7 +341,7 @@ def test_a_problem_without_an_answer_is_named():
     assert "p0 has no answer to grade against" in result.error and mcts.sees_answer
 
 
-# -- many problems ----------------------------------------------------------------------------------------------------
+# -- many problems ---------------------------------------------------------------------------------
 
 
 def test_batched_equals_one_by_one():
@@ -331,7 +360,9 @@ def test_temperature_reaches_every_request_and_the_helper_only_the_simulations()
 
     policy, helper = Warm(), Warm()
     run(policy, helpers={"other": helper}, by="other", temperature=0.7, solutions=3, simulations=5)
-    assert {len(log) for log in policy.log.values()} == {3} and {len(log) for log in helper.log.values()} == {5}
+    assert {len(log) for log in policy.log.values()} == {3} and {
+        len(log) for log in helper.log.values()
+    } == {5}
 
 
 def test_results_survive_a_file(tmp_path):
@@ -340,7 +371,7 @@ def test_results_survive_a_file(tmp_path):
     assert not policy.calls and [r.labelled for r in again] == [r.labelled for r in results]
 
 
-# -- given solutions --------------------------------------------------------------------------------------------------
+# -- given solutions -------------------------------------------------------------------------------
 
 
 def test_given_solutions_have_a_row_each_in_order_and_every_step_a_value():
@@ -366,30 +397,48 @@ def test_sampled_solutions_are_labelled_like_given_ones():
         return SearchResult(problem, tuple(pool), labelled=tuple(rows))
 
     _, whole = run(solutions=4, simulations=20)
-    for one, other in zip(solve(PROBLEMS, first_sampled, policy=Gambler(), seed=2, simulations=20), whole):
+    for one, other in zip(
+        solve(PROBLEMS, first_sampled, policy=Gambler(), seed=2, simulations=20), whole
+    ):
         rows = {(row.steps, row.values[-1]): row for row in other.labelled}
         assert [row.steps for row in one.labelled] == [end.texts for end in one.rollouts]
-        assert all(row == rows[row.steps, row.values[-1]] for row in one.labelled) and len(one.labelled) == 4
+        assert (
+            all(row == rows[row.steps, row.values[-1]] for row in one.labelled)
+            and len(one.labelled) == 4
+        )
 
 
 def test_a_budget_stops_the_simulations_not_the_labelling():
     pool = [solution("ax+"), solution("by-")]
-    (result,) = solve([ONE], given, policy=Gambler(), pool=pool, simulations=50, budget=Budget(7, "samples"))
+    (result,) = solve(
+        [ONE], given, policy=Gambler(), pool=pool, simulations=50, budget=Budget(7, "samples")
+    )
     assert result.stopped == "budget" and result.meter.samples == 7
-    assert [short(row) for row in result.labelled] == ["ax+", "by-"] and result.labelled[0].meta["simulations"] == 7
+    assert [short(row) for row in result.labelled] == ["ax+", "by-"] and result.labelled[0].meta[
+        "simulations"
+    ] == 7
 
 
 def test_no_pool_no_draws_and_what_is_no_solution_is_refused():
     policy = Gambler()
     (result,) = solve([ONE], given, policy=policy, pool=[], simulations=9)
     assert result.error is None and result.labelled == () and not policy.calls
-    (result,) = solve([ONE], given, policy=policy, pool=[solution("a+"), Prefix.of(ONE, ["a", "b"])], simulations=9)
-    assert "p0: a solution of the steps ('a', 'b'): need whole ones" in result.error and not policy.calls
+    (result,) = solve(
+        [ONE],
+        given,
+        policy=policy,
+        pool=[solution("a+"), Prefix.of(ONE, ["a", "b"])],
+        simulations=9,
+    )
+    assert (
+        "p0: a solution of the steps ('a', 'b'): need whole ones" in result.error
+        and not policy.calls
+    )
     (result,) = solve([ONE], given, policy=policy, pool=[Prefix(ONE, (), "end")], simulations=9)
     assert "p0: a solution of the steps (): need whole ones, with at least one" in result.error
 
 
-# -- what the labels say ----------------------------------------------------------------------------------------------
+# -- what the labels say ---------------------------------------------------------------------------
 
 TRUE = quantities.generate(20, levels=[3, 4], seed=5)
 
@@ -401,7 +450,8 @@ def test_after_a_policy_that_never_recovers_a_bad_step_is_worth_nothing():
             truth = check_steps(row.problem, row.steps)
             first = truth.index(False) if False in truth else len(truth)
             assert set(row.values[first:]) <= {0.0} and row.values[-1] == float(all(truth))
-            assert all(truth) <= (min(row.values) > 0)  # a right solution passes through each of its own steps
+            # a right solution passes through each of its own steps
+            assert all(truth) <= (min(row.values) > 0)
             seen |= {(t < first, label) for t, label in enumerate(row.labels)}
     assert seen == {(True, 1), (True, 0), (False, 0)}
 
@@ -417,7 +467,8 @@ def test_labels_are_values_above_the_threshold():
 
 
 def test_values_are_optimistic():
-    """Simulations go where solutions ended right: more of them end right than of the policy's own solutions."""
+    """Simulations go where solutions ended right: more of them end right than of the policy's own
+    solutions."""
     own, found, n = 0, 0, 0
     for result in solve(TRUE, mcts, policy=Walker(TRUE, 0.4), seed=1, solutions=8, simulations=40):
         grades = [is_right(result.problem, end) for end in result.rollouts]

@@ -1,4 +1,5 @@
-"""OmegaPRM: its formulas, its search against an independent one, its limits, and its rows by hand-made examples."""
+"""OmegaPRM: its formulas, its search against an independent one, its limits, and its rows by
+hand-made examples."""
 
 import random
 from dataclasses import replace
@@ -14,7 +15,16 @@ from workbench.problems.process_data import read, write
 from workbench.show.trees import Node, tree_view
 from workbench.supervise.omegaprm import first_error, label, omegaprm, q_value, u_value
 from workbench.supervise.step_tree import as_tree, segments
-from workbench.types import Budget, LabelledSolution, Prefix, Problem, Sample, SearchResult, Step, sees_answer
+from workbench.types import (
+    Budget,
+    LabelledSolution,
+    Prefix,
+    Problem,
+    Sample,
+    SearchResult,
+    Step,
+    sees_answer,
+)
 
 RIGHT, WRONG = "The answer is 1 .", "The answer is 0 ."
 PROBLEMS = [Problem(f"p{i}", "quantities", f"Question {i}?", "1") for i in range(12)]
@@ -23,8 +33,9 @@ Q = {"alpha": 0.5, "beta": 0.9, "max_length": 500}
 
 
 class Gambler:
-    """Writes steps `a`, `b` or the bad `c`, of random length; its answer is mostly right without a `c`, seldom with
-    one. `asked` lists its prefixes by problem, `drawn` what it wrote after each, `calls` the rows of each call."""
+    """Writes steps `a`, `b` or the bad `c`, of random length; its answer is mostly right without a
+    `c`, seldom with one. `asked` lists its prefixes by problem, `drawn` what it wrote after each,
+    `calls` the rows of each call."""
 
     name = "gambler"
 
@@ -56,16 +67,20 @@ class Gambler:
 
 
 class Script:
-    """Goes on from each prefix as written down: `lines["a b"]` are its rollouts after the steps a and b, in order.
+    """Goes on from each prefix as written down: `lines["a b"]` are its rollouts after the steps a
+    and b, in order.
 
-    A rollout is a string of one-letter steps; a `+` or `-` at its end stands for the right or a wrong answer, and
-    without one it runs out of room.
+    A rollout is a string of one-letter steps; a `+` or `-` at its end stands for the right or a
+    wrong answer, and without one it runs out of room.
     """
 
     name = "script"
 
     def __init__(self, lines):
-        self.lines, self.asked = {tuple(key.split()): list(rollouts) for key, rollouts in lines.items()}, []
+        self.lines, self.asked = (
+            {tuple(key.split()): list(rollouts) for key, rollouts in lines.items()},
+            [],
+        )
 
     def sample(self, prefixes, keys, *, until, temperature, prompt, meters):
         self.asked.append("".join(prefixes[0].texts))
@@ -73,7 +88,9 @@ class Script:
 
     def go_on(self, prefix, line):
         texts = [*prefix.texts, *({"+": RIGHT, "-": WRONG}.get(letter, letter) for letter in line)]
-        return replace(Prefix.of(prefix.problem, texts), stop="end" if line[-1] in "+-" else "length")
+        return replace(
+            Prefix.of(prefix.problem, texts), stop="end" if line[-1] in "+-" else "length"
+        )
 
 
 def run(problems=PROBLEMS, policy=None, **options):
@@ -93,7 +110,7 @@ def short(row):
     return "".join({RIGHT: "+", WRONG: "-"}.get(text, text) for text in row.steps)
 
 
-# -- formulas ---------------------------------------------------------------------------------------------------------
+# -- formulas --------------------------------------------------------------------------------------
 
 
 def test_reference_values():
@@ -104,7 +121,15 @@ def test_reference_values():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"mc": 1.1}, {"mc": -0.1}, {"mc": float("nan")}, {"length": -1}, {"alpha": 0}, {"beta": 1.5}, {"max_length": 0}],
+    [
+        {"mc": 1.1},
+        {"mc": -0.1},
+        {"mc": float("nan")},
+        {"length": -1},
+        {"alpha": 0},
+        {"beta": 1.5},
+        {"max_length": 0},
+    ],
 )
 def test_q_value_names_what_it_refuses(changed):
     arguments = {"mc": 0.5, "length": 10, **Q, **changed}
@@ -115,7 +140,9 @@ def test_q_value_names_what_it_refuses(changed):
 
 @pytest.mark.parametrize(("visits", "total", "c"), [(-1, 4, 0.1), (1, -4, 0.1), (1, 4, -0.1)])
 def test_u_value_names_what_it_refuses(visits, total, c):
-    with pytest.raises(ValueError, match=f"visits={visits}, total_visits={total}, c_puct={c}: none may be negative"):
+    with pytest.raises(
+        ValueError, match=f"visits={visits}, total_visits={total}, c_puct={c}: none may be negative"
+    ):
         u_value(visits, total, c_puct=c)
 
 
@@ -149,11 +176,12 @@ def test_first_error_where_there_is_none_or_nothing_or_nonsense():
         first_error([1, 1.5])
 
 
-# -- the search -------------------------------------------------------------------------------------------------------
+# -- the search ------------------------------------------------------------------------------------
 
 
 def brute_force(policy, problem, *, searches=20, alpha=0.5, beta=0.9, max_length=500, c_puct=0.125):
-    """Which prefixes a search must ask for, in order, and their visits, from what the policy wrote after each."""
+    """Which prefixes a search must ask for, in order, and their visits, from what the policy wrote
+    after each."""
     drawn = {s: ends for (id, s), ends in policy.drawn.items() if id == problem.id}
     mc = {s: sum(is_right(problem, end) for end in ends) / len(ends) for s, ends in drawn.items()}
     visits, used, selected = {(): 0}, set(), []
@@ -162,8 +190,15 @@ def brute_force(policy, problem, *, searches=20, alpha=0.5, beta=0.9, max_length
         for s in visits:
             for i, end in enumerate(drawn[s]):
                 rest = end.steps[len(s) :]
-                if 0 < mc[s] < 1 and not is_right(problem, end) and end.texts not in used and len(rest) > 1:
-                    q = alpha ** (1 - mc[s]) * beta ** (sum(len(step.ids) for step in rest) / max_length)
+                if (
+                    0 < mc[s] < 1
+                    and not is_right(problem, end)
+                    and end.texts not in used
+                    and len(rest) > 1
+                ):
+                    q = alpha ** (1 - mc[s]) * beta ** (
+                        sum(len(step.ids) for step in rest) / max_length
+                    )
                     scores[s, i] = q + c_puct * sqrt(sum(visits.values())) / (1 + visits[s])
         if not scores:
             break
@@ -176,7 +211,9 @@ def brute_force(policy, problem, *, searches=20, alpha=0.5, beta=0.9, max_length
         while open_depths:
             depth = open_depths[len(open_depths) // 2]
             visits[texts[:depth]] = visits.get(texts[:depth], 0) + 1
-            open_depths = [d for d in open_depths if (d > depth if mc[texts[:depth]] > 0 else d < depth)]
+            open_depths = [
+                d for d in open_depths if (d > depth if mc[texts[:depth]] > 0 else d < depth)
+            ]
     return visits, selected
 
 
@@ -194,7 +231,13 @@ def nodes(result):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"searches": 3}, {"c_puct": 1.0}, {"c_puct": 0}, {"alpha": 0.9, "beta": 0.3, "max_length": 40}],
+    [
+        {},
+        {"searches": 3},
+        {"c_puct": 1.0},
+        {"c_puct": 0},
+        {"alpha": 0.9, "beta": 0.3, "max_length": 40},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("n", [4, 8])
@@ -218,7 +261,9 @@ def test_values_are_shares_of_a_nodes_own_rollouts_and_none_is_sampled_twice():
             assert len(own) == 6 and value == sum(is_right(result.problem, end) for end in own) / 6
         asked = policy.asked[result.problem.id]
         assert len(set(asked)) == len(asked)
-        assert len(result.rollouts) == result.meter.samples == 6 * len(asked) == 6 * result.meter.calls
+        assert (
+            len(result.rollouts) == result.meter.samples == 6 * len(asked) == 6 * result.meter.calls
+        )
 
 
 def test_a_rollout_is_consumed():
@@ -237,7 +282,12 @@ def test_a_wrong_solution_drawn_again_is_not_searched_again():
 
 
 def test_a_known_prefix_is_looked_up_and_counted():
-    lines = {"": ["aab-", "aac-", "a+"], "a a": ["z+", "z+", "z+"], "a a b": ["-"] * 3, "a a c": ["-"] * 3}
+    lines = {
+        "": ["aab-", "aac-", "a+"],
+        "a a": ["z+", "z+", "z+"],
+        "a a b": ["-"] * 3,
+        "a a c": ["-"] * 3,
+    }
     asked, _, result = scripted(lines, 3)
     assert asked == ["", "aa", "aab", "aac"]
     found = nodes(result)
@@ -268,15 +318,21 @@ def test_of_rollouts_from_one_node_the_shorter_goes_first(words, ids, first):
 
 @pytest.mark.parametrize(("c_puct", "third"), [(0.125, "abxy"), (0, "kl")])
 def test_rollouts_of_probed_prefixes_are_candidates_and_visits_decide(c_puct, third):
-    """All have the same Q. After two searches from the question, U prefers ab, met once, to the question, met twice."""
+    """All have the same Q. After two searches from the question, U prefers ab, met once, to the
+    question, met twice."""
     zero, half = ["-"] * 6, ["+"] * 3
-    lines = {"": ["abc-", "uvw-", "klm-", *half], "a b": ["xy-", "c-", "c-", *half], "a b c": zero, "u v": zero}
+    lines = {
+        "": ["abc-", "uvw-", "klm-", *half],
+        "a b": ["xy-", "c-", "c-", *half],
+        "a b c": zero,
+        "u v": zero,
+    }
     lines |= {"u": zero, "a b x y": zero, "a b x": zero, "k l": zero, "k": zero}
     asked, _, _ = scripted(lines, 6, searches=3, c_puct=c_puct, beta=1)
     assert asked[:6] == ["", "ab", "abc", "uv", "u", third]
 
 
-# -- limits -----------------------------------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------------------
 
 
 def test_limits_on_rollouts_are_exact():
@@ -286,7 +342,9 @@ def test_limits_on_rollouts_are_exact():
     for limit in [*range(8, 60), *range(60, 400, 17)]:
         policy, (result,) = run([problem], rollouts=limit)
         expected = min(limit // 8 * 8, whole.meter.samples)
-        assert result.meter.samples == sum(policy.calls) == len(result.rollouts) == expected <= limit
+        assert (
+            result.meter.samples == sum(policy.calls) == len(result.rollouts) == expected <= limit
+        )
         assert result.stopped is None and result.rollouts == whole.rollouts[:expected]
 
 
@@ -297,7 +355,9 @@ def test_limits_on_searches_are_exact():
             visits, selected = brute_force(policy, problem, searches=searches)
             assert len(selected) <= searches and policy.asked[problem.id] == list(visits)
     _, results = run(searches=0)
-    assert all(r.meter.samples == 8 and r.labelled[0].meta["question"]["visits"] == 0 for r in results)
+    assert all(
+        r.meter.samples == 8 and r.labelled[0].meta["question"]["visits"] == 0 for r in results
+    )
 
 
 def test_a_budget_brings_back_the_rows_so_far():
@@ -316,7 +376,9 @@ def test_an_interrupt_brings_back_the_rows_so_far():
     with pytest.warns(UserWarning, match="interrupted"):
         _, results = run(policy=Gambler(interrupt_at=3))
     assert {r.stopped for r in results} == {"interrupt"}
-    assert all({row.steps for row in r.labelled} == {end.texts for end in r.rollouts} for r in results)
+    assert all(
+        {row.steps for row in r.labelled} == {end.texts for end in r.rollouts} for r in results
+    )
     assert max(len(r.rollouts) for r in results) == 24
 
 
@@ -342,7 +404,7 @@ def test_a_problem_without_an_answer_is_named():
     assert "p0 has no answer to grade against" in result.error
 
 
-# -- many problems ----------------------------------------------------------------------------------------------------
+# -- many problems ---------------------------------------------------------------------------------
 
 
 def test_batched_equals_one_by_one_and_batches_grow_with_the_problems():
@@ -351,7 +413,8 @@ def test_batched_equals_one_by_one_and_batches_grow_with_the_problems():
     assert [r.labelled for r in together] == [r.labelled for r in alone]
     assert [r.rollouts for r in together] == [r.rollouts for r in alone]
     assert together_policy.calls[0] == 8 * len(PROBLEMS) and together_policy.calls[1] > 8
-    assert len(together_policy.calls) == max(r.meter.calls for r in alone)  # as many as the longest needs
+    # as many as the longest needs
+    assert len(together_policy.calls) == max(r.meter.calls for r in alone)
     half_policy, _ = run(PROBLEMS[:6])
     assert half_policy.calls[0] == 48
 
@@ -363,7 +426,9 @@ def test_temperature_and_model_reach_every_request():
             return super().sample(*args, temperature=temperature, **kwargs)
 
     helper, idle = Warm(), Gambler()
-    results = solve(PROBLEMS[:3], omegaprm, policy=idle, helpers={"other": helper}, temperature=0.7, by="other")
+    results = solve(
+        PROBLEMS[:3], omegaprm, policy=idle, helpers={"other": helper}, temperature=0.7, by="other"
+    )
     assert all(r.error is None and r.meter.calls > 1 for r in results) and not idle.calls
 
 
@@ -374,7 +439,7 @@ def test_results_survive_a_file(tmp_path):
     assert [as_tree(r.labelled) for r in again] == [as_tree(r.labelled) for r in results]
 
 
-# -- rows and tree ----------------------------------------------------------------------------------------------------
+# -- rows and tree ---------------------------------------------------------------------------------
 
 
 def test_rows_by_hand():
@@ -390,7 +455,10 @@ def test_rows_by_hand():
         "abcde-": ((1, 1, 0, 0, 0, 0), (None, 0.5, 0.0, None, None, 0.0)),
         "abz+": ((1, 1, 1, 1), (None, 0.5, None, 1.0)),
     }
-    assert all(row.source == "omegaprm" and row.problem == ONE and row.meta["n"] == 2 for row in result.labelled)
+    assert all(
+        row.source == "omegaprm" and row.problem == ONE and row.meta["n"] == 2
+        for row in result.labelled
+    )
     assert result.labelled[0].meta == {
         "n": 2, "visits": [None, 1, 1, None, None], "question": {"value": 0.5, "visits": 1},
     }  # fmt: skip
@@ -400,14 +468,20 @@ def test_rows_by_hand():
 def test_between_the_last_known_good_and_the_first_known_bad_step_nothing_is_said():
     lines = {"": ["abcd-", "a+"]}
     _, rows, _ = scripted(lines, 2, searches=0)
-    assert rows == {"abcd-": ((1, None, None, None, 0), (None,) * 4 + (0.0,)), "a+": ((1, 1), (None, 1.0))}
+    assert rows == {
+        "abcd-": ((1, None, None, None, 0), (None,) * 4 + (0.0,)),
+        "a+": ((1, 1), (None, 1.0)),
+    }
 
 
 def test_a_question_never_answered_labels_last_steps_alone():
     """The question is no step: its value 0 makes no step bad."""
     asked, rows, result = scripted({"": ["ab-", "cd-"]}, 2)
     assert asked == [""] and nodes(result) == {(): (0, 0)}
-    assert rows == {"ab-": ((None, None, 0), (None, None, 0.0)), "cd-": ((None, None, 0), (None, None, 0.0))}
+    assert rows == {
+        "ab-": ((None, None, 0), (None, None, 0.0)),
+        "cd-": ((None, None, 0), (None, None, 0.0)),
+    }
 
 
 def test_a_right_rollout_from_elsewhere_outweighs_a_value_of_zero():
@@ -445,7 +519,8 @@ def test_a_text_that_ended_right_once_is_right(cut):
 
 
 def test_rows_hold_together():
-    """Labels fall from 1 over None to 0, are the same for the same prefix, and agree with grades and values."""
+    """Labels fall from 1 over None to 0, are the same for the same prefix, and agree with grades
+    and values."""
     _, results = run()
     kinds = set()
     for result in results:
@@ -466,14 +541,25 @@ def test_rows_hold_together():
 
 def test_the_tree_by_hand():
     """First ab is searched, which ran out of room: a is good. Then abc-: so is ab, but abc is not."""
-    lines = {"": ["abc-", "ab", "x+"], "a": ["+"] * 3, "a b": ["c-", "d-", "e+"], "a b c": ["-"] * 3}
+    lines = {
+        "": ["abc-", "ab", "x+"],
+        "a": ["+"] * 3,
+        "a b": ["c-", "d-", "e+"],
+        "a b c": ["-"] * 3,
+    }
     asked, _, result = scripted(lines, 3, searches=2)
     tree = as_tree(result.labelled)
     assert asked == ["", "a", "ab", "abc"]
     assert (tree.text, tree.value, tree.visits, tree.label) == (ONE.question, 1 / 3, 2, None)
 
     def lines_of(node, depth=0):
-        yield depth, {RIGHT: "+", WRONG: "-"}.get(node.text, node.text), node.value, node.visits, node.label
+        yield (
+            depth,
+            {RIGHT: "+", WRONG: "-"}.get(node.text, node.text),
+            node.value,
+            node.visits,
+            node.label,
+        )
         for child in node.children:
             yield from lines_of(child, depth + 1)
 
@@ -496,7 +582,9 @@ def test_the_tree_by_hand():
 def test_the_tree_holds_every_node_and_can_be_shown():
     def shown(node):
         right = None if node.label is None else node.label == 1
-        return Node(node.text, node.value, right, node.visits, children=tuple(map(shown, node.children)))
+        return Node(
+            node.text, node.value, right, node.visits, children=tuple(map(shown, node.children))
+        )
 
     def visits(node):
         return [node.visits, *(v for child in node.children for v in visits(child))]
@@ -504,13 +592,17 @@ def test_the_tree_holds_every_node_and_can_be_shown():
     _, results = run()
     for result in results:
         tree = as_tree(result.labelled)
-        assert sorted(v for v in visits(tree) if v is not None) == sorted(v for _, v in nodes(result).values())
+        assert sorted(v for v in visits(tree) if v is not None) == sorted(
+            v for _, v in nodes(result).values()
+        )
         assert tree_view(shown(tree)).count("<details") > 0
 
 
 def test_as_tree_names_rows_that_make_no_tree():
     _, results = run(PROBLEMS[:2])
-    with pytest.raises(ValueError, match=r"\('p0', 'omegaprm'\), \('p1', 'omegaprm'\).*need those of one problem"):
+    with pytest.raises(
+        ValueError, match=r"\('p0', 'omegaprm'\), \('p1', 'omegaprm'\).*need those of one problem"
+    ):
         as_tree([row for result in results for row in result.labelled])
     with pytest.raises(ValueError, match="at least one"):
         as_tree([])
@@ -518,16 +610,24 @@ def test_as_tree_names_rows_that_make_no_tree():
         as_tree([LabelledSolution(ONE, ("a",), (1,), source="shepherd")])
 
 
-# -- the real thing ---------------------------------------------------------------------------------------------------
+# -- the real thing --------------------------------------------------------------------------------
 
 
 def test_segments_end_where_something_is_known():
     row = LabelledSolution(
-        ONE, ("a", "b", "c", "d"), (1, 1, None, 0), (None, 0.5, None, 0.0), "omegaprm", {"visits": []}
+        ONE,
+        ("a", "b", "c", "d"),
+        (1, 1, None, 0),
+        (None, 0.5, None, 0.0),
+        "omegaprm",
+        {"visits": []},
     )
     (short,) = segments([row])
     assert (
-        short.steps == ("a\nb", "c\nd") and short.values == (0.5, 0.0) and short.labels == (1, 0) and short.meta == {}
+        short.steps == ("a\nb", "c\nd")
+        and short.values == (0.5, 0.0)
+        and short.labels == (1, 0)
+        and short.meta == {}
     )
 
 
@@ -540,7 +640,7 @@ def test_rows_are_stored_in_openrs_formats(format, tmp_path):
     assert read(tmp_path / "rows.jsonl", format=format) == rows
 
 
-# -- given solutions --------------------------------------------------------------------------------------------------
+# -- given solutions -------------------------------------------------------------------------------
 
 
 @sees_answer
@@ -554,9 +654,13 @@ def given(problem, *, pool=8, n=4, by="policy"):
 def test_given_solutions_have_the_first_error_that_a_perfect_completer_sees():
     problems = quantities.generate(20, levels=[4, 5], seed=3)
     helper, wrong = Walker(problems, 0.0), 0
-    results = solve(problems, given, policy=Walker(problems, 0.2), helpers={"helper": helper}, by="helper", n=2)
+    results = solve(
+        problems, given, policy=Walker(problems, 0.2), helpers={"helper": helper}, by="helper", n=2
+    )
     for result in results:
-        assert [row.steps for row in result.labelled] == [solution.texts for solution in result.rollouts]
+        assert [row.steps for row in result.labelled] == [
+            solution.texts for solution in result.rollouts
+        ]
         for row in result.labelled:
             truth = check_steps(row.problem, row.steps)
             first = truth.index(False) if False in truth else len(truth)
@@ -567,10 +671,25 @@ def test_given_solutions_have_the_first_error_that_a_perfect_completer_sees():
 
 
 def test_given_solutions_share_their_prefixes():
-    policy = Script({"": ["ab-", "ac-", "ab-", "ad-", "b+"], "a b": "+-", "a c": "--", "a d": "--", "a": ["b+", "c-"]})
+    policy = Script(
+        {
+            "": ["ab-", "ac-", "ab-", "ad-", "b+"],
+            "a b": "+-",
+            "a c": "--",
+            "a d": "--",
+            "a": ["b+", "c-"],
+        }
+    )
     (result,) = solve([ONE], given, policy=policy, pool=5, n=2)
-    assert policy.asked == ["", "ab", "ac", "a", "ad"]  # `a` once, for ac; the second ab- not at all
-    assert [row.labels for row in result.labelled] == [(1, 1, 0), (1, 0, 0), (1, 1, 0), (1, 0, 0), (1, 1)]
+    # `a` once, for ac; the second ab- not at all
+    assert policy.asked == ["", "ab", "ac", "a", "ad"]
+    assert [row.labels for row in result.labelled] == [
+        (1, 1, 0),
+        (1, 0, 0),
+        (1, 1, 0),
+        (1, 0, 0),
+        (1, 1),
+    ]
 
 
 def test_given_solutions_need_rollouts():

@@ -1,4 +1,5 @@
-"""Recorded completions: labellers get different ones, pay for what they take, and label as if they had drawn."""
+"""Recorded completions: labellers get different ones, pay for what they take, and label as if they
+had drawn."""
 
 import pytest
 from scripted import Walker
@@ -11,7 +12,10 @@ from workbench.supervise.replay import Replay, completions, given
 from workbench.types import Meter, Prefix
 
 PROBLEMS = quantities.generate(8, levels=[3, 4], seed=15)
-POOLS = {r.problem.id: r.rollouts for r in solve(PROBLEMS, METHODS["sample"], policy=Walker(PROBLEMS, 0.3), n=3)}
+POOLS = {
+    r.problem.id: r.rollouts
+    for r in solve(PROBLEMS, METHODS["sample"], policy=Walker(PROBLEMS, 0.3), n=3)
+}
 
 
 def record(n=16, p=0.4):
@@ -24,7 +28,9 @@ def test_every_prefix_that_goes_on_is_completed_once():
         assert sorted(row.steps for row in result.labelled) == sorted(prefixes)
         for row in result.labelled:
             assert len(row.meta["ends"]) == 5 and set(row.labels) == {None}
-            assert all(end.ended and end.texts[: len(row.steps)] == row.steps for end in row.meta["ends"])
+            assert all(
+                end.ended and end.texts[: len(row.steps)] == row.steps for end in row.meta["ends"]
+            )
 
 
 @pytest.mark.parametrize("start", [0, 4, 14])
@@ -37,14 +43,22 @@ def test_shepherd_counts_the_recorded_completions_from_the_start_on(start):
         assert len(result.labelled) == 3 and result.error is None
         for row in result.labelled:
             for t, value in enumerate(row.values[:-1], start=1):
-                assert value == sum(is_right(source.problem, end) for end in taken[row.steps[:t]]) / 4
-        tokens = sum(len(end.ids) - len(steps_ids(source, steps)) for steps, own in taken.items() for end in own)
+                assert (
+                    value == sum(is_right(source.problem, end) for end in taken[row.steps[:t]]) / 4
+                )
+        tokens = sum(
+            len(end.ids) - len(steps_ids(source, steps))
+            for steps, own in taken.items()
+            for end in own
+        )
         assert (result.meter.samples, result.meter.generated) == (4 * len(taken), tokens)
 
 
 def steps_ids(result, steps):
     pool = POOLS[result.problem.id]
-    (prefix, *_) = [Prefix(s.problem, s.steps[: len(steps)]) for s in pool if s.texts[: len(steps)] == steps]
+    (prefix, *_) = [
+        Prefix(s.problem, s.steps[: len(steps)]) for s in pool if s.texts[: len(steps)] == steps
+    ]
     return prefix.ids
 
 

@@ -1,7 +1,8 @@
-"""Labelling that is killed or interrupted loses nothing, doubles nothing and ends with the rows of an undisturbed run.
+"""Labelling that is killed or interrupted loses nothing, doubles nothing and ends with the rows of
+an undisturbed run.
 
-Run as a script this file is the labelling process: it loads a policy once and forks one process for each line of its
-standard input, so that the tests can kill many.
+Run as a script this file is the labelling process: it loads a policy once and forks one process for
+each line of its standard input, so that the tests can kill many.
 """
 
 import contextlib
@@ -27,14 +28,18 @@ from workbench.supervise.shepherd import shepherd
 from workbench.types import Problem, SearchResult, sees_answer
 
 PROBLEMS = quantities.generate(12, levels=[1], seed=3)
-LABELLERS = {"shepherd": (shepherd, {"solutions": 1, "n": 2}), "omegaprm": (omegaprm, {"n": 2, "searches": 1})}
+LABELLERS = {
+    "shepherd": (shepherd, {"solutions": 1, "n": 2}),
+    "omegaprm": (omegaprm, {"n": 2, "searches": 1}),
+}
 
 
-# -- the labelling process --------------------------------------------------------------------------------------------
+# -- the labelling process -------------------------------------------------------------------------
 
 
 def serve():
-    """One process for each line of standard input; prints its number, and its status when it is over."""
+    """One process for each line of standard input; prints its number, and its status when it is
+    over."""
     policy = load_policy("weak", dtype="float64")  # labels are exact whatever is batched together
     answer = policy.sample
     for line in sys.stdin:
@@ -47,7 +52,8 @@ def serve():
 
 
 def hold(job):
-    """A model call that takes until the signal comes (or the tests are gone), once the file holds `rows`."""
+    """A model call that takes until the signal comes (or the tests are gone), once the file holds
+    `rows`."""
     while job["rows"] and rows_in(job["save"]) >= job["rows"] and os.getppid() == job["server"]:
         Path(job["save"]).with_suffix(".held").touch()
         time.sleep(0.005)
@@ -73,12 +79,13 @@ def rows_in(file):
     return max(0, Path(file).read_bytes().count(b"\n") - 1) if Path(file).exists() else 0
 
 
-# -- killed and interrupted -------------------------------------------------------------------------------------------
+# -- killed and interrupted ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def run():
-    """Label into a file; at `more` rows send the signal, amid saving or amid sampling. Returns the wait status."""
+    """Label into a file; at `more` rows send the signal, amid saving or amid sampling. Returns the
+    wait status."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
     with subprocess.Popen([sys.executable, __file__], **pipes) as server:
@@ -116,20 +123,29 @@ def expected(run, labeller, tmp_path_factory):
 
 
 def contents(file):
-    """Each row by problem, without cost and log-probs (their last bits depend on the batch); none may come twice."""
+    """Each row by problem, without cost and log-probs (their last bits depend on the batch); none
+    may come twice."""
     rows = list(jsonl.read_lines(file))[1:]
     for row in rows:
         del row["meter"]
-        row["rollouts"] = [r | {"steps": [step[:2] for step in r["steps"]]} for r in row["rollouts"]]
+        row["rollouts"] = [
+            r | {"steps": [step[:2] for step in r["steps"]]} for r in row["rollouts"]
+        ]
     found = {row["problem"]["id"]: row for row in rows}
     assert len(found) == len(rows)
     return found
 
 
-def test_killed_again_and_again_it_ends_with_the_rows_of_an_undisturbed_run(run, labeller, expected, tmp_path):
+def test_killed_again_and_again_it_ends_with_the_rows_of_an_undisturbed_run(
+    run, labeller, expected, tmp_path
+):
     file, whole = tmp_path / "r.jsonl", b""
     half = json.dumps(expected[PROBLEMS[-1].id]).encode()[:-40]
-    for in_flight, more, amid, tear in ((4, 2, "saving", b""), (4, 1, "sampling", half), (2, 1, "saving", None)):
+    for in_flight, more, amid, tear in (
+        (4, 2, "saving", b""),
+        (4, 1, "sampling", half),
+        (2, 1, "saving", None),
+    ):
         status = run(labeller, file, in_flight, more=more, send=signal.SIGKILL, amid=amid)
         data = file.read_bytes()
         assert status == signal.SIGKILL and rows_in(file) < len(PROBLEMS) and data.startswith(whole)
@@ -140,7 +156,9 @@ def test_killed_again_and_again_it_ends_with_the_rows_of_an_undisturbed_run(run,
     assert file.read_bytes().startswith(whole) and contents(file) == expected
 
 
-def test_interrupted_it_stops_with_the_finished_saved_and_the_rest_named(run, labeller, expected, tmp_path):
+def test_interrupted_it_stops_with_the_finished_saved_and_the_rest_named(
+    run, labeller, expected, tmp_path
+):
     file = tmp_path / "r.jsonl"
     for in_flight, more in ((4, 2), (4, 1)):
         assert run(labeller, file, in_flight, more=more, send=signal.SIGINT, amid="sampling") == 0
@@ -154,18 +172,25 @@ def test_interrupted_it_stops_with_the_finished_saved_and_the_rest_named(run, la
     assert contents(file) == expected
 
 
-# -- the moments that a signal seldom meets ---------------------------------------------------------------------------
+# -- the moments that a signal seldom meets --------------------------------------------------------
 
 
 def by_walker(method=shepherd, **arguments):
     try:
-        return solve(PROBLEMS, method, policy=Walker(PROBLEMS), **{"solutions": 2, "in_flight": 4, **arguments})
+        return solve(
+            PROBLEMS,
+            method,
+            policy=Walker(PROBLEMS),
+            **{"solutions": 2, "in_flight": 4, **arguments},
+        )
     except KeyboardInterrupt:
         pytest.fail("the interrupt came through")
 
 
 @pytest.mark.parametrize("written", [True, False])
-def test_an_interrupt_amid_saving_doubles_nothing_and_loses_no_result(tmp_path, monkeypatch, written):
+def test_an_interrupt_amid_saving_doubles_nothing_and_loses_no_result(
+    tmp_path, monkeypatch, written
+):
     file, append = tmp_path / "r.jsonl", jsonl.ResultFile.append
     undisturbed = by_walker()
 
@@ -181,7 +206,9 @@ def test_an_interrupt_amid_saving_doubles_nothing_and_loses_no_result(tmp_path, 
     assert {result.stopped for result in results} == {None, "interrupt"}
     finished = [result.problem.id for result in results if result.stopped is None]
     assert list(contents(file)) == finished[not written :]
-    assert [result.labelled for result in by_walker(save=file)] == [result.labelled for result in undisturbed]
+    assert [result.labelled for result in by_walker(save=file)] == [
+        result.labelled for result in undisturbed
+    ]
     assert len(contents(file)) == len(PROBLEMS)
 
 
@@ -196,7 +223,9 @@ def test_an_interrupt_amid_a_start_loses_no_problem():
 
     with pytest.warns(UserWarning, match="interrupted"):
         results = by_walker(pressed)
-    assert [result and result.problem for result in results] == PROBLEMS and results[5].stopped == "interrupt"
+    assert [result and result.problem for result in results] == PROBLEMS and results[
+        5
+    ].stopped == "interrupt"
 
 
 def test_a_row_torn_at_any_byte_loses_itself_alone(tmp_path):
@@ -222,7 +251,9 @@ def test_a_file_of_other_options_or_of_another_verifier_is_refused_in_one_line(t
     before = (tmp_path / "r.jsonl").read_bytes()
     for change in ({"verifier": other}, {"solutions": 3}, {"method": shepherd}):
         with pytest.raises(ValueError, match=r"belongs to another run .* name a new file") as error:
-            by_walker(**{"method": judge, "verifier": verifier, "save": tmp_path / "r.jsonl"} | change)
+            by_walker(
+                **{"method": judge, "verifier": verifier, "save": tmp_path / "r.jsonl"} | change
+            )
         assert "\n" not in str(error.value) and (tmp_path / "r.jsonl").read_bytes() == before
 
 

@@ -1,4 +1,5 @@
-"""Math-Shepherd: values are shares of right completions, prefix for prefix, and nothing is drawn twice."""
+"""Math-Shepherd: values are shares of right completions, prefix for prefix, and nothing is drawn
+twice."""
 
 from math import comb
 
@@ -23,7 +24,9 @@ def test_each_step_of_each_solution_has_a_value_and_its_hard_label():
     for result in results:
         assert len(result.labelled) == len(result.rollouts) == 4
         for row, rollout in zip(result.labelled, result.rollouts):
-            assert row.steps == rollout.texts and row.problem == result.problem and row.problem.answer
+            assert (
+                row.steps == rollout.texts and row.problem == result.problem and row.problem.answer
+            )
             assert row.labels == tuple(int(v > 0) for v in row.values)
             assert all((v * 8).is_integer() for v in row.values)
 
@@ -44,7 +47,9 @@ def test_soft_values_estimate_the_chance_to_finish():
     for result in results:
         for row in result.labelled:
             for t, value in enumerate(row.values[:-1]):
-                chance = (1 - p) ** (2 - t) if all(check_steps(row.problem, row.steps[: t + 1])) else 0
+                chance = (
+                    (1 - p) ** (2 - t) if all(check_steps(row.problem, row.steps[: t + 1])) else 0
+                )
                 assert abs(value - chance) < 5 * (chance * (1 - chance) / n) ** 0.5 + 1e-9
 
 
@@ -52,7 +57,9 @@ def test_hard_labels_miss_good_steps_as_often_as_the_formula_says():
     """(1 - q)^N for a completer that finishes with chance q."""
     problems = quantities.generate(400, levels=[2], seed=6)
     _, results = run(0.5, problems, solutions=1, n=3)
-    first_steps = [row for r in results for row in r.labelled if check_steps(r.problem, row.steps)[0]]
+    first_steps = [
+        row for r in results for row in r.labelled if check_steps(r.problem, row.steps)[0]
+    ]
     missed = sum(row.labels[0] == 0 for row in first_steps)
     n, q = len(first_steps), (1 - 0.5) ** 3  # one more step may go wrong
     expected = sum(k * comb(n, k) * q**k * (1 - q) ** (n - k) for k in range(n + 1))

@@ -1,4 +1,5 @@
-"""The family recipe: members are forked where they should be, a killed run goes on bit-equal, checkpoints are whole."""
+"""The family recipe: members are forked where they should be, a killed run goes on bit-equal,
+checkpoints are whole."""
 
 from itertools import islice
 
@@ -12,7 +13,10 @@ from workbench.problems import quantities
 from workbench.train import family
 from workbench.train.sft import Recipe
 
-MEMBERS = {"weak": family.Budget(6_000, 9_000, 9_000), "strong": family.Budget(14_000, 26_000, 22_000)}
+MEMBERS = {
+    "weak": family.Budget(6_000, 9_000, 9_000),
+    "strong": family.Budget(14_000, 26_000, 22_000),
+}
 RECIPE = Recipe(batch_tokens=1000, warmup_updates=2)
 
 
@@ -20,8 +24,12 @@ RECIPE = Recipe(batch_tokens=1000, warmup_updates=2)
 def small_and_single_threaded(monkeypatch):
     def new_model(seed):
         torch.manual_seed(seed)
-        sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
-        return LlamaForCausalLM(LlamaConfig(vocab_size=len(TOKENIZER), pad_token_id=0, eos_token_id=1, **sizes))
+        sizes = dict(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2
+        )
+        return LlamaForCausalLM(
+            LlamaConfig(vocab_size=len(TOKENIZER), pad_token_id=0, eos_token_id=1, **sizes)
+        )
 
     monkeypatch.setattr(family, "REPEATS", 3)
     monkeypatch.setattr(family, "new_model", new_model)
@@ -32,7 +40,9 @@ def small_and_single_threaded(monkeypatch):
 
 
 def train(folder, n=None):
-    return list(islice(family.train_family(folder, seed=0, members=MEMBERS, recipe=RECIPE, save_every=4), n))
+    return list(
+        islice(family.train_family(folder, seed=0, members=MEMBERS, recipe=RECIPE, save_every=4), n)
+    )
 
 
 def weights(folder, name):
@@ -42,9 +52,15 @@ def weights(folder, name):
 def test_members_are_forked_from_one_trunk(tmp_path):
     seen = train(tmp_path)
     runs = [name for name, _ in seen]
-    assert [run for i, run in enumerate(runs) if i == 0 or runs[i - 1] != run] == ["trunk", "weak", "trunk", "strong"]
+    assert [run for i, run in enumerate(runs) if i == 0 or runs[i - 1] != run] == [
+        "trunk",
+        "weak",
+        "trunk",
+        "strong",
+    ]
     trunk = [update for name, update in seen if name == "trunk"]
-    assert [u.updates for u in trunk] == list(range(1, len(trunk) + 1))  # the trunk never sees a fork
+    # the trunk never sees a fork
+    assert [u.updates for u in trunk] == list(range(1, len(trunk) + 1))
     for name, (decay_from, decay_to, stop) in MEMBERS.items():
         own = [update for run, update in seen if run == name]
         assert own[0].tokens > decay_from and own[-2].tokens < stop <= own[-1].tokens
@@ -68,7 +84,9 @@ def test_the_learning_curve_measures_every_checkpoint_on_the_way(tmp_path):
     train(tmp_path)
     problems = quantities.generate(6, levels=[1, 2], seed=0, split="validation")
     rows = list(family.learning_curve(tmp_path, "strong", problems=problems, samples=2, seed=0))
-    assert [(row["tokens"], row["level"]) for row in rows] == sorted((row["tokens"], row["level"]) for row in rows)
+    assert [(row["tokens"], row["level"]) for row in rows] == sorted(
+        (row["tokens"], row["level"]) for row in rows
+    )
     passed = [p for p in tmp_path.glob("*_*/") if p.name.split("_")[0] in ("trunk", "strong")]
     assert any(p.name.startswith("strong_") for p in passed)
     assert len(rows) == 2 * len(passed) and all(0 <= row["value"] <= 1 for row in rows)

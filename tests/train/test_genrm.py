@@ -1,4 +1,5 @@
-"""Lessons of the generative verifier: literal critiques, what carries loss, which are kept, and that it learns."""
+"""Lessons of the generative verifier: literal critiques, what carries loss, which are kept, and
+that it learns."""
 
 import random
 import re
@@ -89,9 +90,15 @@ def test_loss_falls_on_critique_and_verdict_and_nothing_else(kind):
     lesson = Lesson(STORY, ("Ava has 3 times as many as Max : 3 * 5 = 9 .",), False, AVA)
     (row,) = genrm.examples([lesson], TOKENIZER, FORMS[kind])
     question = TOKENIZER(f"{QUESTION}\n").input_ids
-    tokens = [re.sub("^\n$", "\\\\n", token) for token in TOKENIZER.convert_ids_to_tokens(row["input_ids"])]
+    tokens = [
+        re.sub("^\n$", "\\\\n", token)
+        for token in TOKENIZER.convert_ids_to_tokens(row["input_ids"])
+    ]
     tokens = [token if token != "\\n" else "\n" for token in tokens]
-    expected = [word.replace("Ava_has", "Ava has") for word in READ[kind].replace("Ava has|", "Ava_has ").split(" ")]
+    expected = [
+        word.replace("Ava_has", "Ava has")
+        for word in READ[kind].replace("Ava has|", "Ava_has ").split(" ")
+    ]
     assert row["input_ids"][: len(question)] == question and tokens[len(question) :] == expected
     assert [token for token, on in zip(tokens, row["loss"]) if on] == LEARNT[kind].split(" ")
     assert len(row["loss"]) == len(row["input_ids"])
@@ -107,32 +114,55 @@ def test_each_position_learns_the_token_that_follows():
     batch = genrm.collate(rows, pad=0)
     none = IGNORE
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 0, 0]]
-    assert batch["critique"].tolist() == [[6, 7, none, none, none, none], [12, none, none, none, none, none]]
-    assert batch["verdict"].tolist() == [[none, none, none, none, 10, none], [none, none, 14, none, none, none]]
+    assert batch["critique"].tolist() == [
+        [6, 7, none, none, none, none],
+        [12, none, none, none, none, none],
+    ]
+    assert batch["verdict"].tolist() == [
+        [none, none, none, none, 10, none],
+        [none, none, 14, none, none, none],
+    ]
     form = GenerativeFormat(lines=StepFormat(ids=((2,), 10, 14)))  # 10: yes, 14: no
     logits = torch.randn(2, 6, 20, generator=torch.Generator().manual_seed(0))
     logp, pair = logits.log_softmax(-1), logits[..., [10, 14]].log_softmax(-1)
     critique = -(logp[0, 0, 6] + logp[0, 1, 7] + logp[1, 0, 12]) / 3
     verdict = -(pair[0, 4, 0] + pair[1, 2, 1]) / 2
-    assert genrm.lesson_loss(logits, batch, form).item() == pytest.approx((critique + verdict).item(), abs=1e-6)
-    counting = GenerativeFormat(lines=replace(form.lines, likelihood=0.5, end=3))  # words 8 9 and 13, closers 2 and 3
+    assert genrm.lesson_loss(logits, batch, form).item() == pytest.approx(
+        (critique + verdict).item(), abs=1e-6
+    )
+    # words 8 9 and 13, closers 2 and 3
+    counting = GenerativeFormat(lines=replace(form.lines, likelihood=0.5, end=3))
     first = logp[0, 2, 8] + logp[0, 3, 9] + logp[0, 4, [2, 3]].logsumexp(0)
     other = logp[1, 1, 13] + logp[1, 2, [2, 3]].logsumexp(0)
-    margins = logits[0, 4, 10] - logits[0, 4, 14] + 0.5 * first, logits[1, 2, 10] - logits[1, 2, 14] + 0.5 * other
+    margins = (
+        logits[0, 4, 10] - logits[0, 4, 14] + 0.5 * first,
+        logits[1, 2, 10] - logits[1, 2, 14] + 0.5 * other,
+    )
     verdict = -(torch.sigmoid(margins[0]).log() + torch.sigmoid(-margins[1]).log()) / 2
-    assert genrm.lesson_loss(logits, batch, counting).item() == pytest.approx((critique + verdict).item(), abs=1e-5)
-    direct = genrm.collate([{"input_ids": [5, 6, 14], "loss": [0, 0, 1], "words": (1, 2)}], pad=0)  # verdict alone
-    assert genrm.lesson_loss(logits[:1, :3], direct, form).item() == pytest.approx(-pair[0, 1, 1].item(), abs=1e-6)
+    assert genrm.lesson_loss(logits, batch, counting).item() == pytest.approx(
+        (critique + verdict).item(), abs=1e-5
+    )
+    # verdict alone
+    direct = genrm.collate([{"input_ids": [5, 6, 14], "loss": [0, 0, 1], "words": (1, 2)}], pad=0)
+    assert genrm.lesson_loss(logits[:1, :3], direct, form).item() == pytest.approx(
+        -pair[0, 1, 1].item(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(("kind", "likelihood"), [*((kind, 0.0) for kind in ASKS), ("blind", 0.1)])
 def test_what_is_trained_is_what_is_read(kind, likelihood):
-    """The loss at the last position is of the very logits that the verifier reads, given the same critique."""
+    """The loss at the last position is of the very logits that the verifier reads, given the same
+    critique."""
     model, (_, yes, no) = load_policy("weak").model, FORMS[kind].lines.ids
     lines = replace(FORMS[kind].lines, likelihood=likelihood)
-    verifier = GenerativeVerifier(model, TOKENIZER, GenerativeFormat(ASKS[kind], lines=lines), temperature=0)
+    verifier = GenerativeVerifier(
+        model, TOKENIZER, GenerativeFormat(ASKS[kind], lines=lines), temperature=0
+    )
     steps = (AVA, ZOE)
-    score, written = verifier.score([Prefix.of(STORY, steps)])[0][-1], verifier.critiques(Prefix.of(STORY, steps))[-1]
+    score, written = (
+        verifier.score([Prefix.of(STORY, steps)])[0][-1],
+        verifier.critiques(Prefix.of(STORY, steps))[-1],
+    )
     lesson = Lesson(STORY, steps, True, *written)
     batch = genrm.collate(genrm.examples([lesson], TOKENIZER, FORMS[kind]), 0)
     with torch.no_grad():
@@ -146,7 +176,10 @@ def test_what_is_trained_is_what_is_read(kind, likelihood):
 
 def test_lessons_end_with_the_first_bad_step_and_skip_what_has_no_label():
     row = LabelledSolution(STORY, (AVA, ZOE, TESS, "The answer is 18 ."), (1, None, 0, 1))
-    assert genrm.verdicts([row]) == [Lesson(STORY, (AVA,), True), Lesson(STORY, (AVA, ZOE, TESS), False)]
+    assert genrm.verdicts([row]) == [
+        Lesson(STORY, (AVA,), True),
+        Lesson(STORY, (AVA, ZOE, TESS), False),
+    ]
     assert len(genrm.verdicts([row], past_error=True)) == 3
     assert [x.critique for x in genrm.exact(genrm.verdicts([row]))] == [AVA, TESS]
 
@@ -169,7 +202,9 @@ class Writer:
         self.seen = [(*p.texts[:-1], TOKENIZER.decode(p.steps[-1].ids)) for p in prefixes]
         lines = {"Ava has": AVA, "Zoe has": ZOE.replace("13", "12")}
         new = [TOKENIZER(lines[opening] + "\n").input_ids[1:] for *_, opening in self.seen]
-        return [Prefix(p.problem, (*p.steps, Step("", tuple(ids)))) for p, ids in zip(prefixes, new)]
+        return [
+            Prefix(p.problem, (*p.steps, Step("", tuple(ids)))) for p, ids in zip(prefixes, new)
+        ]
 
 
 def test_resampled_critiques_start_from_the_same_prefix_and_opening_and_are_filtered():
@@ -180,7 +215,8 @@ def test_resampled_critiques_start_from_the_same_prefix_and_opening_and_are_filt
         Lesson(STORY, (slip,), False),  # it writes another: agrees
         Lesson(STORY, (slip,), True),  # a wrong label: dropped
         Lesson(STORY, (AVA, ZOE), True),  # the writer errs: dropped
-        Lesson(STORY, (AVA, ZOE), False),  # the writer errs and the label, too: kept, that is what automatic means
+        # the writer errs and the label, too: kept, that is what automatic means
+        Lesson(STORY, (AVA, ZOE), False),
     ]
     kept = genrm.resampled(lessons, writer, n=2, seed=0)
     assert writer.seen == [("Ava has",)] * 6 + [(AVA, "Zoe has")] * 4
@@ -194,7 +230,10 @@ def test_resampled_critiques_start_from_the_same_prefix_and_opening_and_are_filt
 
 
 def test_a_real_policy_writes_the_critiques():
-    lessons = [Lesson(STORY, (AVA, ZOE.replace("13", "12")), False), Lesson(STORY, (AVA, ZOE), True)]
+    lessons = [
+        Lesson(STORY, (AVA, ZOE.replace("13", "12")), False),
+        Lesson(STORY, (AVA, ZOE), True),
+    ]
     kept = genrm.resampled(lessons, load_policy("strong", temperature=0), seed=0)
     assert [x.critique for x in kept] == [ZOE, ZOE]
 
@@ -206,20 +245,25 @@ def spoilt(step, rng):
 
 
 def mixed(problems, seed):
-    """Gold solutions, in most of which one step breaks off before its result; labels of the checker."""
+    """Gold solutions, in most of which one step breaks off before its result; labels of the
+    checker."""
     rng, rows = random.Random(seed), []
     for problem in problems:
         steps = problem.solution.split("\n")
         if rng.random() < 0.8:
             t = rng.randrange(len(steps))
             steps = [*steps[:t], re.sub(r"( =)? \d+ \.$", "", steps[t]), *steps[t + 1 :]]
-        rows.append(LabelledSolution(problem, tuple(steps), tuple(map(int, check_steps(problem, steps)))))
+        rows.append(
+            LabelledSolution(problem, tuple(steps), tuple(map(int, check_steps(problem, steps))))
+        )
     return rows
 
 
 def held_out_auc(verifier, rows):
     scores = verifier.score([Prefix.of(row.problem, row.steps) for row in rows])
-    table = step_table([(row.problem, own, list(map(bool, row.labels))) for row, own in zip(rows, scores)])
+    table = step_table(
+        [(row.problem, own, list(map(bool, row.labels))) for row, own in zip(rows, scores)]
+    )
     return auc(table.score, table.right)
 
 
@@ -234,7 +278,9 @@ def test_critiques_and_verdicts_learnt_by_heart_are_written(kind):
     lessons = [Lesson(STORY, own, bool(y), text) for own, y, text in zip(steps, labels, critiques)]
     recipe = PRMRecipe(rank=0, epochs=80, batch_size=3, learning_rate=5e-3)
     form = GenerativeFormat(ASKS[kind])
-    verifier, _ = genrm.train_genrm(tiny_model(), TOKENIZER, lessons, recipe=recipe, form=form, seed=0, temperature=0)
+    verifier, _ = genrm.train_genrm(
+        tiny_model(), TOKENIZER, lessons, recipe=recipe, form=form, seed=0, temperature=0
+    )
     for own, y, text in zip(steps, labels, critiques):
         prefix = Prefix.of(STORY, own)
         assert verifier.critiques(prefix)[-1] == [text]
@@ -242,13 +288,16 @@ def test_critiques_and_verdicts_learnt_by_heart_are_written(kind):
 
 
 def test_a_short_training_ranks_held_out_steps_and_comes_back_from_a_folder(tmp_path):
-    """The fault is one that can be seen: to learn to compute or to compare takes more than a test's time."""
+    """The fault is one that can be seen: to learn to compute or to compare takes more than a test's
+    time."""
     host = load_policy("base")
     rows = mixed(quantities.generate(120, levels=[1], seed=1, distractors=[0]), seed=1)
     test = mixed(quantities.generate(40, levels=[1], seed=2, split="test", distractors=[0]), seed=2)
     before = held_out_auc(GenerativeVerifier(host.model, host.tokenizer), test)
     recipe = PRMRecipe(rank=8, epochs=1, batch_size=8, learning_rate=3e-3)
-    verifier, log = genrm.train_genrm(host.model, host.tokenizer, genrm.verdicts(rows), recipe=recipe, seed=0)
+    verifier, log = genrm.train_genrm(
+        host.model, host.tokenizer, genrm.verdicts(rows), recipe=recipe, seed=0
+    )
     after = held_out_auc(verifier, test)
     losses = [row["train/loss"] for row in log]
     assert after > 0.9 and after > before + 0.1
@@ -288,7 +337,9 @@ def test_lessons_that_can_not_be_learnt_are_one_line():
         genrm.examples([Lesson(STORY, (AVA,), True, ZOE)], TOKENIZER, FORMS["blind"])
     lesson = Lesson(STORY, (AVA,), True, AVA)
     (row,) = genrm.examples([lesson], TOKENIZER, FORMS["cot"])
-    assert genrm.examples([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"]) - 1) == []
+    assert (
+        genrm.examples([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"]) - 1) == []
+    )
     assert genrm.examples([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"])) == [row]
 
 

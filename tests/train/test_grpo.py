@@ -27,7 +27,9 @@ NORMALISE = ("sequence", "token", "constant")
 @pytest.fixture
 def even(monkeypatch):
     """A reward that a random model can reach: the share of even token ids."""
-    monkeypatch.setattr(loop, "is_right", lambda problem, rollout: np.mean([i % 2 == 0 for i in rollout.ids]))
+    monkeypatch.setattr(
+        loop, "is_right", lambda problem, rollout: np.mean([i % 2 == 0 for i in rollout.ids])
+    )
 
 
 def settings(**options):
@@ -36,14 +38,16 @@ def settings(**options):
 
 def run(policy, *, rounds=3, seed=0, problems=PROBLEMS, ref_policy=None, **options):
     chosen = settings(**{"problems": min(3, len(problems)), **options})
-    return list(grpo(policy, problems, settings=chosen, seed=seed, rounds=rounds, ref_policy=ref_policy))
+    return list(
+        grpo(policy, problems, settings=chosen, seed=seed, rounds=rounds, ref_policy=ref_policy)
+    )
 
 
 def weights(policy):
     return torch.cat([p.detach().flatten() for p in policy.model.parameters()])
 
 
-# -- against TRL ------------------------------------------------------------------------------------------------------
+# -- against TRL -----------------------------------------------------------------------------------
 
 TRL_NAMES = [("grpo", "sequence"), ("dapo", "token"), ("bnpo", "token"), ("dr_grpo", "constant")]
 
@@ -73,12 +77,19 @@ def trl_loss(model, inputs, loss_type, chosen, logps=None):
         args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1, report_to=[]),
     )  # fmt: skip
     if logps is not None:
-        trainer._get_per_token_logps_and_entropies = lambda *args, **kwargs: (logps, torch.zeros_like(logps), None)
-    return trainer._compute_loss(model, inputs), {name: values[0] for name, values in metrics.items()}
+        trainer._get_per_token_logps_and_entropies = lambda *args, **kwargs: (
+            logps,
+            torch.zeros_like(logps),
+            None,
+        )
+    return trainer._compute_loss(model, inputs), {
+        name: values[0] for name, values in metrics.items()
+    }
 
 
 def fixed(seed=0):
-    """Log-probabilities, old and reference ones, advantages and mask of 5 rollouts of 1 to 9 tokens."""
+    """Log-probabilities, old and reference ones, advantages and mask of 5 rollouts of 1 to 9
+    tokens."""
     draw = torch.Generator().manual_seed(seed)
     logp = -torch.rand(5, 9, generator=draw).mul(3)
     old, ref = (logp + torch.randn(5, 9, generator=draw) * 0.4 for _ in range(2))
@@ -92,7 +103,9 @@ def fixed(seed=0):
 def test_the_loss_is_that_of_trl_on_the_same_tensors(loss_type, normalise, epsilon_high, beta):
     chosen = GRPO(beta=beta, epsilon_high=epsilon_high, normalise=normalise, constant_length=12)
     logp, old, ref, advantages, mask = fixed()
-    batch = loop.Batch(rows=[], sampled=logp[mask], advantages=advantages, share=1.0, old=old, ref=ref)
+    batch = loop.Batch(
+        rows=[], sampled=logp[mask], advantages=advantages, share=1.0, old=old, ref=ref
+    )
     loss = loop.objective(logp, mask, batch, chosen)
     (gradient,) = torch.autograd.grad(loss, logp)
     theirs = logp.detach().clone().requires_grad_()
@@ -106,7 +119,9 @@ def test_the_loss_is_that_of_trl_on_the_same_tensors(loss_type, normalise, epsil
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
     torch.testing.assert_close(gradient, theirs.grad, rtol=0, atol=1e-6)
     watched = loop._watch(logp.detach(), torch.zeros(5, 9), mask, batch, chosen)
-    assert watched["clip_fraction"].float().mean().item() == pytest.approx(metrics["clip_ratio/region_mean"], abs=1e-6)
+    assert watched["clip_fraction"].float().mean().item() == pytest.approx(
+        metrics["clip_ratio/region_mean"], abs=1e-6
+    )
     assert metrics["clip_ratio/region_mean"] > 0.1  # the clip was at work
     if beta:
         assert watched["kl"].mean().item() == pytest.approx(metrics["kl"], abs=1e-6)
@@ -123,7 +138,9 @@ def test_model_to_gradient_trl_and_we_agree(loss_type, normalise):
     draw = torch.Generator().manual_seed(1)
     shifts = [torch.randn(len(prefix.ids), generator=draw) * 0.3 for prefix in prefixes]
     shift, advantages = rl.spread(torch.cat(shifts), mask), torch.randn(len(rows), generator=draw)
-    batch = loop.Batch(rows, logp[mask], advantages, 1.0, old=logp.detach() + shift, ref=logp.detach() - shift)
+    batch = loop.Batch(
+        rows, logp[mask], advantages, 1.0, old=logp.detach() + shift, ref=logp.detach() - shift
+    )
     loss = loop.objective(logp, mask, batch, chosen)
     loss.backward()
 
@@ -151,7 +168,7 @@ def test_model_to_gradient_trl_and_we_agree(loss_type, normalise):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
-# -- a round ----------------------------------------------------------------------------------------------------------
+# -- a round ---------------------------------------------------------------------------------------
 
 
 def gradients(policy, results, **options):
@@ -172,9 +189,13 @@ def test_micro_batches_add_up_to_one_batch_exactly(normalise, even):
     policy = tiny_policy(dtype=torch.float64)
     results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=5, n=3)
     assert len({len(rollout.ids) for result in results for rollout in result.rollouts}) > 3
-    whole, metrics, expected = gradients(policy, results, normalise=normalise, batch_tokens=10**6, beta=0.1)
+    whole, metrics, expected = gradients(
+        policy, results, normalise=normalise, batch_tokens=10**6, beta=0.1
+    )
     for batch_tokens, number in ((1, 18), (400, None)):
-        n, others, gradient = gradients(policy, results, normalise=normalise, batch_tokens=batch_tokens, beta=0.1)
+        n, others, gradient = gradients(
+            policy, results, normalise=normalise, batch_tokens=batch_tokens, beta=0.1
+        )
         assert n == number if number else 1 < n < 18
         torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
         assert others == pytest.approx(metrics, rel=1e-6)
@@ -191,7 +212,9 @@ def test_rollouts_without_an_advantage_are_left_out_and_missed_by_nobody(normali
         rows = settings(normalise=normalise, constant_length=20, beta=beta)
         batches = loop.batches_of(policy, results, group_advantages(rewards), rows)
         policy.model.zero_grad()
-        loop.backward(policy.model, batches, settings(normalise=normalise, constant_length=20, beta=0.0))
+        loop.backward(
+            policy.model, batches, settings(normalise=normalise, constant_length=20, beta=0.0)
+        )
         found.append(
             (
                 sum(len(batch.rows) for batch in batches),
@@ -213,8 +236,17 @@ def test_the_rates_fall_to_zero_unless_told_otherwise(monkeypatch, even):
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
     for decay in (True, False):
-        run(tiny_policy(max_tokens=8), rounds=4, lr=4e-3, gain_lr=8e-3, adam_epsilon=1e-3, decay=decay)
-    assert [lr for lr, _ in rates] == [pytest.approx(4e-3 * share) for share in (1, 0.75, 0.5, 0.25, 1, 1, 1, 1)]
+        run(
+            tiny_policy(max_tokens=8),
+            rounds=4,
+            lr=4e-3,
+            gain_lr=8e-3,
+            adam_epsilon=1e-3,
+            decay=decay,
+        )
+    assert [lr for lr, _ in rates] == [
+        pytest.approx(4e-3 * share) for share in (1, 0.75, 0.5, 0.25, 1, 1, 1, 1)
+    ]
     assert [gain_lr for _, gain_lr in rates] == pytest.approx([2 * lr for lr, _ in rates])
 
 
@@ -222,12 +254,18 @@ def slow_round(model, reference, results, advantages, chosen, normalise, length)
     """GRPO as its equation says it, rollout by rollout and token by token."""
     start = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.lr, weight_decay=0.0)
-    flat = [(r, a) for result, row in zip(results, advantages.tolist()) for r, a in zip(result.rollouts, row)]
+    flat = [
+        (r, a)
+        for result, row in zip(results, advantages.tolist())
+        for r, a in zip(result.rollouts, row)
+    ]
 
     def logps(model, rollout):
         prompt = TOKENIZER(rollout.problem.question + "\n").input_ids
         logits = model(tensor([[*prompt, *rollout.ids]])).logits[0] / chosen.temperature
-        return torch.stack([logits[len(prompt) + t - 1].log_softmax(-1)[i] for t, i in enumerate(rollout.ids)])
+        return torch.stack(
+            [logits[len(prompt) + t - 1].log_softmax(-1)[i] for t, i in enumerate(rollout.ids)]
+        )
 
     for _ in range(chosen.updates):
         loss = 0.0
@@ -237,10 +275,17 @@ def slow_round(model, reference, results, advantages, chosen, normalise, length)
                 old, ref = logps(start, rollout), logps(reference, rollout)
             for t in range(len(new)):
                 ratio = (new[t] - old[t]).exp()
-                gain = min(ratio * advantage, ratio.clamp(1 - chosen.epsilon, 1 + chosen.epsilon) * advantage)
+                gain = min(
+                    ratio * advantage,
+                    ratio.clamp(1 - chosen.epsilon, 1 + chosen.epsilon) * advantage,
+                )
                 kl = (ref[t] - new[t]).exp() - (ref[t] - new[t]) - 1
                 tokens = sum(len(r.ids) for r, _ in flat)
-                weight = {"sequence": len(flat) * len(new), "token": tokens, "constant": len(flat) * length}[normalise]
+                weight = {
+                    "sequence": len(flat) * len(new),
+                    "token": tokens,
+                    "constant": len(flat) * length,
+                }[normalise]
                 loss = loss - (gain - chosen.beta * kl) / weight
         optimizer.zero_grad()
         loss.backward()
@@ -254,17 +299,25 @@ def test_a_round_is_the_equation_token_by_token(normalise, even, monkeypatch):
     policy = tiny_policy(dtype=torch.float64, max_tokens=8)
     other = HFPolicy(tiny_model(seed=1, dtype=torch.float64), TOKENIZER)
     began, kept = copy.deepcopy(policy.model), []
-    monkeypatch.setattr(loop, "solve", lambda *args, **options: kept.append(solve(*args, **options)) or kept[-1])
-    chosen = dict(updates=3, epsilon=0.05, beta=0.1, temperature=0.8, normalise=normalise, batch_tokens=300)
+    monkeypatch.setattr(
+        loop, "solve", lambda *args, **options: kept.append(solve(*args, **options)) or kept[-1]
+    )
+    chosen = dict(
+        updates=3, epsilon=0.05, beta=0.1, temperature=0.8, normalise=normalise, batch_tokens=300
+    )
     (metrics,) = run(policy, rounds=1, ref_policy=other, problems=PROBLEMS[:3], **chosen)
     (results,) = kept
     advantages = group_advantages(loop.grade(results))
-    expected = slow_round(began, other.model, results, advantages, settings(**chosen), normalise, policy.max_tokens)
-    torch.testing.assert_close(weights(policy), weights(SimpleNamespace(model=expected)), rtol=1e-6, atol=1e-8)
+    expected = slow_round(
+        began, other.model, results, advantages, settings(**chosen), normalise, policy.max_tokens
+    )
+    torch.testing.assert_close(
+        weights(policy), weights(SimpleNamespace(model=expected)), rtol=1e-6, atol=1e-8
+    )
     assert metrics["train/clip_fraction"] > 0.05 and metrics["train/kl"] > 0.1
 
 
-# -- training ---------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dtype", "gap"), [(torch.float32, 1e-4), (torch.bfloat16, 0.5)])
@@ -273,7 +326,8 @@ def test_the_reward_rises_on_a_task_in_reach(even, dtype, gap):
     metrics = run(tiny_policy(max_tokens=12, dtype=dtype), rounds=24, **options)
     rewards = [m["train/reward"] for m in metrics]
     assert np.mean(rewards[:3]) < 0.65 and np.mean(rewards[-3:]) > 0.9
-    assert max(m["train/ratio_error"] for m in metrics) < gap  # no key-values of old weights are sampled from
+    # no key-values of old weights are sampled from
+    assert max(m["train/ratio_error"] for m in metrics) < gap
     assert metrics[-1]["train/entropy"] < metrics[0]["train/entropy"]
     assert "train/kl" not in metrics[0]
 
@@ -285,12 +339,19 @@ def test_metrics_of_the_rounds(even):
     assert all(set(m) == {f"train/{name}" for name in names.split()} for m in metrics)
     assert all(type(x) in (int, float) and np.isfinite(x) for m in metrics for x in m.values())
     assert metrics[0]["train/kl"] == 0.0 and min(m["train/kl"] for m in metrics[1:]) > 1e-4
-    assert all(m["train/ratio_error"] <= 1e-4 and 0 < m["train/sampler_gap"] < 1e-5 for m in metrics)
+    assert all(
+        m["train/ratio_error"] <= 1e-4 and 0 < m["train/sampler_gap"] < 1e-5 for m in metrics
+    )
     written = np.diff([0, *(m["train/tokens"] for m in metrics)])
     assert written == pytest.approx([12 * m["train/length"] for m in metrics])
-    fresh = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=9, n=2)  # the policy still serves, with new weights
-    logp, _, mask = token_logps(policy.model, rows_of(policy, [r for x in fresh for r in x.rollouts]), 1.0)
-    sampled = tensor([x for result in fresh for rollout in result.rollouts for x in rollout.logprobs])
+    # the policy still serves, with new weights
+    fresh = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=9, n=2)
+    logp, _, mask = token_logps(
+        policy.model, rows_of(policy, [r for x in fresh for r in x.rollouts]), 1.0
+    )
+    sampled = tensor(
+        [x for result in fresh for rollout in result.rollouts for x in rollout.logprobs]
+    )
     torch.testing.assert_close(logp[mask], sampled, rtol=0, atol=2e-5)
 
 
@@ -299,15 +360,22 @@ def test_a_reference_that_is_given_is_reported_and_left_alone(beta, even):
     policy, other = tiny_policy(max_tokens=8), HFPolicy(tiny_model(seed=1), TOKENIZER)
     before = weights(other)
     assert all(m["train/kl"] > 0.1 for m in run(policy, rounds=2, beta=beta, ref_policy=other))
-    assert torch.equal(weights(other), before) and all(p.grad is None for p in other.model.parameters())
-    first, second = run(policy, rounds=2, beta=beta, ref_policy=policy)  # as it is now, not as it will be
+    assert torch.equal(weights(other), before) and all(
+        p.grad is None for p in other.model.parameters()
+    )
+    # as it is now, not as it will be
+    first, second = run(policy, rounds=2, beta=beta, ref_policy=policy)
     assert first["train/kl"] == 0.0 < second["train/kl"]
 
 
 def test_equal_seeds_are_equal_to_the_last_bit_and_others_differ(even):
     runs = {name: tiny_policy(max_tokens=10) for name in ("one", "again", "other")}
-    metrics = {name: run(policy, updates=2, seed=int(name == "other")) for name, policy in runs.items()}
-    assert metrics["one"] == metrics["again"] and torch.equal(weights(runs["one"]), weights(runs["again"]))
+    metrics = {
+        name: run(policy, updates=2, seed=int(name == "other")) for name, policy in runs.items()
+    }
+    assert metrics["one"] == metrics["again"] and torch.equal(
+        weights(runs["one"]), weights(runs["again"])
+    )
     assert metrics["one"] != metrics["other"]
 
 
@@ -316,22 +384,32 @@ def test_a_problem_that_comes_again_draws_anew_and_twins_are_groups_of_their_own
 
     def reward(problem, rollout):
         groups.append(rollout.ids)
-        return (len(groups) - 1) // 4 % 2  # the first group of a round all wrong, the second all right
+        # the first group of a round all wrong, the second all right
+        return (len(groups) - 1) // 4 % 2
 
     monkeypatch.setattr(loop, "is_right", reward)
     policy = tiny_policy()
     before = weights(policy)
-    with pytest.warns(UserWarning, match="nothing to learn in this round: of 2 groups 1 are all right, 1 all wrong"):
+    with pytest.warns(
+        UserWarning,
+        match="nothing to learn in this round: of 2 groups 1 are all right, 1 all wrong",
+    ):
         metrics = run(policy, rounds=2, problems=[PROBLEMS[0]] * 2, beta=0.0)
-    assert [(m["train/reward"], m["train/zero_signal"], "train/loss" in m) for m in metrics] == [(0.5, 1.0, False)] * 2
+    assert [(m["train/reward"], m["train/zero_signal"], "train/loss" in m) for m in metrics] == [
+        (0.5, 1.0, False)
+    ] * 2
     assert torch.equal(weights(policy), before)
     assert len(set(groups)) > 12
 
 
 def test_the_share_of_groups_without_signal_is_counted(monkeypatch):
     odd = {p.id for p in PROBLEMS[:4]}  # in four of six groups all rewards are equal
-    monkeypatch.setattr(loop, "is_right", lambda problem, r: problem.id not in odd and r.ids[0] % 2 == 0)
-    (metrics,) = grpo(tiny_policy(), PROBLEMS, settings=settings(problems=6, group=8), seed=0, rounds=1)
+    monkeypatch.setattr(
+        loop, "is_right", lambda problem, r: problem.id not in odd and r.ids[0] % 2 == 0
+    )
+    (metrics,) = grpo(
+        tiny_policy(), PROBLEMS, settings=settings(problems=6, group=8), seed=0, rounds=1
+    )
     assert metrics["train/zero_signal"] == pytest.approx(4 / 6)
 
 
@@ -358,19 +436,25 @@ def test_an_interrupt_while_sampling_ends_the_training(even, monkeypatch):
         assert len(run(policy, rounds=5)) == 2
 
 
-# -- messages ---------------------------------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: grpo(None, [], seed=0, rounds=1), "no problems to train on"),
-        (lambda: grpo(None, [*PROBLEMS, PROBLEMS[0].blind()], seed=0, rounds=1), "1 of 7 problems have no answer"),
+        (
+            lambda: grpo(None, [*PROBLEMS, PROBLEMS[0].blind()], seed=0, rounds=1),
+            "1 of 7 problems have no answer",
+        ),
         (lambda: GRPO(group=1), "group=1: .* at least 2"),
         (lambda: GRPO(updates=0), "updates=0: need at least 1"),
         (lambda: GRPO(temperature=0), "temperature=0: "),
         (lambda: GRPO(advantage="rloo"), "advantage='rloo': use one of std, none, leave_one_out"),
-        (lambda: GRPO(normalise="batch"), "normalise='batch': use one of sequence, token, constant"),
+        (
+            lambda: GRPO(normalise="batch"),
+            "normalise='batch': use one of sequence, token, constant",
+        ),
         (lambda: GRPO(constant_length=0), "constant_length=0: need at least 1"),
     ],
 )
@@ -385,19 +469,33 @@ def test_a_problem_that_cannot_be_sampled_is_named():
         run(tiny_policy(), problems=[long])
 
 
-# -- rejection sampling -----------------------------------------------------------------------------------------------
+# -- rejection sampling ----------------------------------------------------------------------------
 
 
 def test_rejection_lessons_are_the_right_texts_once_a_problem():
     def result(problem, *solutions):
-        return SearchResult(problem, tuple(Prefix.of(problem, s.split("\n"), ended=True) for s in solutions))
+        return SearchResult(
+            problem, tuple(Prefix.of(problem, s.split("\n"), ended=True) for s in solutions)
+        )
 
     a, b, c = PROBLEMS[:3]
     other = a.solution.split("\n")[-1]  # another right text: the answer line alone
-    results = [result(a, a.solution, other, a.solution, "x"), result(b, "x"), result(c, c.solution), result(a, other)]
+    results = [
+        result(a, a.solution, other, a.solution, "x"),
+        result(b, "x"),
+        result(c, c.solution),
+        result(a, other),
+    ]
     lessons = rejection_lessons(results)
-    assert [(lesson.problem, lesson.text) for lesson in lessons] == [(a, a.solution), (a, other), (c, c.solution)]
+    assert [(lesson.problem, lesson.text) for lesson in lessons] == [
+        (a, a.solution),
+        (a, other),
+        (c, c.solution),
+    ]
     (start, n), *_ = sft.encode(TOKENIZER, lessons)
-    assert start == sft.encode(TOKENIZER, [sft.Lesson(a)])[0][0] and TOKENIZER.decode(start[n:-1]) == a.solution
+    assert (
+        start == sft.encode(TOKENIZER, [sft.Lesson(a)])[0][0]
+        and TOKENIZER.decode(start[n:-1]) == a.solution
+    )
     (batch,) = sft.batches(lessons, TOKENIZER, batch_tokens=4096, seed=0)
     assert batch[3] == 3

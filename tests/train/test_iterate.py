@@ -1,4 +1,5 @@
-"""Rounds of collecting and fine-tuning: each from the original start, on what the newest policy wrote."""
+"""Rounds of collecting and fine-tuning: each from the original start, on what the newest policy
+wrote."""
 
 import pytest
 import torch
@@ -42,13 +43,22 @@ def test_fine_tuning_teaches_its_lessons_as_often_as_it_takes():
     (result,) = solve(PROBLEMS[:1], METHODS["greedy"], policy=policy)
     assert loss < 0.1 and result.rollouts[0].text == PROBLEMS[0].solution
     for lessons, tokens in (([], 10), ([Lesson(PROBLEMS[0])], 0)):
-        with pytest.raises(ValueError, match=f"{len(lessons)} lessons, tokens={tokens}: need at least one of each"):
+        with pytest.raises(
+            ValueError, match=f"{len(lessons)} lessons, tokens={tokens}: need at least one of each"
+        ):
             fine_tune(policy, lessons, tokens=tokens, seed=0)
     with pytest.raises(ValueError, match="has prompts of its own"):
-        fine_tune(tiny_policy(templates={"solve": "Q: {question}"}), [Lesson(PROBLEMS[0])], tokens=10, seed=0)
+        fine_tune(
+            tiny_policy(templates={"solve": "Q: {question}"}),
+            [Lesson(PROBLEMS[0])],
+            tokens=10,
+            seed=0,
+        )
 
 
 def test_lessons_are_texts_without_their_hint():
     row = LabelledSolution(PROBLEMS[0], ("a", "b"), (1, 1), source="star", meta={"hinted": True})
     wrong = LabelledSolution(PROBLEMS[0], ("a", "c"), (1, 0), source="shepherd")
-    assert lessons_of([SearchResult(PROBLEMS[0], labelled=(row, wrong))]) == [Lesson(PROBLEMS[0], "solve", "a\nb")]
+    assert lessons_of([SearchResult(PROBLEMS[0], labelled=(row, wrong))]) == [
+        Lesson(PROBLEMS[0], "solve", "a\nb")
+    ]

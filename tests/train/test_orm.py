@@ -1,4 +1,5 @@
-"""ORM training: one label a solution, at its last separator, and what is trained there is what is read."""
+"""ORM training: one label a solution, at its last separator, and what is trained there is what is
+read."""
 
 import random
 
@@ -21,11 +22,14 @@ RECIPE = PRMRecipe(rank=8, learning_rate=1e-2, batch_size=32, epochs=4)
 
 
 def toy(n, seed):
-    """Solutions that are right if and only if their first step adds; all else is random, and says nothing."""
+    """Solutions that are right if and only if their first step adds; all else is random, and says
+    nothing."""
     rng, rows = random.Random(seed), []
     for i in range(n):
         a, b, right = rng.randint(1, 40), rng.randint(1, 40), bool(i % 2)
-        problem = Problem(f"{seed}/{i}", "quantities", f"How many coins does Ava have? Max has {b} coins.")
+        problem = Problem(
+            f"{seed}/{i}", "quantities", f"How many coins does Ava have? Max has {b} coins."
+        )
         c, word, sign = rng.randint(1, 80), *(("more", "+") if right else ("fewer", "-"))
         first = f"Ava has {a} {word} than Max : {b} {sign} {a} = {c} ."
         rows.append((problem, [first, f"The answer is {rng.randint(1, 80)} ."], right))
@@ -42,9 +46,12 @@ def auc_of(verifier, rows):
 
 @pytest.mark.parametrize("labels, target", [((1, 0), 0.0), ((0, 1), 1.0), ((None, 1), 1.0)])
 def test_the_only_target_is_at_the_last_separator(labels, target):
-    """The row of REFERENCES, separators at 8 and 12: an earlier label, also a 0, neither counts nor ends the row."""
+    """The row of REFERENCES, separators at 8 and 12: an earlier label, also a 0, neither counts nor
+    ends the row."""
     form = StepFormat("1030", "648", "387", "{question}").bound(Ids())
-    row = LabelledSolution(Problem("p", "math", "465 6766 318 298"), ("4 322 12", "4995 11 22"), labels)
+    row = LabelledSolution(
+        Problem("p", "math", "465 6766 318 298"), ("4 322 12", "4995 11 22"), labels
+    )
     (example,) = examples(outcomes([row]), Ids(), form)
     assert example["input_ids"] == [0, 465, 6766, 318, 298, 4, 322, 12, 1030, 4995, 11, 22, 1030]
     assert example["targets"] == [IGNORE] * 12 + [target]
@@ -53,14 +60,18 @@ def test_the_only_target_is_at_the_last_separator(labels, target):
 def test_prefixes_texts_steps_and_labelled_rows_are_the_same_solution():
     p, steps = PROBLEMS[0], tuple(PROBLEMS[0].solution.split("\n"))
     labelled = LabelledSolution(p, steps, (0,) * (len(steps) - 1) + (1,), source="grader")
-    made = outcomes([(p, Prefix.of(p, steps), True), (p, p.solution, 1), (p, list(steps), True), labelled])
+    made = outcomes(
+        [(p, Prefix.of(p, steps), True), (p, p.solution, 1), (p, list(steps), True), labelled]
+    )
     assert [row.labels for row in made] == [(None,) * (len(steps) - 1) + (1,)] * 4
     assert [row.steps for row in made] == [steps] * 4
     assert [row.source for row in made] == ["", "", "", "grader"]
 
 
 def test_a_pool_is_labelled_by_final_answers():
-    results = solve(PROBLEMS, METHODS["sample"], policy=load_policy("weak", dtype="bfloat16"), seed=1, n=4)
+    results = solve(
+        PROBLEMS, METHODS["sample"], policy=load_policy("weak", dtype="bfloat16"), seed=1, n=4
+    )
     rows = graded(results)
     pool = [(r.problem, rollout) for r in results for rollout in r.rollouts]
     assert [row.steps for row in rows] == [rollout.texts for _, rollout in pool]
@@ -78,7 +89,9 @@ def test_an_orm_learns_which_solutions_are_right_and_tells_on_new_ones():
 
     model = tiny_model()
     before = auc_of(SolutionVerifier(model, TOKENIZER), held_out)
-    verifier, log = train_orm(model, TOKENIZER, toy(256, 0), recipe=RECIPE, seed=0, held_out=measure, evaluations=2)
+    verifier, log = train_orm(
+        model, TOKENIZER, toy(256, 0), recipe=RECIPE, seed=0, held_out=measure, evaluations=2
+    )
     assert before < 0.7 and seen[-1] > 0.9
     assert auc_of(verifier, held_out) == pytest.approx(seen[-1], abs=1e-6)
     assert [row["eval/auc"] for row in log if "eval/auc" in row] == seen and len(seen) == 2
@@ -88,7 +101,8 @@ def test_an_orm_learns_which_solutions_are_right_and_tells_on_new_ones():
 
 @pytest.mark.parametrize("rank", [8, 0])
 def test_what_was_trained_is_what_is_read_and_loaded(rank, tmp_path):
-    """Overfit random outcomes: the scores come back only if training, reading and loading mean the same position."""
+    """Overfit random outcomes: the scores come back only if training, reading and loading mean the
+    same position."""
     tiny_model().save_pretrained(tmp_path / "base")
     TOKENIZER.save_pretrained(tmp_path / "base")
     rng = random.Random(3)
@@ -115,6 +129,8 @@ def test_bad_input_is_one_line():
     with pytest.raises(ValueError, match=f"{p.id}: a solution without steps"):
         outcomes([(p, Prefix(p), True)])
     with pytest.raises(ValueError, match="soft=True"):
-        train_orm(tiny_model(), TOKENIZER, [(p, p.solution, True)], recipe=PRMRecipe(soft=True), seed=0)
+        train_orm(
+            tiny_model(), TOKENIZER, [(p, p.solution, True)], recipe=PRMRecipe(soft=True), seed=0
+        )
     with pytest.raises(ValueError, match="none of 0 solutions"):
         train_orm(tiny_model(), TOKENIZER, [], seed=0)

@@ -1,4 +1,5 @@
-"""Mixed precision: updates too small for a bfloat16 weight add up, float32 models are trained in place."""
+"""Mixed precision: updates too small for a bfloat16 weight add up, float32 models are trained in
+place."""
 
 import pytest
 import torch
@@ -27,9 +28,11 @@ def test_what_is_too_small_for_bfloat16_adds_up():
         with torch.no_grad():
             plain.weight -= 1e-3
     assert (plain.weight == 1).all()  # each update was rounded away
-    assert model.weight.dtype == torch.bfloat16 and model.weight.tolist() == [[0.98828125]] * 3  # 0.99, rounded
+    # 0.99, rounded
+    assert model.weight.dtype == torch.bfloat16 and model.weight.tolist() == [[0.98828125]] * 3
     assert master.weights["weight"].tolist() == [[pytest.approx(0.99)]] * 3
-    assert (model.bias == 1).all() and list(master.weights) == ["weight"]  # frozen weights are not its concern
+    # frozen weights are not its concern
+    assert (model.bias == 1).all() and list(master.weights) == ["weight"]
 
 
 def test_gradients_are_clipped_by_their_norm_and_a_weight_without_one_is_let_be():

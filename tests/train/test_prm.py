@@ -1,4 +1,5 @@
-"""PRM training: targets on the separators only, the loss by hand, and the trained logits are the logits read."""
+"""PRM training: targets on the separators only, the loss by hand, and the trained logits are the
+logits read."""
 
 import json
 import random
@@ -11,7 +12,17 @@ from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
-from workbench.train.prm import IGNORE, PRMRecipe, balance, collate, examples, margins, save, step_loss, train_prm
+from workbench.train.prm import (
+    IGNORE,
+    PRMRecipe,
+    balance,
+    collate,
+    examples,
+    margins,
+    save,
+    step_loss,
+    train_prm,
+)
 from workbench.types import LabelledSolution, Prefix, Problem
 
 FORM = StepFormat().bound(TOKENIZER)
@@ -25,9 +36,12 @@ def labelled(problem, labels=None, values=None):
 
 
 def test_masked_labels_match_the_reference_row():
-    """REFERENCES: prompt, two steps, separator 1030, labels 1 and 0: targets at indices 8 and 12 and nowhere else."""
+    """REFERENCES: prompt, two steps, separator 1030, labels 1 and 0: targets at indices 8 and 12
+    and nowhere else."""
     form = StepFormat("1030", "648", "387", "{question}").bound(Ids())
-    row = LabelledSolution(Problem("p", "math", "465 6766 318 298"), ("4 322 12", "4995 11 22"), (1, 0))
+    row = LabelledSolution(
+        Problem("p", "math", "465 6766 318 298"), ("4 322 12", "4995 11 22"), (1, 0)
+    )
     (example,) = examples([row], Ids(), form)
     assert example["input_ids"] == [0, 465, 6766, 318, 298, 4, 322, 12, 1030, 4995, 11, 22, 1030]
     assert example["targets"] == [IGNORE] * 8 + [1.0] + [IGNORE] * 3 + [0.0]
@@ -35,7 +49,9 @@ def test_masked_labels_match_the_reference_row():
 
 
 def test_every_target_stands_on_a_separator_and_every_step_has_one():
-    rows = [labelled(p, values=[i / 10 for i in range(len(p.solution.split("\n")))]) for p in PROBLEMS]
+    rows = [
+        labelled(p, values=[i / 10 for i in range(len(p.solution.split("\n")))]) for p in PROBLEMS
+    ]
     for row, example in zip(rows, examples(rows, TOKENIZER, FORM, soft=True, past_error=True)):
         at = [i for i, target in enumerate(example["targets"]) if target != IGNORE]
         newline = TOKENIZER.convert_tokens_to_ids("\n")
@@ -59,15 +75,26 @@ def test_unlabelled_steps_carry_no_loss_and_long_solutions_are_cut_at_a_step_bor
 
 def test_a_solution_ends_with_its_first_bad_step():
     row = labelled(PROBLEMS[0], (1, 0, 1, 0)[: PROBLEMS[0].level + 1])
-    (whole,), (cut,) = examples([row], TOKENIZER, FORM, past_error=True), examples([row], TOKENIZER, FORM)
+    (whole,), (cut,) = (
+        examples([row], TOKENIZER, FORM, past_error=True),
+        examples([row], TOKENIZER, FORM),
+    )
     assert [t for t in cut["targets"] if t != IGNORE] == [1.0, 0.0]
-    assert cut["input_ids"] == whole["input_ids"][: len(cut["input_ids"])] and cut["targets"][-1] == 0.0
+    assert (
+        cut["input_ids"] == whole["input_ids"][: len(cut["input_ids"])]
+        and cut["targets"][-1] == 0.0
+    )
 
 
 def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
-    rows = [labelled(p, (1, 0, 1, 0)[: p.level + 1], (0.9, 0.25, 0.5, 0.0)[: p.level + 1]) for p in PROBLEMS[:3]]
+    rows = [
+        labelled(p, (1, 0, 1, 0)[: p.level + 1], (0.9, 0.25, 0.5, 0.0)[: p.level + 1])
+        for p in PROBLEMS[:3]
+    ]
     batch = collate(examples(rows, TOKENIZER, FORM, soft=True, past_error=True), 0)
-    logits = torch.randn(*batch["input_ids"].shape, len(TOKENIZER), generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(
+        *batch["input_ids"].shape, len(TOKENIZER), generator=torch.Generator().manual_seed(0)
+    )
     terms = []
     for b, row in enumerate(rows):
         ends = (batch["targets"][b] != IGNORE).nonzero()[:, 0].tolist()
@@ -75,7 +102,9 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
             pair = torch.softmax(logits[b, end, [FORM.ids[1], FORM.ids[2]]], 0)
             terms.append(-(y * pair[0].log() + (1 - y) * pair[1].log()))
     assert len(terms) == sum(len(row.steps) for row in rows)
-    assert step_loss(logits, batch, FORM).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-6)
+    assert step_loss(logits, batch, FORM).item() == pytest.approx(
+        torch.stack(terms).mean().item(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("separator", ["\n", ". \n"])
@@ -85,7 +114,9 @@ def test_margins_of_a_padded_batch_are_the_log_odds_that_the_verifier_reads(like
     batch = collate(examples([labelled(p) for p in PROBLEMS], TOKENIZER, form), 0)
     with torch.no_grad():
         margin = margins(model(input_ids=batch["input_ids"]).logits, batch, form)
-    read = StepVerifier(model, TOKENIZER, form).score([Prefix.of(p, p.solution.split("\n")) for p in PROBLEMS])
+    read = StepVerifier(model, TOKENIZER, form).score(
+        [Prefix.of(p, p.solution.split("\n")) for p in PROBLEMS]
+    )
     trained = torch.sigmoid(margin[batch["targets"] != IGNORE]).tolist()
     assert trained == pytest.approx([score for row in read for score in row], rel=1e-3)
 
@@ -93,22 +124,27 @@ def test_margins_of_a_padded_batch_are_the_log_odds_that_the_verifier_reads(like
 @pytest.mark.parametrize("likelihood", [0.0, 1.0])
 @pytest.mark.parametrize("rank", [8, 0])
 def test_what_was_trained_is_what_is_read(rank, likelihood, tmp_path):
-    """Overfit random labels: only if training and reading meet at the same position can the scores come back."""
+    """Overfit random labels: only if training and reading meet at the same position can the scores
+    come back."""
     rng = random.Random(1)
     rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in PROBLEMS]
-    recipe = PRMRecipe(rank=rank, epochs=60, batch_size=8, learning_rate=2e-2 if rank else 5e-3, past_error=True)
+    recipe = PRMRecipe(
+        rank=rank, epochs=60, batch_size=8, learning_rate=2e-2 if rank else 5e-3, past_error=True
+    )
     model = tiny_model()
     before = model.lm_head.weight.detach().clone()
-    verifier, log = train_prm(model, TOKENIZER, rows, recipe=recipe, form=StepFormat(likelihood=likelihood), seed=0)
+    verifier, log = train_prm(
+        model, TOKENIZER, rows, recipe=recipe, form=StepFormat(likelihood=likelihood), seed=0
+    )
     prefixes = [Prefix.of(row.problem, row.steps, ended=True) for row in rows]
     scores = verifier.score(prefixes)
     assert all(abs(s - y) < 0.2 for row, own in zip(rows, scores) for s, y in zip(own, row.labels))
     assert log[0]["train/loss"] > 0.3 > 0.1 > log[-1]["train/loss"]
     assert (rank == 0) == (not torch.equal(before, model.lm_head.weight))
     if rank:
-        model.config._name_or_path = verifier.model.peft_config["default"].base_model_name_or_path = str(
-            tmp_path / "base"
-        )
+        model.config._name_or_path = verifier.model.peft_config[
+            "default"
+        ].base_model_name_or_path = str(tmp_path / "base")
         tiny_model().save_pretrained(tmp_path / "base")
         TOKENIZER.save_pretrained(tmp_path / "base")
     save(verifier, tmp_path / "prm")
@@ -126,7 +162,9 @@ def test_the_log_holds_held_out_measures_and_empty_data_is_named():
         seen.append(verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)]))
         return {"eval/auc": 0.5}
 
-    _, log = train_prm(tiny_model(), TOKENIZER, rows, recipe=recipe, seed=0, held_out=held_out, evaluations=2)
+    _, log = train_prm(
+        tiny_model(), TOKENIZER, rows, recipe=recipe, seed=0, held_out=held_out, evaluations=2
+    )
     assert [row["update"] for row in log if "eval/auc" in row] == [4, 8]
     assert seen[0] != seen[1]  # the weights had changed, and so had the scores
     with pytest.raises(ValueError, match="none of 0 solutions"):
@@ -136,9 +174,14 @@ def test_the_log_holds_held_out_measures_and_empty_data_is_named():
 def test_an_adapter_names_a_shipped_base_by_its_name_alone(tmp_path):
     host = load_policy("weak")
     rows = [labelled(p) for p in PROBLEMS[:2]]
-    verifier, _ = train_prm(host.model, host.tokenizer, rows, recipe=PRMRecipe(rank=2, epochs=1), seed=0)
+    verifier, _ = train_prm(
+        host.model, host.tokenizer, rows, recipe=PRMRecipe(rank=2, epochs=1), seed=0
+    )
     save(verifier, tmp_path)
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "weak"
+    assert (
+        json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
+        == "weak"
+    )
     prefixes = [Prefix.of(row.problem, row.steps) for row in rows]
     again = load_verifier(tmp_path).score(prefixes)
     assert [s for row in again for s in row] == pytest.approx(
@@ -155,9 +198,13 @@ def test_balance_counts_what_training_sees():
 def test_what_the_model_cannot_read_is_cut_with_a_warning():
     model = tiny_model()
     rows = [labelled(p) for p in PROBLEMS]
-    longest = max(len(row["input_ids"]) for row in examples(rows, TOKENIZER, StepFormat().bound(TOKENIZER)))
+    longest = max(
+        len(row["input_ids"]) for row in examples(rows, TOKENIZER, StepFormat().bound(TOKENIZER))
+    )
     model.config.max_position_embeddings = longest - 1
-    with pytest.warns(UserWarning, match=rf"1 of \d+ labelled steps lie beyond {longest - 1} tokens"):
+    with pytest.warns(
+        UserWarning, match=rf"1 of \d+ labelled steps lie beyond {longest - 1} tokens"
+    ):
         train_prm(model, TOKENIZER, rows, recipe=PRMRecipe(rank=2, epochs=1), seed=0)
 
 
@@ -172,7 +219,9 @@ def test_the_best_weights_remain_and_patience_ends_training():
     options = dict(recipe=recipe, seed=0, held_out=held_out, evaluations=5, keep="auc", patience=2)
     verifier, log = train_prm(tiny_model(), TOKENIZER, rows, **options)
     assert [row["auc"] for row in log if "auc" in row] == [0.6, 0.9, 0.8, 0.7]
-    assert verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)])[0] == pytest.approx(measured[1], abs=1e-6)
+    assert verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)])[0] == pytest.approx(
+        measured[1], abs=1e-6
+    )
     assert measured[1] != pytest.approx(measured[3], abs=1e-3)
     with pytest.raises(ValueError, match="patience needs keep"):
         train_prm(tiny_model(), TOKENIZER, rows, seed=0, patience=2)
@@ -190,7 +239,9 @@ def test_training_goes_on_exactly_where_it_was_stopped(rank, tmp_path):
         return {"first": measured[-1][0]}
 
     def run(**options):
-        return train_prm(tiny_model(), TOKENIZER, rows, recipe=recipe, seed=3, held_out=held_out, **options)
+        return train_prm(
+            tiny_model(), TOKENIZER, rows, recipe=recipe, seed=3, held_out=held_out, **options
+        )
 
     measured, stop_at = [], None
     _, whole = run()
@@ -202,5 +253,6 @@ def test_training_goes_on_exactly_where_it_was_stopped(rank, tmp_path):
     assert [path.name for path in tmp_path.glob("*/optimizer.pt")]
     measured, stop_at = [], None
     _, resumed = run(checkpoints=tmp_path)
-    assert measured == expected[2:]  # the third time was not saved: its updates are made again, bit by bit
+    # the third time was not saved: its updates are made again, bit by bit
+    assert measured == expected[2:]
     assert resumed == whole

@@ -1,4 +1,5 @@
-"""QLoRA on a shipped model: adapters learn, the base in 4 bits stays bit by bit, and what was saved is read back."""
+"""QLoRA on a shipped model: adapters learn, the base in 4 bits stays bit by bit, and what was saved
+is read back."""
 
 import pytest
 import torch
@@ -39,7 +40,11 @@ def bits(model):
 
 def others(model):
     """What is neither in 4 bits nor an adapter."""
-    return [p.data.clone() for n, p in model.named_parameters() if not hasattr(p, "quant_state") and "lora_" not in n]
+    return [
+        p.data.clone()
+        for n, p in model.named_parameters()
+        if not hasattr(p, "quant_state") and "lora_" not in n
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -58,16 +63,20 @@ def test_a_prm_learns_by_its_adapters_alone_and_is_read_back(dtype, tmp_path):
     assert sum(losses[-2:]) / 2 < 0.8 * losses[0] and measured[0] != measured[1]
     trained = {name: p for name, p in verifier.model.named_parameters() if p.requires_grad}
     assert all("lora_" in name and p.dtype == torch.float32 for name, p in trained.items())
-    assert all(p.abs().max() > 0 for name, p in trained.items() if "lora_B" in name)  # gradients reached every layer
+    # gradients reached every layer
+    assert all(p.abs().max() > 0 for name, p in trained.items() if "lora_B" in name)
     assert len(before) == 42 and all(map(torch.equal, before, bits(verifier.model)))
     assert all(map(torch.equal, rest, others(verifier.model)))
     prm.save(verifier, tmp_path)
     assert sum(file.stat().st_size for file in tmp_path.glob("*.safetensors")) < 1_000_000
-    scores = flat(StepVerifier(verifier.model, verifier.tokenizer, verifier.form).score(SOLUTIONS))  # nothing cached
+    # nothing cached
+    scores = flat(StepVerifier(verifier.model, verifier.tokenizer, verifier.form).score(SOLUTIONS))
     again = load_verifier(tmp_path, dtype=dtype, device="cpu", quantise=True)
     assert flat(again.score(SOLUTIONS)) == pytest.approx(scores, abs=1e-5)
     whole = load_verifier(tmp_path, dtype=dtype, device="cpu")
-    assert not is_quantised(whole.model) and flat(whole.score(SOLUTIONS)) == pytest.approx(scores, abs=0.5)
+    assert not is_quantised(whole.model) and flat(whole.score(SOLUTIONS)) == pytest.approx(
+        scores, abs=0.5
+    )
 
 
 def train_orm():
@@ -80,7 +89,11 @@ def train_reward():
 
 
 def train_genrm():
-    return genrm.train_genrm(*_parts(), genrm.verdicts(ROWS), recipe=RECIPE, seed=0), prm.save, load_generative
+    return (
+        genrm.train_genrm(*_parts(), genrm.verdicts(ROWS), recipe=RECIPE, seed=0),
+        prm.save,
+        load_generative,
+    )
 
 
 def _parts():
@@ -118,7 +131,10 @@ def test_a_change_of_precision_leaves_packed_weights_alone():
     before = bits(model)
     master = MasterWeights(model, torch.bfloat16)
     assert all("lora_" in name and w.dtype == torch.float32 for name, w in master.weights.items())
-    assert all(map(torch.equal, before, bits(model))) and model.get_output_embeddings().weight.dtype == torch.bfloat16
+    assert (
+        all(map(torch.equal, before, bits(model)))
+        and model.get_output_embeddings().weight.dtype == torch.bfloat16
+    )
 
 
 def test_all_weights_cannot_train_in_four_bits():
@@ -126,12 +142,15 @@ def test_all_weights_cannot_train_in_four_bits():
     before = bits(base.model)
     for train in (
         lambda: prm.train_prm(base.model, base.tokenizer, ROWS, recipe=recipe, seed=0),
-        lambda: reward.train_reward(base.model, base.tokenizer, ROWS, recipe=reward.RewardRecipe(rank=0), seed=0),
+        lambda: reward.train_reward(
+            base.model, base.tokenizer, ROWS, recipe=reward.RewardRecipe(rank=0), seed=0
+        ),
         lambda: iterate.fine_tune(base, [iterate.Lesson(PROBLEMS[0])], tokens=10, seed=0),
         lambda: list(grpo(base, PROBLEMS, seed=0, rounds=1)),
     ):
         with pytest.raises(
-            ValueError, match=r"^weights in 4 bits stay as they are: train adapters on them \(rank > 0\)"
+            ValueError,
+            match=r"^weights in 4 bits stay as they are: train adapters on them \(rank > 0\)",
         ):
             train()
     assert all(map(torch.equal, before, bits(base.model)))

@@ -1,4 +1,5 @@
-"""The Bradley–Terry model: its pairs, its loss (by NumPy, and TRL's), and that it learns and comes back."""
+"""The Bradley–Terry model: its pairs, its loss (by NumPy, and TRL's), and that it learns and comes
+back."""
 
 import random
 from collections import Counter, defaultdict
@@ -11,7 +12,13 @@ from tiny import TOKENIZER, tiny_model
 
 from workbench.analyse.verifiers import auc
 from workbench.models import load_policy
-from workbench.models.outcome import RewardVerifier, head_outputs, load_outcome, padded, with_scalar_head
+from workbench.models.outcome import (
+    RewardVerifier,
+    head_outputs,
+    load_outcome,
+    padded,
+    with_scalar_head,
+)
 from workbench.problems import quantities
 from workbench.train.orm import save
 from workbench.train.reward import Pair, RewardRecipe, bt_loss, pairs, train_reward
@@ -23,16 +30,23 @@ RECIPE = RewardRecipe(rank=8, learning_rate=1e-2, batch_size=32, epochs=4)
 
 def solutions(problem, right, wrong):
     """`right` right and `wrong` wrong solutions of a problem, each with its own text."""
-    rows = [(problem, [f"{grade} {i}", "end"], grade) for grade, n in ((1, right), (0, wrong)) for i in range(n)]
+    rows = [
+        (problem, [f"{grade} {i}", "end"], grade)
+        for grade, n in ((1, right), (0, wrong))
+        for i in range(n)
+    ]
     random.Random(0).shuffle(rows)
     return rows
 
 
 def toy(n, seed):
-    """Problems with two right and two wrong solutions: right if and only if the first step adds; all else is random."""
+    """Problems with two right and two wrong solutions: right if and only if the first step adds;
+    all else is random."""
     rng, rows = random.Random(seed), []
     for i in range(n):
-        problem = Problem(f"{seed}/{i}", "quantities", f"How many coins does Ava have? Max has {i % 40} coins.")
+        problem = Problem(
+            f"{seed}/{i}", "quantities", f"How many coins does Ava have? Max has {i % 40} coins."
+        )
         for right in (True, False, True, False):
             a, b, c = (rng.randint(1, 80) for _ in range(3))
             word, sign = ("more", "+") if right else ("fewer", "-")
@@ -46,7 +60,7 @@ def auc_of(verifier, rows):
     return auc([s for (s,) in scores], [right for *_, right in rows])
 
 
-# -- pairs ------------------------------------------------------------------------------------------------------------
+# -- pairs -----------------------------------------------------------------------------------------
 
 
 def test_pairs_stay_within_a_problem_and_join_right_with_wrong():
@@ -100,15 +114,20 @@ def test_only_the_last_label_of_a_labelled_solution_counts():
     assert pairs(rows, most=1, seed=0) == [Pair(p, ("a", "x"), ("b", "y"))]
 
 
-# -- loss -------------------------------------------------------------------------------------------------------------
+# -- loss ------------------------------------------------------------------------------------------
 
 
 def test_the_loss_is_minus_log_sigma_of_the_difference():
     chosen, rejected = np.random.default_rng(0).normal(0, 3, (2, 16))
     expected = -np.log(1 / (1 + np.exp(-(chosen - rejected)))).mean()
-    assert bt_loss(torch.tensor(chosen), torch.tensor(rejected)).item() == pytest.approx(expected, rel=1e-9)
-    assert bt_loss(torch.tensor(rejected), torch.tensor(chosen)).item() != pytest.approx(expected, rel=0.1)
-    assert bt_loss(torch.tensor([-200.0]), torch.tensor([0.0])).item() == pytest.approx(200)  # no overflow
+    assert bt_loss(torch.tensor(chosen), torch.tensor(rejected)).item() == pytest.approx(
+        expected, rel=1e-9
+    )
+    assert bt_loss(torch.tensor(rejected), torch.tensor(chosen)).item() != pytest.approx(
+        expected, rel=0.1
+    )
+    # no overflow
+    assert bt_loss(torch.tensor([-200.0]), torch.tensor([0.0])).item() == pytest.approx(200)
 
 
 def test_batches_and_loss_are_those_of_trl():
@@ -134,7 +153,7 @@ def test_batches_and_loss_are_those_of_trl():
     assert abs(loss.item() - np.log(2)) > 0.05  # no loss of equal rewards
 
 
-# -- training ---------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 def test_a_reward_model_learns_which_solutions_are_right_and_tells_on_new_ones(capfd, recwarn):
@@ -145,7 +164,9 @@ def test_a_reward_model_learns_which_solutions_are_right_and_tells_on_new_ones(c
         return {"eval/auc": seen[-1]}
 
     rows = toy(64, 0)
-    verifier, log = train_reward(tiny_model(), TOKENIZER, rows, recipe=RECIPE, seed=0, held_out=measure, evaluations=2)
+    verifier, log = train_reward(
+        tiny_model(), TOKENIZER, rows, recipe=RECIPE, seed=0, held_out=measure, evaluations=2
+    )
     assert seen[-1] > 0.9 and len(seen) == 2
     assert auc_of(verifier, held_out) == pytest.approx(seen[-1], abs=1e-3)
     updates = [row for row in log if "train/loss" in row]
@@ -154,7 +175,8 @@ def test_a_reward_model_learns_which_solutions_are_right_and_tells_on_new_ones(c
     assert updates[-1]["train/loss"] < 0.5 * np.log(2)
     assert updates[0]["train/accuracy"] == 0.0 and updates[-1]["train/accuracy"] > 0.9
     rewards = verifier.rewards([Prefix.of(problem, steps) for problem, steps, _ in rows])
-    assert verifier.shift == pytest.approx(np.mean(rewards), abs=1e-4)  # every solution is in some pair
+    # every solution is in some pair
+    assert verifier.shift == pytest.approx(np.mean(rewards), abs=1e-4)
     assert capfd.readouterr() == ("", "") and [str(w.message) for w in recwarn] == []
 
 
@@ -190,7 +212,8 @@ def test_equal_seeds_train_equal_models_and_bfloat16_another():
 
 
 def test_an_epoch_meets_every_pair_once(monkeypatch):
-    """Pairs of 5 problems in batches of 2: five pairs are three updates a pass, and each stands in one of them."""
+    """Pairs of 5 problems in batches of 2: five pairs are three updates a pass, and each stands in
+    one of them."""
     from workbench.train import reward
 
     read = []
@@ -201,10 +224,14 @@ def test_an_epoch_meets_every_pair_once(monkeypatch):
 
     monkeypatch.setattr(reward, "head_outputs", watched)
     rows = [row for p in PROBLEMS[:5] for row in ((p, p.solution, 1), (p, "The answer is 1 .", 0))]
-    train_reward(tiny_model(), TOKENIZER, rows, recipe=RewardRecipe(rank=2, epochs=2, batch_size=2), seed=0)
+    train_reward(
+        tiny_model(), TOKENIZER, rows, recipe=RewardRecipe(rank=2, epochs=2, batch_size=2), seed=0
+    )
     assert [len(batch) for batch in read] == [4, 4, 2] * 2
     halves = [list(zip(batch[: len(batch) // 2], batch[len(batch) // 2 :])) for batch in read]
-    one, two = (Counter((tuple(a), tuple(b)) for half in halves[i : i + 3] for a, b in half) for i in (0, 3))
+    one, two = (
+        Counter((tuple(a), tuple(b)) for half in halves[i : i + 3] for a, b in half) for i in (0, 3)
+    )
     assert one == two and set(one.values()) == {1} and len(one) == 5
     assert halves[:3] != halves[3:]  # in another order
 
@@ -216,5 +243,7 @@ def test_bad_input_is_one_line():
     with pytest.raises(ValueError, match="0 pairs a problem, need at least 1"):
         pairs([(p, "a", 1), (p, "b", 0)], most=0, seed=0)
     long = "\n".join(["The answer is 1 ."] * 60)
-    with pytest.raises(ValueError, match=r"can read none of 1 pairs: .* tokens to judge, the verifier reads 256"):
+    with pytest.raises(
+        ValueError, match=r"can read none of 1 pairs: .* tokens to judge, the verifier reads 256"
+    ):
         train_reward(tiny_model(), TOKENIZER, [(p, p.solution, 1), (p, long, 0)], seed=0)

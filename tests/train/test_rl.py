@@ -1,4 +1,5 @@
-"""The equations of policy learning: reference values, definitions in NumPy, and one token at a time."""
+"""The equations of policy learning: reference values, definitions in NumPy, and one token at a
+time."""
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from workbench.train.rl import clipped_loss, gae, group_advantages, kl_k3, token
 NORMALISE = ("sequence", "token", "constant")
 
 
-# -- advantages -------------------------------------------------------------------------------------------------------
+# -- advantages ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("normalise", "value"), [("std", 1.4997), ("none", 0.75), ("leave_one_out", 1.0)])
+@pytest.mark.parametrize(
+    ("normalise", "value"), [("std", 1.4997), ("none", 0.75), ("leave_one_out", 1.0)]
+)
 def test_advantages_have_the_values_of_each_convention(normalise, value):
     advantages = group_advantages([[1, 0, 0, 0]], normalise=normalise)
     assert advantages.tolist()[0] == pytest.approx([value, *[-value / 3] * 3], abs=1e-5)
@@ -47,7 +50,9 @@ def test_a_group_is_judged_by_itself_and_equal_rewards_say_nothing(normalise):
 
 
 def test_gae_has_its_reference_value_and_equals_the_sum_of_its_definition():
-    assert gae([0, 0, 1], [0.5, 0.6, 0.7], gamma=1, lam=0.95).tolist() == pytest.approx([0.46575, 0.385, 0.3])
+    assert gae([0, 0, 1], [0.5, 0.6, 0.7], gamma=1, lam=0.95).tolist() == pytest.approx(
+        [0.46575, 0.385, 0.3]
+    )
     rng = np.random.default_rng(1)
     rewards, values = rng.normal(size=9), rng.normal(size=9)
     deltas = rewards + 0.9 * np.append(values[1:], 0) - values
@@ -55,7 +60,7 @@ def test_gae_has_its_reference_value_and_equals_the_sum_of_its_definition():
     np.testing.assert_allclose(gae(rewards, values, gamma=0.9, lam=0.8), expected, rtol=1e-12)
 
 
-# -- loss -------------------------------------------------------------------------------------------------------------
+# -- loss ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -72,17 +77,24 @@ def test_the_clip_takes_the_worse_of_both(ratio, advantage, loss):
 def test_the_upper_clip_may_be_higher():
     logp, one = tensor([[1.5]]).log(), torch.ones(1, 1)
     options = {"epsilon": 0.2, "epsilon_high": 0.28}
-    assert clipped_loss(logp, 0 * logp, tensor([1.0]), one, **options).item() == pytest.approx(-1.28)
-    assert clipped_loss(-logp, 0 * logp, tensor([-1.0]), one, **options).item() == pytest.approx(0.8)
+    assert clipped_loss(logp, 0 * logp, tensor([1.0]), one, **options).item() == pytest.approx(
+        -1.28
+    )
+    assert clipped_loss(-logp, 0 * logp, tensor([-1.0]), one, **options).item() == pytest.approx(
+        0.8
+    )
 
 
 @pytest.mark.parametrize(("normalise", "value"), zip(NORMALISE, (0.0, 0.5, 0.25)))
 def test_normalisers_weigh_long_rollouts_as_they_say(normalise, value):
     mask = tensor([[1, 1, 0, 0, 0, 0], [1] * 6])
-    logp = torch.zeros(2, 6).masked_fill(mask == 0, float("nan"))  # whatever stands in the padding counts for nothing
+    # whatever stands in the padding counts for nothing
+    logp = torch.zeros(2, 6).masked_fill(mask == 0, float("nan"))
     for advantages in (tensor([1.0, -1.0]), tensor([[1.0] * 6, [-1.0] * 6])):
         some = logp.clone().requires_grad_()
-        loss = clipped_loss(some, logp, advantages, mask, epsilon=0.2, normalise=normalise, constant_length=8)
+        loss = clipped_loss(
+            some, logp, advantages, mask, epsilon=0.2, normalise=normalise, constant_length=8
+        )
         loss.backward()
         assert loss.item() == pytest.approx(value)
         assert torch.equal(some.grad != 0, mask == 1)
@@ -97,12 +109,14 @@ def test_each_token_may_have_its_own_advantage():
 
 def test_k3_is_never_negative_and_its_mean_is_the_kl_divergence():
     assert kl_k3(tensor(-0.1), tensor(0.0)).item() == pytest.approx(0.0051709181)
-    p, q = torch.randn(2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    p, q = torch.randn(
+        2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).log_softmax(-1)
     assert (kl_k3(p, q) >= 0).all() and (kl_k3(p, p) == 0).all()
     torch.testing.assert_close((p.exp() * kl_k3(p, q)).sum(), (p.exp() * (p - q)).sum())
 
 
-# -- log-probabilities ------------------------------------------------------------------------------------------------
+# -- log-probabilities -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma3_text"])
@@ -117,7 +131,9 @@ def test_log_probabilities_and_entropy_by_one_token_at_a_time(family, temperatur
             for t in range(start, len(ids)):  # unpadded, and what comes later is not even there
                 p = (policy.model(tensor([ids[:t]])).logits[0, -1] / temperature).softmax(-1)
                 assert logp[b, t - 1].item() == pytest.approx(p[ids[t]].log().item(), abs=2e-5)
-                assert entropy[b, t - 1].item() == pytest.approx(-(p * p.log()).nansum().item(), abs=2e-5)
+                assert entropy[b, t - 1].item() == pytest.approx(
+                    -(p * p.log()).nansum().item(), abs=2e-5
+                )
     assert (logp[~mask] == 0).all() and (entropy[~mask] == 0).all()
 
 
@@ -144,7 +160,7 @@ def test_only_sampled_tokens_have_a_gradient():
     assert torch.equal((seen[0].grad != 0).any(-1), mask)
 
 
-# -- messages ---------------------------------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------
 
 
 def loss(advantages=None, **options):
@@ -156,10 +172,16 @@ def loss(advantages=None, **options):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: group_advantages([[1.0], [0.0]]), r"rewards of shape \(2, 1\): need finite \(P, G\), at least 2"),
+        (
+            lambda: group_advantages([[1.0], [0.0]]),
+            r"rewards of shape \(2, 1\): need finite \(P, G\), at least 2",
+        ),
         (lambda: group_advantages([1.0, 0.0]), r"rewards of shape \(2,\)"),
         (lambda: group_advantages([[1.0, float("nan")]]), "need finite"),
-        (lambda: group_advantages([[1, 0]], normalise="mean"), "'mean': use 'std', 'none' or 'leave_one_out'"),
+        (
+            lambda: group_advantages([[1, 0]], normalise="mean"),
+            "'mean': use 'std', 'none' or 'leave_one_out'",
+        ),
         (lambda: gae([1.0], [0.5, 0.5], gamma=1, lam=1), r"\(1,\) rewards, \(2,\) values"),
         (lambda: loss(normalise="batch"), "'batch': use 'sequence', 'token' or 'constant'"),
         (lambda: loss(normalise="constant"), "constant_length=None"),

@@ -1,4 +1,5 @@
-"""Supervised fine-tuning: loss on solution tokens only, batches that lose nothing, and resuming bit by bit."""
+"""Supervised fine-tuning: loss on solution tokens only, batches that lose nothing, and resuming bit
+by bit."""
 
 from itertools import islice
 
@@ -9,11 +10,24 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from workbench.models.templates import EMBEDDED, render
 from workbench.models.tokenizer import build_tokenizer
 from workbench.problems import programs, quantities
-from workbench.train.sft import IGNORE, Lesson, Recipe, Trainer, Update, batches, collate, curriculum, encode, repeats
+from workbench.train.sft import (
+    IGNORE,
+    Lesson,
+    Recipe,
+    Trainer,
+    Update,
+    batches,
+    collate,
+    curriculum,
+    encode,
+    repeats,
+)
 
 TOKENIZER = build_tokenizer()
 pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit
-PROBLEMS = quantities.generate(60, levels=range(1, 5), seed=1) + programs.generate(10, levels=[1, 2, 3], seed=1)
+PROBLEMS = quantities.generate(60, levels=range(1, 5), seed=1) + programs.generate(
+    10, levels=[1, 2, 3], seed=1
+)
 
 
 def tiny(seed=0, tied=False):
@@ -31,14 +45,16 @@ def trainer(seed=0, dtype=torch.float32, tied=False, **recipe):
 
 
 def data(n=None, **options):
-    return batches(map(Lesson, PROBLEMS[:n]), TOKENIZER, **dict(batch_tokens=700, seed=3, chunk=32) | options)
+    return batches(
+        map(Lesson, PROBLEMS[:n]), TOKENIZER, **dict(batch_tokens=700, seed=3, chunk=32) | options
+    )
 
 
 def rows_of(problems, prompt="solve"):
     return encode(TOKENIZER, [Lesson(problem, prompt) for problem in problems])
 
 
-# -- what carries loss ------------------------------------------------------------------------------------------------
+# -- what carries loss -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prompt", sorted(EMBEDDED))
@@ -55,7 +71,8 @@ def test_labels_are_the_next_token_exactly_where_it_belongs_to_solution_or_end()
     ids, labels = collate(rows, TOKENIZER.pad_token_id)
     for (row, start), read, asked in zip(rows, ids.tolist(), labels.tolist()):
         assert read == row + [TOKENIZER.pad_token_id] * (len(read) - len(row))
-        predicted = {t + 1: label for t, label in enumerate(asked) if label != IGNORE}  # position of the token: token
+        # position of the token: token
+        predicted = {t + 1: label for t, label in enumerate(asked) if label != IGNORE}
         assert predicted == {t: row[t] for t in range(start, len(row))}
 
 
@@ -69,7 +86,8 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_solution_tokens_by_another_rou
         solution = [*TOKENIZER(problem.solution).input_ids, TOKENIZER.eos_token_id]
         with torch.no_grad():
             loss = model(
-                input_ids=torch.tensor([question + solution]), labels=torch.tensor([[-100] * len(question) + solution])
+                input_ids=torch.tensor([question + solution]),
+                labels=torch.tensor([[-100] * len(question) + solution]),
             ).loss
         total, count = total + loss.item() * len(solution), count + len(solution)
     ids, labels = collate(rows_of(some, prompt), TOKENIZER.pad_token_id)
@@ -82,13 +100,18 @@ def test_padding_changes_neither_loss_nor_update():
     more_ids = torch.cat([ids, torch.full(width, TOKENIZER.pad_token_id)], 1)
     more_labels = torch.cat([labels, torch.full(width, IGNORE)], 1)
     plain, padded = trainer(), trainer()
-    loss, padded_loss = plain.update(ids, labels, lr=0.0), padded.update(more_ids, more_labels, lr=0.0)
+    loss, padded_loss = (
+        plain.update(ids, labels, lr=0.0),
+        padded.update(more_ids, more_labels, lr=0.0),
+    )
     assert loss == pytest.approx(padded_loss, rel=1e-6)
     for name, weight in plain.master.weights.items():
-        torch.testing.assert_close(weight.grad, padded.master.weights[name].grad, rtol=1e-4, atol=1e-7, msg=name)
+        torch.testing.assert_close(
+            weight.grad, padded.master.weights[name].grad, rtol=1e-4, atol=1e-7, msg=name
+        )
 
 
-# -- batches ----------------------------------------------------------------------------------------------------------
+# -- batches ---------------------------------------------------------------------------------------
 
 
 def test_batches_hold_every_problem_exactly_once_and_count_right():
@@ -116,7 +139,15 @@ def test_batches_are_determined_by_their_seed():
 
 def test_batches_read_their_stream_no_further_than_a_chunk():
     read = []
-    next(batches((read.append(p) or Lesson(p) for p in PROBLEMS), TOKENIZER, batch_tokens=700, seed=0, chunk=16))
+    next(
+        batches(
+            (read.append(p) or Lesson(p) for p in PROBLEMS),
+            TOKENIZER,
+            batch_tokens=700,
+            seed=0,
+            chunk=16,
+        )
+    )
     assert len(read) <= 17
 
 
@@ -124,13 +155,17 @@ def test_repeats_say_everything_twice_and_ask_for_all_of_the_second_time_but_its
     stream = repeats(TOKENIZER, batch_tokens=600, seed=3)
     lengths = set()
     for ids, labels, tokens, problems in islice(stream, 20):
-        assert problems == 0 and ids.numel() <= 600 and tokens == (ids != TOKENIZER.pad_token_id).sum()
+        assert (
+            problems == 0 and ids.numel() <= 600 and tokens == (ids != TOKENIZER.pad_token_id).sum()
+        )
         for read, asked in zip(ids.tolist(), labels.tolist()):
             read = [i for i in read if i != TOKENIZER.pad_token_id]
             at = [t for t, label in enumerate(asked) if label != IGNORE]
             n = len(at) + 1  # tokens said twice
             assert at == list(range(len(read) - n, len(read) - 1))
-            assert [asked[t] for t in at] == read[-n + 1 :] == read[-2 * n :][1:n] and read[-n] == read[-2 * n]
+            assert [asked[t] for t in at] == read[-n + 1 :] == read[-2 * n :][1:n] and read[
+                -n
+            ] == read[-2 * n]
             assert len(set(read[-n:])) == n and min(read) >= TOKENIZER.convert_tokens_to_ids("0")
         lengths.add(n)
     assert min(lengths) >= 8 and max(lengths) <= 32 and len(lengths) > 5
@@ -140,20 +175,26 @@ def test_repeats_say_everything_twice_and_ask_for_all_of_the_second_time_but_its
 
 def test_a_lesson_may_teach_another_text_than_the_solution():
     ((ids, start),) = encode(TOKENIZER, [Lesson(PROBLEMS[0], "rephrase", "Ava has 3 coins .")])
-    assert TOKENIZER.decode(ids[start:-1]) == "Ava has 3 coins ." and TOKENIZER.decode(ids[:start]).endswith(
-        "words : \n"
-    )
+    assert TOKENIZER.decode(ids[start:-1]) == "Ava has 3 coins ." and TOKENIZER.decode(
+        ids[:start]
+    ).endswith("words : \n")
 
 
 def test_the_curriculum_is_seeded_and_grows_in_level_and_order():
     lessons = list(islice(curriculum(1, ramp=1000), 3000))
     assert lessons[:200] == list(islice(curriculum(1, ramp=1000), 200))
     assert lessons[:200] != list(islice(curriculum(2, ramp=1000), 200))
-    highest = [max(lesson.problem.level for lesson in lessons[i : i + 100]) for i in range(0, 1000, 100)]
+    highest = [
+        max(lesson.problem.level for lesson in lessons[i : i + 100]) for i in range(0, 1000, 100)
+    ]
     assert (
-        highest == sorted(highest) and highest[0] == 1 and max(lesson.problem.level for lesson in lessons[1000:]) == 8
+        highest == sorted(highest)
+        and highest[0] == 1
+        and max(lesson.problem.level for lesson in lessons[1000:]) == 8
     )
-    assert all("/train/" in lesson.problem.id for lesson in lessons if lesson.problem.kind == "quantities")
+    assert all(
+        "/train/" in lesson.problem.id for lesson in lessons if lesson.problem.kind == "quantities"
+    )
 
     def share(prompt, part):
         return sum(lesson.prompt == prompt for lesson in part) / len(part)
@@ -165,7 +206,7 @@ def test_the_curriculum_is_seeded_and_grows_in_level_and_order():
     assert kinds.count("programs") / len(kinds) == pytest.approx(0.05, abs=0.012)
 
 
-# -- training ---------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -185,7 +226,12 @@ def test_every_weight_is_trained_and_the_model_computes_with_it():
         assert p.dtype == torch.bfloat16 and run.master.weights[name].dtype == torch.float32
         assert not torch.equal(run.master.weights[name], before[name]), name
         assert torch.equal(p, run.master.weights[name].bfloat16()), name
-    trained = [id(p) for optimizer in run.optimizers for group in optimizer.param_groups for p in group["params"]]
+    trained = [
+        id(p)
+        for optimizer in run.optimizers
+        for group in optimizer.param_groups
+        for p in group["params"]
+    ]
     assert sorted(trained) == sorted(map(id, run.master.weights.values()))
 
 
@@ -212,7 +258,9 @@ def test_the_rate_reaches_both_optimisers():
     run = trainer(matrix_lr=0.02, other_lr=0.003)
     ids, labels = collate(rows_of(PROBLEMS[:2]), TOKENIZER.pad_token_id)
     run.update(ids, labels, lr=0.5)
-    assert [group["lr"] for o in run.optimizers for group in o.param_groups] == pytest.approx([0.01, 0.0015])
+    assert [group["lr"] for o in run.optimizers for group in o.param_groups] == pytest.approx(
+        [0.01, 0.0015]
+    )
 
 
 def test_data_that_ends_too_early_is_named():
@@ -227,7 +275,7 @@ def test_an_update_reports_how_far_the_run_has_come():
     assert updates[-1].problems == len(PROBLEMS) and run.done == updates[-1]
 
 
-# -- checkpoints ------------------------------------------------------------------------------------------------------
+# -- checkpoints -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,4 +1,5 @@
-"""TD(lambda) values: returns against their definition, the loss at its positions, what is learnt on a known chain."""
+"""TD(lambda) values: returns against their definition, the loss at its positions, what is learnt on
+a known chain."""
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from workbench.types import LabelledSolution, Prefix
 
 
 def n_step_returns(values, reward, lam):
-    """Equation 12.3 of Sutton & Barto: a weighted sum of n-step returns, here values ahead or the reward at the end."""
+    """Equation 12.3 of Sutton & Barto: a weighted sum of n-step returns, here values ahead or the
+    reward at the end."""
     S, out = len(values), []
     for t in range(S):
         left = S - 1 - t  # transitions to the end, whose value is the reward
         ahead = [reward if t + n == S - 1 else values[t + n] for n in range(1, left + 1)]
-        weights = [(1 - lam) * lam ** (n - 1) for n in range(1, left)] + [lam ** max(left - 1, 0)] * (left > 0)
+        weights = [(1 - lam) * lam ** (n - 1) for n in range(1, left)] + [
+            lam ** max(left - 1, 0)
+        ] * (left > 0)
         out.append(np.dot(weights, ahead) if left else reward)
     return out
 
@@ -30,7 +34,9 @@ def test_returns_are_the_weighted_sum_of_n_step_returns(lam):
     ends = torch.tensor([n - 1 for n in lengths])
     returns = td.lambda_returns(torch.tensor(values), torch.tensor(rewards), ends, lam=lam).numpy()
     for b, n in enumerate(lengths):
-        np.testing.assert_allclose(returns[b, :n], n_step_returns(values[b, :n], rewards[b], lam), atol=1e-12)
+        np.testing.assert_allclose(
+            returns[b, :n], n_step_returns(values[b, :n], rewards[b], lam), atol=1e-12
+        )
         assert (returns[b, n:] == rewards[b]).all()
 
 
@@ -57,7 +63,9 @@ def batch():
 def test_loss_at_lambda_one_is_that_of_the_answers_labels(batch):
     _, data, form, size = batch
     logits = torch.randn(*data["input_ids"].shape, size, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(td.td_loss(logits, data, form, lam=1.0), prm.step_loss(logits, data, form), atol=1e-6)
+    assert torch.allclose(
+        td.td_loss(logits, data, form, lam=1.0), prm.step_loss(logits, data, form), atol=1e-6
+    )
 
 
 def test_loss_by_hand_and_no_gradient_through_targets(batch):
@@ -70,23 +78,28 @@ def test_loss_by_hand_and_no_gradient_through_targets(batch):
         assert len(at) == len(row.steps)
         d = margin[b, at]
         returns = torch.tensor(
-            n_step_returns(torch.sigmoid(d).tolist(), float(row.labels[-1]), 0.6), dtype=torch.float32
+            n_step_returns(torch.sigmoid(d).tolist(), float(row.labels[-1]), 0.6),
+            dtype=torch.float32,
         )
         terms.append(binary_cross_entropy_with_logits(d, returns, reduction="none"))
         residue |= {(b, int(i)): (torch.sigmoid(x) - g).item() for i, x, g in zip(at, d, returns)}
     loss = td.td_loss(logits, data, form, lam=0.6)
     assert torch.allclose(loss, torch.cat(terms).mean(), atol=1e-6)
-    loss.backward()  # of a cross-entropy with fixed targets: (V - G) / number of steps, at the separators alone
+    # of a cross-entropy with fixed targets: (V - G) / number of steps, at the separators alone
+    loss.backward()
     for (b, i), want in residue.items():
         assert logits.grad[b, i, form.ids[1]].item() == pytest.approx(want / len(residue), abs=1e-6)
     assert int((logits.grad.abs().sum(-1) > 0).sum()) <= len(residue)
 
 
 def test_training_learns_the_values_of_a_known_chain():
-    """One first step ends right three times in four, another never: TD must find .75 and 0 by their endings alone."""
+    """One first step ends right three times in four, another never: TD must find .75 and 0 by their
+    endings alone."""
     problem, tokenizer = quantities.generate(1, levels=[2], seed=3)[0], TOKENIZER
     good, bad = "Ava has 5 .", "Max has 4 ."
-    rows = [(problem, [good, "The answer is 5 ."], True)] * 24 + [(problem, [good, "The answer is 4 ."], False)] * 8
+    rows = [(problem, [good, "The answer is 5 ."], True)] * 24 + [
+        (problem, [good, "The answer is 4 ."], False)
+    ] * 8
     rows += [(problem, [bad, "The answer is 4 ."], False)] * 16
     model = tiny_model(seed=0)
     recipe = prm.PRMRecipe(rank=0, epochs=30, batch_size=48, learning_rate=3e-3)
@@ -102,6 +115,14 @@ def test_soft_targets_and_missing_grades_are_refused():
     problem, tokenizer = quantities.generate(1, levels=[2], seed=3)[0], TOKENIZER
     model = tiny_model(seed=0)
     with pytest.raises(ValueError, match="soft=True"):
-        td.train_td(model, tokenizer, [(problem, ["Ava has 5 ."], True)], recipe=prm.PRMRecipe(soft=True), seed=0)
+        td.train_td(
+            model,
+            tokenizer,
+            [(problem, ["Ava has 5 ."], True)],
+            recipe=prm.PRMRecipe(soft=True),
+            seed=0,
+        )
     with pytest.raises(ValueError, match="last label None"):
-        td.train_td(model, tokenizer, [LabelledSolution(problem, ("Ava has 5 .",), (None,))], seed=0)
+        td.train_td(
+            model, tokenizer, [LabelledSolution(problem, ("Ava has 5 .",), (None,))], seed=0
+        )

@@ -1,15 +1,18 @@
-r"""How right are step labels? Every labelled step beside the exact truth, and what follows from it with intervals.
+r"""How right are step labels? Every labelled step beside the exact truth, and what follows from it
+with intervals.
 
-There are two truths to hold a label against: is this step right, and can the answer still be reached from here? An
-automatic label estimates the second; a process reward model is meant to learn the first. `truth` chooses: "right" or
-"solvable". Steps count up to and including the first fault; the last step of a solution does not count, for its label
-is a grade, which cannot be wrong about the answer.
+There are two truths to hold a label against: is this step right, and can the answer still be
+reached from here? An automatic label estimates the second; a process reward model is meant to learn
+the first. `truth` chooses: "right" or "solvable". Steps count up to and including the first fault;
+the last step of a solution does not count, for its label is a grade, which cannot be wrong about
+the answer.
 
-What a labeller is for is finding faults, so *bad* is the positive class: precision is the share of steps called bad
-that are (wrong | out of reach), recall the share of these that are called bad, `kept` the share of the others called
-good. First errors follow ProcessBench (arXiv 2412.06559) over all steps, the last one included, and over the solutions
-that the labels cover up to the first that is bad. Intervals draw whole problems; several labellings of the same
-solutions may be given as one. Embedded problems only. Taught in notebook 02.
+What a labeller is for is finding faults, so *bad* is the positive class: precision is the share of
+steps called bad that are (wrong | out of reach), recall the share of these that are called bad,
+`kept` the share of the others called good. First errors follow ProcessBench (arXiv 2412.06559) over
+all steps, the last one included, and over the solutions that the labels cover up to the first that
+is bad. Intervals draw whole problems; several labellings of the same solutions may be given as one.
+Embedded problems only. Taught in notebook 02.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ TRUTHS = ("right", "solvable")
 
 @lru_cache(maxsize=20_000)
 def truth(problem: Problem, steps: tuple[str, ...]) -> tuple[tuple[str | None, bool], ...]:
-    """For each step up to the first fault: its fault in words (None: right), and is the answer in reach after it?"""
+    """For each step up to the first fault: its fault in words (None: right), and is the answer in
+    reach after it?"""
     out = []
     for t, fault in enumerate(explain(problem, steps), start=1):
         out.append((fault, solvable(problem, steps[:t])))
@@ -48,8 +52,8 @@ def first_fault(problem: Problem, steps: tuple[str, ...]) -> int | None:
 def label_table(rows: Iterable[LabelledSolution]) -> pd.DataFrame:
     """One row per step before the last one, up to a solution's first fault, labelled or not.
 
-    Columns: problem, level, position (0-based), label and value (NaN where there is none), right, solvable, fault (its
-    kind, "" if right).
+    Columns: problem, level, position (0-based), label and value (NaN where there is none), right,
+    solvable, fault (its kind, "" if right).
     """
     out = []
     for row in rows:
@@ -58,15 +62,21 @@ def label_table(rows: Iterable[LabelledSolution]) -> pd.DataFrame:
             known = (np.nan if label is None else label, np.nan if value is None else value)
             kind = (fault or "").split(":")[0]
             out.append((row.problem.id, row.problem.level, t, *known, fault is None, able, kind))
-    return pd.DataFrame(out, columns=["problem", "level", "position", "label", "value", "right", "solvable", "fault"])
+    return pd.DataFrame(
+        out,
+        columns=["problem", "level", "position", "label", "value", "right", "solvable", "fault"],
+    )
 
 
-def label_quality(table: pd.DataFrame, *, truth: str, seed: int, bins: int = 10) -> dict[str, dict[str, float]]:
-    """{measure: {value, low, high}} of the labels in a `label_table`, against "right" or "solvable".
+def label_quality(
+    table: pd.DataFrame, *, truth: str, seed: int, bins: int = 10
+) -> dict[str, dict[str, float]]:
+    """{measure: {value, low, high}} of the labels in a `label_table`, against "right" or
+    "solvable".
 
-    precision, recall and kept (see above), coverage (share of steps with a label), and ece, the expected calibration
-    error of the values in equal-width bins. A measure without any step to count is left out. ValueError for another
-    truth or an empty table.
+    precision, recall and kept (see above), coverage (share of steps with a label), and ece, the
+    expected calibration error of the values in equal-width bins. A measure without any step to
+    count is left out. ValueError for another truth or an empty table.
 
     >>> steps = [("p", 1, 1.0, True), ("p", 0, 0.0, True), ("q", 0, 0.5, False), ("q", 1, 1.0, False)]
     >>> table = pd.DataFrame(steps, columns=["problem", "label", "value", "right"])
@@ -74,8 +84,14 @@ def label_quality(table: pd.DataFrame, *, truth: str, seed: int, bins: int = 10)
     {'precision': 0.5, 'recall': 0.5, 'kept': 0.5, 'coverage': 1.0, 'ece': 0.625}
     """
     if truth not in TRUTHS or table.empty:
-        raise ValueError(f"truth={truth!r}, {len(table)} steps: use {' or '.join(TRUTHS)}, and at least one step")
-    true, bad, good = table[truth].to_numpy(bool), (table["label"] == 0).to_numpy(), (table["label"] == 1).to_numpy()
+        raise ValueError(
+            f"truth={truth!r}, {len(table)} steps: use {' or '.join(TRUTHS)}, and at least one step"
+        )
+    true, bad, good = (
+        table[truth].to_numpy(bool),
+        (table["label"] == 0).to_numpy(),
+        (table["label"] == 1).to_numpy(),
+    )
     shares = {
         "precision": (bad & ~true, bad),
         "recall": (bad & ~true, (bad | good) & ~true),
@@ -95,8 +111,11 @@ def label_quality(table: pd.DataFrame, *, truth: str, seed: int, bins: int = 10)
     return out
 
 
-def shares(table: pd.DataFrame, hit: str, *, by: Sequence[str], mean: str | None = None, seed: int) -> pd.DataFrame:
-    """How often the column `hit` is true within groups `by`: a row each, with value, low, high and n (steps).
+def shares(
+    table: pd.DataFrame, hit: str, *, by: Sequence[str], mean: str | None = None, seed: int
+) -> pd.DataFrame:
+    """How often the column `hit` is true within groups `by`: a row each, with value, low, high and
+    n (steps).
 
     `mean` names a column whose mean is given, too. Groups without a step are left out.
     """
@@ -109,7 +128,8 @@ def shares(table: pd.DataFrame, hit: str, *, by: Sequence[str], mean: str | None
 
 
 def first_error_quality(rows: Iterable[LabelledSolution], *, seed: int) -> dict[str, float]:
-    """ProcessBench F1 of the first errors that labels name, {value, low, high}, and `coverage`, a share of solutions.
+    """ProcessBench F1 of the first errors that labels name, {value, low, high}, and `coverage`, a
+    share of solutions.
 
     A solution is covered if every step up to the first bad one has a label. ValueError if none is.
     """
@@ -126,10 +146,11 @@ def first_error_quality(rows: Iterable[LabelledSolution], *, seed: int) -> dict[
 def first_error_gain(
     one: Sequence[LabelledSolution], other: Sequence[LabelledSolution], *, seed: int
 ) -> dict[str, float]:
-    """F1 of first errors of `one` minus that of `other`, {value, low, high}; problems are drawn for both together.
+    """F1 of first errors of `one` minus that of `other`, {value, low, high}; problems are drawn for
+    both together.
 
-    Every solution counts: one that the labels do not cover has no first error found. ValueError unless both label
-    solutions of the same problems.
+    Every solution counts: one that the labels do not cover has no first error found. ValueError
+    unless both label solutions of the same problems.
     """
     return f1_gain(*(_hits(rows) for rows in (one, other)), seed=seed)
 
@@ -146,7 +167,8 @@ def _upto(row: LabelledSolution) -> int:
 
 
 def _interval(table: pd.DataFrame, counts: np.ndarray, statistic, seed: int) -> dict[str, float]:
-    """A statistic of sums over steps, with its bootstrap interval over problems. `counts`: (steps, sums)."""
+    """A statistic of sums over steps, with its bootstrap interval over problems. `counts`: (steps,
+    sums)."""
     sums = pd.DataFrame(counts.astype(float)).groupby(table["problem"].to_numpy()).sum().to_numpy()
     low, high = bootstrap(sums, seed=seed, statistic=statistic)
     return {"value": float(statistic(sums)), "low": float(low), "high": float(high)}

@@ -1,16 +1,21 @@
-r"""What is measured on recorded samples: votes, pass@k, best-of-n, step aggregates, F1 of first errors, intervals.
+r"""What is measured on recorded samples: votes, pass@k, best-of-n, step aggregates, F1 of first
+errors, intervals.
 
-Everything here works on **one** pool of n samples per problem and gives the exact expectation over its k-subsets, so
-a curve over budgets needs no second run and no resampling:
+Everything here works on **one** pool of n samples per problem and gives the exact expectation over
+its k-subsets, so a curve over budgets needs no second run and no resampling:
 
-- pass@k: $1 - \binom{n-c}{k} / \binom{n}{k}$ (Chen et al. 2021, arXiv 2107.03374), as a product that can't overflow;
-- best-of-k: sorted by score, rank i is the best of a k-subset with probability $\binom{i-1}{k-1} / \binom{n}{k}$;
-- majority@k (Wang et al. 2022, 2203.11171): how often each answer is drawn is multivariate hypergeometric, that is
-  independent binomials given their sum; the sum over all such draws is a product of polynomials.
+- pass@k: $1 - \binom{n-c}{k} / \binom{n}{k}$ (Chen et al. 2021, arXiv 2107.03374), as a product
+  that can't overflow;
+- best-of-k: sorted by score, rank i is the best of a k-subset with probability $\binom{i-1}{k-1} /
+  \binom{n}{k}$;
+- majority@k (Wang et al. 2022, 2203.11171): how often each answer is drawn is multivariate
+  hypergeometric, that is independent binomials given their sum; the sum over all such draws is a
+  product of polynomials.
 
-Deviations from common code: answers are grouped by **equality of value** (1/2 = 0.5); an answer that is missing counts
-among the n drawn but never wins; a tie is shared in equal parts instead of going to the first; a number of scores that
-differs from the number of answers is an error. Intervals are 95 % and over problems. Taught in notebook 01.
+Deviations from common code: answers are grouped by **equality of value** (1/2 = 0.5); an answer
+that is missing counts among the n drawn but never wins; a tie is shared in equal parts instead of
+going to the first; a number of scores that differs from the number of answers is an error.
+Intervals are 95 % and over problems. Taught in notebook 01.
 """
 
 from __future__ import annotations
@@ -28,18 +33,21 @@ from workbench.problems.grading import is_equal
 Equal = Callable[[str, str], bool]
 
 
-# -- from one pool of n samples to the expectation at k ---------------------------------------------------------------
+# -- from one pool of n samples to the expectation at k --------------------------------------------
 
 
 def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> float | np.ndarray:
-    """Chance that k of n samples, c of them right, contain a right one; numbers or arrays of one shape.
+    """Chance that k of n samples, c of them right, contain a right one; numbers or arrays of one
+    shape.
 
     >>> round(float(pass_at_k(10, 3, 5)), 10), pass_at_k(256, [1, 0, 250], 16).tolist()
     (0.9166666667, [0.0625, 0.0, 1.0])
     """
     n, c, k = np.broadcast_arrays(n, c, k)
     if np.any((c < 0) | (c > n) | (k < 1) | (k > n)):
-        raise ValueError(f"pass@k of n={n.tolist()}, c={c.tolist()}, k={k.tolist()}: need 0 <= c <= n and 1 <= k <= n")
+        raise ValueError(
+            f"pass@k of n={n.tolist()}, c={c.tolist()}, k={k.tolist()}: need 0 <= c <= n and 1 <= k <= n"
+        )
     rows = zip(n.flat, c.flat, k.flat)
     miss = [np.prod(1 - k / np.arange(n - c + 1, n + 1)) if n - c >= k else 0.0 for n, c, k in rows]
     return 1 - (np.reshape(miss, n.shape) if n.ndim else miss[0])
@@ -63,8 +71,11 @@ def best_of_n_at_k(scores: Sequence[float], correct: Sequence[float], k: int) ->
     return float(shared[rank - 1] @ chance)
 
 
-def majority_at_k(answers: Sequence[str | None], gold: str, k: int, *, equal: Equal = is_equal) -> float:
-    """Expected correctness of the most frequent of k answers drawn from a pool; ties share, missing ones never win.
+def majority_at_k(
+    answers: Sequence[str | None], gold: str, k: int, *, equal: Equal = is_equal
+) -> float:
+    """Expected correctness of the most frequent of k answers drawn from a pool; ties share, missing
+    ones never win.
 
     >>> round(majority_at_k(["7"] * 6 + ["8"] * 4, "7.0", 3), 4), majority_at_k(["1/2", "0.5", "2", None], "0.5", 4)
     (0.6667, 1.0)
@@ -81,11 +92,13 @@ def majority_at_k(answers: Sequence[str | None], gold: str, k: int, *, equal: Eq
 def _chance_to_win(own: int, others: np.ndarray, missing: int, k: int) -> float:
     """Expected share of the win of an answer that is `own` of the pool, when k are drawn.
 
-    Were each sample drawn with chance k/n, the counts of the answers would be independent binomials; given that k are
-    drawn in all, they are the counts of a k-subset. `ways[t, s]`: s drawn so far, t other answers level with ours.
+    Were each sample drawn with chance k/n, the counts of the answers would be independent
+    binomials; given that k are drawn in all, they are the counts of a k-subset. `ways[t, s]`: s
+    drawn so far, t other answers level with ours.
     """
     n, drawn = own + others.sum() + missing, np.arange(k + 1)
-    chance = binom.pmf(drawn, np.array([own, missing, n, *others])[:, None], k / n)  # (answers, k + 1)
+    # (answers, k + 1)
+    chance = binom.pmf(drawn, np.array([own, missing, n, *others])[:, None], k / n)
     total = 0.0
     for v in range(1, min(own, k) + 1):  # ours is drawn v times
         ways = np.zeros((min(k // v, 1 + np.sum(others >= v)), k + 1))
@@ -98,13 +111,17 @@ def _chance_to_win(own: int, others: np.ndarray, missing: int, k: int) -> float:
     return float(total / chance[2, k])
 
 
-# -- votes: functions over one pool -----------------------------------------------------------------------------------
+# -- votes: functions over one pool ----------------------------------------------------------------
 
 
 def tally(
-    answers: Sequence[str | None], weights: Sequence[float] | None = None, *, equal: Equal = is_equal
+    answers: Sequence[str | None],
+    weights: Sequence[float] | None = None,
+    *,
+    equal: Equal = is_equal,
 ) -> dict[str, float]:
-    """Summed weight (1 each, if not given) of every distinct value, named as it first appeared; missing ones left out.
+    """Summed weight (1 each, if not given) of every distinct value, named as it first appeared;
+    missing ones left out.
 
     >>> tally(["1/2", "3", "0.5", None])
     {'1/2': 2.0, '3': 1.0}
@@ -126,8 +143,11 @@ def majority_vote(answers: Sequence[str | None], *, equal: Equal = is_equal) -> 
     return max(votes, key=votes.get, default=None)
 
 
-def weighted_vote(answers: Sequence[str | None], scores: Sequence[float], *, equal: Equal = is_equal) -> str | None:
-    """The answer with the largest summed score, of several the one seen first; None if all are missing.
+def weighted_vote(
+    answers: Sequence[str | None], scores: Sequence[float], *, equal: Equal = is_equal
+) -> str | None:
+    """The answer with the largest summed score, of several the one seen first; None if all are
+    missing.
 
     >>> weighted_vote(["A", "B", "A", "B"], [0.9, 0.6, 0.2, 0.6])
     'B'
@@ -142,13 +162,15 @@ def _group(answers: Sequence[str | None], equal: Equal) -> tuple[list[str], np.n
     for answer in answers:
         if answer is None or answer in index or not answer.strip():
             continue
-        index[answer] = next((i for i, value in enumerate(values) if equal(value, answer)), len(values))
+        index[answer] = next(
+            (i for i, value in enumerate(values) if equal(value, answer)), len(values)
+        )
         if index[answer] == len(values):
             values.append(answer)
     return values, np.array([index.get(answer, -1) for answer in answers], int)
 
 
-# -- steps ------------------------------------------------------------------------------------------------------------
+# -- steps -----------------------------------------------------------------------------------------
 
 AGGREGATES = {
     "min": min,
@@ -174,24 +196,31 @@ def aggregate(step_scores: Sequence[float], how: str) -> float:
 
 
 class FirstErrors(NamedTuple):
-    """Shares of exact hits among solutions with an error and among those without, and their harmonic mean."""
+    """Shares of exact hits among solutions with an error and among those without, and their
+    harmonic mean."""
 
     error: float
     correct: float
     f1: float
 
 
-def first_error_scores(predicted: Sequence[int | None], labels: Sequence[int | None]) -> FirstErrors:
-    """Exact-index accuracies and F1 of ProcessBench (arXiv 2412.06559); NaN for a kind of which there is no solution.
+def first_error_scores(
+    predicted: Sequence[int | None], labels: Sequence[int | None]
+) -> FirstErrors:
+    """Exact-index accuracies and F1 of ProcessBench (arXiv 2412.06559); NaN for a kind of which
+    there is no solution.
 
-    Both hold one 0-based index of the first wrong step per solution, -1 or None where there is none.
+    Both hold one 0-based index of the first wrong step per solution, -1 or None where there is
+    none.
     """
     _same_length("predictions", predicted, "labels", labels)
     guess, truth = ([-1 if i is None else int(i) for i in row] for row in (predicted, labels))
     hits = {False: [], True: []}
     for g, t in zip(guess, truth):
         hits[t == -1].append(g == t)
-    error, correct = (float(np.mean(hits[kind])) if hits[kind] else float("nan") for kind in (False, True))
+    error, correct = (
+        float(np.mean(hits[kind])) if hits[kind] else float("nan") for kind in (False, True)
+    )
     return FirstErrors(error, correct, harmonic_mean(error, correct))
 
 
@@ -213,7 +242,7 @@ def harmonic_mean(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a or b else 0.0
 
 
-# -- intervals and tests, over problems ------------------------------------------------------------------------------
+# -- intervals and tests, over problems ------------------------------------------------------------
 
 
 def wilson(successes: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -231,9 +260,11 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> tuple[float, 
 def bootstrap(
     values: ArrayLike, *, seed: int, statistic: Callable = np.mean, draws: int = 2000
 ) -> tuple[np.ndarray | float, np.ndarray | float]:
-    """95 % percentile band (low, high) of a statistic over problems: `values` is (problems,) or (problems, budgets).
+    """95 % percentile band (low, high) of a statistic over problems: `values` is (problems,) or
+    (problems, budgets).
 
-    Whole rows are drawn, so that the budgets of a problem stay together; `statistic` takes `axis=0`.
+    Whole rows are drawn, so that the budgets of a problem stay together; `statistic` takes
+    `axis=0`.
 
     >>> low, high = bootstrap([[0, 1], [1, 1], [0, 1], [1, 1]], seed=0)
     >>> low.tolist(), high.tolist()
@@ -245,7 +276,9 @@ def bootstrap(
             f"values of shape {values.shape}, need (problems,) or (problems, budgets), at least one problem"
         )
     rng = np.random.default_rng(seed)
-    drawn = [statistic(values[rng.integers(len(values), size=len(values))], axis=0) for _ in range(draws)]
+    drawn = [
+        statistic(values[rng.integers(len(values), size=len(values))], axis=0) for _ in range(draws)
+    ]
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     return low, high
 
@@ -270,10 +303,20 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, seed: int, draws: int = 10_0
     if difference.ndim != 1 or not len(difference):
         raise ValueError(f"results of shape {difference.shape}, need (problems,), at least one")
     rng = np.random.default_rng(seed)
-    means = np.array([difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(draws)])
+    means = np.array(
+        [
+            difference[rng.integers(len(difference), size=len(difference))].mean()
+            for _ in range(draws)
+        ]
+    )
     low, high = np.percentile(means, [2.5, 97.5])
     tail = min(np.sum(means <= 0), np.sum(means >= 0))
-    return Comparison(float(difference.mean()), float(low), float(high), float(min(1, 2 * (1 + tail) / (1 + draws))))
+    return Comparison(
+        float(difference.mean()),
+        float(low),
+        float(high),
+        float(min(1, 2 * (1 + tail) / (1 + draws))),
+    )
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:

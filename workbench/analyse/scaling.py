@@ -1,10 +1,12 @@
-"""Test-time scaling curves from one pool of samples: expectation over all k-subsets, 95 % bands over problems.
+"""Test-time scaling curves from one pool of samples: expectation over all k-subsets, 95 % bands
+over problems.
 
-A curve is a list of rows {method, budget, value, low, high}, which `show.plots.scaling_plot` draws and a CSV keeps.
-Every budget uses the whole pool (the unbiased estimators of `metrics`), never only its first k samples, and the
-bootstrap draws whole problems. `values_at` gives what stands behind one point of a curve, a value per problem, for
-paired tests. Only the weighted vote has no closed form: it is a mean over random k-subsets, the same ones for every
-method, and over all k-subsets where these are few. Taught in notebooks 06 and 03.
+A curve is a list of rows {method, budget, value, low, high}, which `show.plots.scaling_plot` draws
+and a CSV keeps. Every budget uses the whole pool (the unbiased estimators of `metrics`), never only
+its first k samples, and the bootstrap draws whole problems. `values_at` gives what stands behind
+one point of a curve, a value per problem, for paired tests. Only the weighted vote has no closed
+form: it is a mean over random k-subsets, the same ones for every method, and over all k-subsets
+where these are few. Taught in notebooks 06 and 03.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workbench.analyse.metrics import _group, aggregate, best_of_n_at_k, bootstrap, majority_at_k, pass_at_k
+from workbench.analyse.metrics import (
+    _group,
+    aggregate,
+    best_of_n_at_k,
+    bootstrap,
+    majority_at_k,
+    pass_at_k,
+)
 from workbench.problems import answer_of
 from workbench.problems.grading import is_equal
 from workbench.types import SearchResult
@@ -26,7 +35,9 @@ from workbench.types import SearchResult
 Row = dict[str, Any]
 Answers = Sequence[Sequence[str | None]]  # (problems, n)
 
-SELECTIONS = tuple(f"prm_{how}_{rule}" for rule in ("max", "vote") for how in ("min", "last", "prod", "mean"))
+SELECTIONS = tuple(
+    f"prm_{how}_{rule}" for rule in ("max", "vote") for how in ("min", "last", "prod", "mean")
+)
 
 
 def doublings(n: int) -> list[int]:
@@ -44,16 +55,24 @@ def answers_of(results: Sequence[SearchResult]) -> list[list[str | None]]:
 
 
 def correctness(results: Sequence[SearchResult]) -> np.ndarray:
-    """Which solutions end in the right answer, (problems, n) of bool; ValueError unless all pools are of one size."""
+    """Which solutions end in the right answer, (problems, n) of bool; ValueError unless all pools
+    are of one size."""
     sizes = {len(result.rollouts) for result in results}
     if len(sizes) != 1:
-        raise ValueError(f"pools of {sorted(sizes)} samples: need the same number for every problem")
+        raise ValueError(
+            f"pools of {sorted(sizes)} samples: need the same number for every problem"
+        )
     rows = zip(results, answers_of(results))
-    return np.array([[is_equal(result.problem.answer, answer) for answer in row] for result, row in rows])
+    return np.array(
+        [[is_equal(result.problem.answer, answer) for answer in row] for result, row in rows]
+    )
 
 
-def curve(method: str, budgets: Sequence[int], values: np.ndarray, *, seed: int, **more: Any) -> list[Row]:
-    """Rows of one method from its value per problem and budget, (problems, budgets); `more` goes into every row."""
+def curve(
+    method: str, budgets: Sequence[int], values: np.ndarray, *, seed: int, **more: Any
+) -> list[Row]:
+    """Rows of one method from its value per problem and budget, (problems, budgets); `more` goes
+    into every row."""
     low, high = bootstrap(values, seed=seed)
     means = values.mean(0)
     return [
@@ -82,19 +101,30 @@ def majority_curve(
     return curve(method, budgets, _majority_values(answers, golds, budgets), seed=seed, **more)
 
 
-# -- selection by scores ----------------------------------------------------------------------------------------------
+# -- selection by scores ---------------------------------------------------------------------------
 
 
-def best_of_curve(scores: ArrayLike, correct: ArrayLike, *, seed: int, method: str, **more: Any) -> list[Row]:
-    """The highest-scored of k samples, exact: scores (problems, n), one number per solution, and correct, the same."""
+def best_of_curve(
+    scores: ArrayLike, correct: ArrayLike, *, seed: int, method: str, **more: Any
+) -> list[Row]:
+    """The highest-scored of k samples, exact: scores (problems, n), one number per solution, and
+    correct, the same."""
     budgets = doublings(np.shape(scores)[1])
     return curve(method, budgets, _best_values(scores, correct, budgets), seed=seed, **more)
 
 
 def vote_curve(
-    answers: Answers, scores: ArrayLike, golds: Sequence[str], *, seed: int, method: str, draws: int = 200, **more: Any
+    answers: Answers,
+    scores: ArrayLike,
+    golds: Sequence[str],
+    *,
+    seed: int,
+    method: str,
+    draws: int = 200,
+    **more: Any,
 ) -> list[Row]:
-    """Weighted vote over k: answers and scores (problems, n), one gold per problem; see `weighted_vote_at_k`."""
+    """Weighted vote over k: answers and scores (problems, n), one gold per problem; see
+    `weighted_vote_at_k`."""
     budgets = doublings(np.shape(scores)[1])
     values = _vote_values(answers, scores, golds, budgets, seed=seed, draws=draws)
     return curve(method, budgets, values, seed=seed, **more)
@@ -129,22 +159,32 @@ def values_at(
     *,
     seed: int,
 ) -> np.ndarray:
-    """Expected correctness per problem, (problems,), of one way to choose among k samples: a point of its curve.
+    """Expected correctness per problem, (problems,), of one way to choose among k samples: a point
+    of its curve.
 
-    `name` is prm_{min,last,prod,mean,max,sum}_{max,vote}, with step_scores[problem][sample] a list of step scores;
-    orm_max or orm_vote, with one score per sample; or majority or pass@k, with none. A solution without an answer
-    (unfinished) never wins a vote; chosen by its score it counts as wrong. ValueError for pools that don't fit.
+    `name` is prm_{min,last,prod,mean,max,sum}_{max,vote}, with step_scores[problem][sample] a list
+    of step scores; orm_max or orm_vote, with one score per sample; or majority or pass@k, with
+    none. A solution without an answer (unfinished) never wins a vote; chosen by its score it counts
+    as wrong. ValueError for pools that don't fit.
     """
     return _values(name, [k], answers, correct, golds, step_scores, seed=seed)[:, 0]
 
 
 def weighted_vote_at_k(
-    answers: Sequence[str | None], scores: Sequence[float], gold: str, k: int, *, seed: Any, draws: int = 200
+    answers: Sequence[str | None],
+    scores: Sequence[float],
+    gold: str,
+    k: int,
+    *,
+    seed: Any,
+    draws: int = 200,
 ) -> float:
-    """Expected correctness of the answer with the largest summed score among k samples drawn from a pool.
+    """Expected correctness of the answer with the largest summed score among k samples drawn from a
+    pool.
 
-    Missing answers never win; tied ones share, and sums tie when they agree to 9 digits. The mean is over all
-    k-subsets if there are at most `draws` of them (or n), else over `draws` random ones, which `seed` alone decides.
+    Missing answers never win; tied ones share, and sums tie when they agree to 9 digits. The mean
+    is over all k-subsets if there are at most `draws` of them (or n), else over `draws` random
+    ones, which `seed` alone decides.
 
     >>> weighted_vote_at_k(["1", "2", "1", "2"], [0.9, 0.6, 0.2, 0.6], "1", 3, seed=0)  # 1 wins if both of it are drawn
     0.5
@@ -165,13 +205,15 @@ def weighted_vote_at_k(
 
 @lru_cache(maxsize=1 << 12)
 def _groups(answers: tuple[str | None, ...], gold: str) -> tuple[np.ndarray, np.ndarray]:
-    """For each answer the index of its value, -1 where missing, (n,); and which values are right, (V,)."""
+    """For each answer the index of its value, -1 where missing, (n,); and which values are right,
+    (V,)."""
     values, group = _group(answers, is_equal)
     return group, np.array([is_equal(gold, value) for value in values], bool)
 
 
 def _subsets(n: int, k: int, draws: int, seed: Any) -> np.ndarray:
-    """k-subsets of n samples as rows of ones and zeros: all of them if they are few, else random ones."""
+    """k-subsets of n samples as rows of ones and zeros: all of them if they are few, else random
+    ones."""
     if comb(n, k) > max(draws, n):
         rows = np.broadcast_to(np.arange(n) < k, (draws, n))
         return np.random.default_rng(seed).permuted(rows, axis=1).astype(float)
@@ -180,7 +222,7 @@ def _subsets(n: int, k: int, draws: int, seed: Any) -> np.ndarray:
     return chosen
 
 
-# -- what stands behind the curves: a value per problem and budget, (problems, budgets) -------------------------------
+# -- what stands behind the curves: a value per problem and budget, (problems, budgets) ------------
 
 
 def _values(name, budgets, answers, correct, golds, step_scores, *, seed: int) -> np.ndarray:
@@ -199,7 +241,9 @@ def _solution_scores(name: str, step_scores, shape: tuple[int, int]) -> np.ndarr
     """One number per solution, (problems, n), as the name of the method says."""
     kind, *how, rule = name.split("_")
     if (kind, len(how)) not in (("prm", 1), ("orm", 0)) or rule not in ("max", "vote"):
-        raise ValueError(f"selection {name!r}: use {', '.join(SELECTIONS)}, orm_max, orm_vote, majority or pass@k")
+        raise ValueError(
+            f"selection {name!r}: use {', '.join(SELECTIONS)}, orm_max, orm_vote, majority or pass@k"
+        )
     if step_scores is None or [len(row) for row in step_scores] != [shape[1]] * shape[0]:
         raise ValueError(f"{name}: need scores for {shape[0]} problems of {shape[1]} samples each")
     if how:
@@ -211,12 +255,20 @@ def _solution_scores(name: str, step_scores, shape: tuple[int, int]) -> np.ndarr
 
 def _check_pool(answers: Answers, correct: ArrayLike, golds: Sequence[str]) -> None:
     shape = np.shape(correct)
-    if len(shape) != 2 or len(golds) != shape[0] or [len(row) for row in answers] != [shape[1]] * shape[0]:
+    if (
+        len(shape) != 2
+        or len(golds) != shape[0]
+        or [len(row) for row in answers] != [shape[1]] * shape[0]
+    ):
         sizes = f"{sorted({len(row) for row in answers})} answers to {len(answers)} problems, {len(golds)} golds"
-        raise ValueError(f"{sizes}, correct of shape {shape}: need (problems, n) and one gold per problem")
+        raise ValueError(
+            f"{sizes}, correct of shape {shape}: need (problems, n) and one gold per problem"
+        )
     for row, flags in zip(answers, np.asarray(correct, bool)):
         if any(flag and answer is None for answer, flag in zip(row, flags)):
-            raise ValueError("a solution without an answer is marked correct: it must count as wrong")
+            raise ValueError(
+                "a solution without an answer is marked correct: it must count as wrong"
+            )
 
 
 def _pass_values(correct: np.ndarray, budgets: Sequence[int]) -> np.ndarray:
@@ -224,18 +276,26 @@ def _pass_values(correct: np.ndarray, budgets: Sequence[int]) -> np.ndarray:
 
 
 def _majority_values(answers: Answers, golds: Sequence[str], budgets: Sequence[int]) -> np.ndarray:
-    return np.array([[majority_at_k(row, gold, k) for k in budgets] for row, gold in zip(answers, golds)])
+    return np.array(
+        [[majority_at_k(row, gold, k) for k in budgets] for row, gold in zip(answers, golds)]
+    )
 
 
 def _best_values(scores: ArrayLike, correct: ArrayLike, budgets: Sequence[int]) -> np.ndarray:
     if np.shape(scores) != np.shape(correct):
-        raise ValueError(f"scores of shape {np.shape(scores)}, correct of {np.shape(correct)}: need the same")
+        raise ValueError(
+            f"scores of shape {np.shape(scores)}, correct of {np.shape(correct)}: need the same"
+        )
     return np.array([[best_of_n_at_k(s, c, k) for k in budgets] for s, c in zip(scores, correct)])
 
 
-def _vote_values(answers: Answers, scores: ArrayLike, golds, budgets, *, seed: int, draws: int = 200) -> np.ndarray:
+def _vote_values(
+    answers: Answers, scores: ArrayLike, golds, budgets, *, seed: int, draws: int = 200
+) -> np.ndarray:
     if not len(answers) == len(scores) == len(golds):
-        raise ValueError(f"{len(answers)} rows of answers, {len(scores)} of scores, {len(golds)} golds: need as many")
+        raise ValueError(
+            f"{len(answers)} rows of answers, {len(scores)} of scores, {len(golds)} golds: need as many"
+        )
     return np.array(
         [
             [weighted_vote_at_k(row, s, gold, k, seed=[seed, i], draws=draws) for k in budgets]

@@ -1,25 +1,28 @@
-r"""Selection from one pool: votes weighted by step scores (DiVeRSe), and what a second model agrees with (rStar).
+r"""Selection from one pool: votes weighted by step scores (DiVeRSe), and what a second model agrees
+with (rStar).
 
-**Step-aware vote** (Li et al. 2022, arXiv 2206.02336). A sample i with answer $a_i$, solution score $f_i$ and step
-scores $s_{i1} \dots s_{iS}$ votes for its answer with the weight
+**Step-aware vote** (Li et al. 2022, arXiv 2206.02336). A sample i with answer $a_i$, solution score
+$f_i$ and step scores $s_{i1} \dots s_{iS}$ votes for its answer with the weight
 
 $$w_i = f_i \prod_j s_{ij}^\alpha, \qquad \hat a = \arg\max_a \sum_{i:\, a_i = a} w_i.$$
 
-The paper votes with $w_i = f_i$ and lets the steps in by training: its loss is $-\log f_i - \alpha \sum_j \log s_{ij}$
-for a solution that is right all through, and $w_i$ is e to the minus that loss. Deviations, then: a trained PRM is
-taken as it is and the steps count at the vote; $f_i$ is the last step's score unless given. $\alpha = 0$ is the paper's
-voting verifier.
+The paper votes with $w_i = f_i$ and lets the steps in by training: its loss is $-\log f_i - \alpha
+\sum_j \log s_{ij}$ for a solution that is right all through, and $w_i$ is e to the minus that loss.
+Deviations, then: a trained PRM is taken as it is and the steps count at the vote; $f_i$ is the last
+step's score unless given. $\alpha = 0$ is the paper's voting verifier.
 
-**Mutual consistency** (Qi et al. 2024, 2408.06195). A second model completes each sample from where it was cut; the
-sample is *validated* if at least a `share` of these completions end in its own answer. The choice is among the
-validated samples, among all where there are none: the most frequent answer (`mutual_vote`), or the sample with the
-highest score (`mutual_best`). Deviations: the samples need not come from a tree search, whose reward times confidence
-is the paper's score (give it as `scores`); the share is one of all completions of a sample, where the published code
-compares their number with half the number of cuts. Where to cut (the published code: after 20 to 50 % of it), and the
-completions, are the caller's.
+**Mutual consistency** (Qi et al. 2024, 2408.06195). A second model completes each sample from where
+it was cut; the sample is *validated* if at least a `share` of these completions end in its own
+answer. The choice is among the validated samples, among all where there are none: the most frequent
+answer (`mutual_vote`), or the sample with the highest score (`mutual_best`). Deviations: the
+samples need not come from a tree search, whose reward times confidence is the paper's score (give
+it as `scores`); the share is one of all completions of a sample, where the published code compares
+their number with half the number of cuts. Where to cut (the published code: after 20 to 50 % of
+it), and the completions, are the caller's.
 
-As in `scaling`: the expectation over all k-subsets of the pool, answers grouped by equality of value, a missing answer
-never wins, ties share. Mutual consistency has closed forms; the step-aware vote is `weighted_vote_at_k`.
+As in `scaling`: the expectation over all k-subsets of the pool, answers grouped by equality of
+value, a missing answer never wins, ties share. Mutual consistency has closed forms; the step-aware
+vote is `weighted_vote_at_k`.
 """
 
 from __future__ import annotations
@@ -31,39 +34,57 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workbench.analyse.metrics import _group, best_of_n_at_k, majority_at_k, majority_vote, weighted_vote
+from workbench.analyse.metrics import (
+    _group,
+    best_of_n_at_k,
+    majority_at_k,
+    majority_vote,
+    weighted_vote,
+)
 from workbench.analyse.scaling import Answers, Row, curve, doublings, vote_curve, weighted_vote_at_k
 from workbench.problems.grading import is_equal
 
 Completions = Sequence[Sequence[str | None]]  # for each sample the answers of its completions
 
-# -- DiVeRSe: votes weighted by the solution's score and its steps' ---------------------------------------------------
+# -- DiVeRSe: votes weighted by the solution's score and its steps' --------------------------------
 
 
 def step_aware_weights(
-    step_scores: Sequence[Sequence[float]], *, alpha: float = 0.1, solution_scores: Sequence[float] | None = None
+    step_scores: Sequence[Sequence[float]],
+    *,
+    alpha: float = 0.1,
+    solution_scores: Sequence[float] | None = None,
 ) -> np.ndarray:
     """The weight of each sample's vote, (n,): solution score times step scores to the power alpha.
 
-    Without `solution_scores` it is the last step's. ValueError unless all scores are in [0, 1], each sample has steps
-    and a solution score, and alpha >= 0.
+    Without `solution_scores` it is the last step's. ValueError unless all scores are in [0, 1],
+    each sample has steps and a solution score, and alpha >= 0.
 
     >>> step_aware_weights([[0.25, 0.5], [1.0, 0.5]], alpha=0.5).round(4).tolist()  # .5 * sqrt(.25 * .5), .5 * sqrt(.5)
     [0.1768, 0.3536]
     """
     if not alpha >= 0 or not all(len(row) for row in step_scores):
-        raise ValueError(f"alpha={alpha}, steps {[len(row) for row in step_scores]}: need alpha >= 0, a step each")
+        raise ValueError(
+            f"alpha={alpha}, steps {[len(row) for row in step_scores]}: need alpha >= 0, a step each"
+        )
     whole = [row[-1] for row in step_scores] if solution_scores is None else solution_scores
     if len(whole) != len(step_scores):
-        raise ValueError(f"{len(whole)} solution scores for {len(step_scores)} samples, need one each")
+        raise ValueError(
+            f"{len(whole)} solution scores for {len(step_scores)} samples, need one each"
+        )
     for score in (*whole, *(s for row in step_scores for s in row)):
         if not 0 <= score <= 1:
             raise ValueError(f"score {score}: step-aware weights need scores in [0, 1]")
-    return np.array([f * np.prod(np.asarray(row, float) ** alpha) for f, row in zip(whole, step_scores)], float)
+    return np.array(
+        [f * np.prod(np.asarray(row, float) ** alpha) for f, row in zip(whole, step_scores)], float
+    )
 
 
-def step_aware_vote(answers: Sequence[str | None], step_scores: Sequence[Sequence[float]], **options) -> str | None:
-    """The answer with the largest summed weight, of several the one seen first; `options` of `step_aware_weights`.
+def step_aware_vote(
+    answers: Sequence[str | None], step_scores: Sequence[Sequence[float]], **options
+) -> str | None:
+    """The answer with the largest summed weight, of several the one seen first; `options` of
+    `step_aware_weights`.
 
     >>> step_aware_vote(["7", "8", "8"], [[0.9, 0.9], [0.1, 0.6], [0.1, 0.6]], alpha=1.0)
     '7'
@@ -81,8 +102,11 @@ def step_aware_vote_at_k(
     draws: int = 200,
     **options,
 ) -> float:
-    """Expected correctness of the step-aware vote among k samples drawn from a pool; see `weighted_vote_at_k`."""
-    return weighted_vote_at_k(answers, step_aware_weights(step_scores, **options), gold, k, seed=seed, draws=draws)
+    """Expected correctness of the step-aware vote among k samples drawn from a pool; see
+    `weighted_vote_at_k`."""
+    return weighted_vote_at_k(
+        answers, step_aware_weights(step_scores, **options), gold, k, seed=seed, draws=draws
+    )
 
 
 def step_aware_curve(
@@ -95,34 +119,44 @@ def step_aware_curve(
     method: str = "step-aware vote",
     **more: Any,
 ) -> list[Row]:
-    """The step-aware vote over budgets: answers (problems, n), scores of their steps, one gold per problem."""
+    """The step-aware vote over budgets: answers (problems, n), scores of their steps, one gold per
+    problem."""
     weights = [step_aware_weights(pool, alpha=alpha) for pool in step_scores]
     return vote_curve(answers, weights, golds, seed=seed, method=method, **more)
 
 
-# -- rStar: samples that a second model completes to the same answer --------------------------------------------------
+# -- rStar: samples that a second model completes to the same answer -------------------------------
 
 
 def agreement(answers: Sequence[str | None], completions: Completions) -> np.ndarray:
-    """Per sample the share of its completions that end in its own answer, (n,); 0 where it has none itself.
+    """Per sample the share of its completions that end in its own answer, (n,); 0 where it has none
+    itself.
 
-    A completion without an answer agrees with nothing. ValueError unless every sample with an answer has completions.
+    A completion without an answer agrees with nothing. ValueError unless every sample with an
+    answer has completions.
 
     >>> agreement(["1/2", "3", None], [["0.5", "2"], ["2", None], []]).tolist()
     [0.5, 0.0, 0.0]
     """
     if len(answers) != len(completions):
-        raise ValueError(f"completions of {len(completions)} samples for {len(answers)} answers, need as many")
+        raise ValueError(
+            f"completions of {len(completions)} samples for {len(answers)} answers, need as many"
+        )
     sizes = np.array([len(row) for row in completions], int)
     _, value = _group([*answers, *(c for row in completions for c in row)], is_equal)
     own, theirs = value[: len(answers)], np.split(value[len(answers) :], np.cumsum(sizes)[:-1])
     if bare := np.flatnonzero((own >= 0) & (sizes == 0)).tolist():
-        raise ValueError(f"samples {bare[:5]} have an answer but no completion, need at least one each")
+        raise ValueError(
+            f"samples {bare[:5]} have an answer but no completion, need at least one each"
+        )
     return np.array([np.mean(row == mine) if mine >= 0 else 0.0 for mine, row in zip(own, theirs)])
 
 
-def validated(answers: Sequence[str | None], completions: Completions, *, share: float = 0.5) -> np.ndarray:
-    """Which samples are mutually consistent, (n,) of bool: at least `share` of their completions agree, 0 < share <= 1.
+def validated(
+    answers: Sequence[str | None], completions: Completions, *, share: float = 0.5
+) -> np.ndarray:
+    """Which samples are mutually consistent, (n,) of bool: at least `share` of their completions
+    agree, 0 < share <= 1.
 
     A share just above 0 asks for any agreement, 1 for all.
     """
@@ -131,8 +165,11 @@ def validated(answers: Sequence[str | None], completions: Completions, *, share:
     return agreement(answers, completions) >= share - 1e-12
 
 
-def mutual_vote(answers: Sequence[str | None], completions: Completions, *, share: float = 0.5) -> str | None:
-    """The most frequent answer of the validated samples, of all where none is; of several the one seen first.
+def mutual_vote(
+    answers: Sequence[str | None], completions: Completions, *, share: float = 0.5
+) -> str | None:
+    """The most frequent answer of the validated samples, of all where none is; of several the one
+    seen first.
 
     >>> mutual_vote(["7", "8", "8"], [["7"], ["7"], ["9"]]), mutual_vote(["7", "8", "8"], [["1"]] * 3)
     ('7', '8')
@@ -142,12 +179,18 @@ def mutual_vote(answers: Sequence[str | None], completions: Completions, *, shar
 
 
 def mutual_vote_at_k(
-    answers: Sequence[str | None], completions: Completions, gold: str, k: int, *, share: float = 0.5
+    answers: Sequence[str | None],
+    completions: Completions,
+    gold: str,
+    k: int,
+    *,
+    share: float = 0.5,
 ) -> float:
-    r"""Expected correctness of `mutual_vote` among k samples drawn from a pool of n; exact, tied answers share.
+    r"""Expected correctness of `mutual_vote` among k samples drawn from a pool of n; exact, tied
+    answers share.
 
-    Either a validated sample is drawn, and the others are as good as missing; or none is, with chance C(m,k) / C(n,k)
-    for m others, and then the k are a random subset of these.
+    Either a validated sample is drawn, and the others are as good as missing; or none is, with
+    chance C(m,k) / C(n,k) for m others, and then the k are a random subset of these.
 
     >>> mutual_vote_at_k(["7", "8", "8"], [["7"], ["1"], ["9"]], "7", 2)  # the pairs' votes: 7, 7 and 8
     0.6666666666666666
@@ -169,9 +212,11 @@ def mutual_best_at_k(
     *,
     share: float = 0.5,
 ) -> float:
-    """Expected correctness of the highest-scored validated one of k samples, of all k where none is; tied ones share.
+    """Expected correctness of the highest-scored validated one of k samples, of all k where none
+    is; tied ones share.
 
-    Exact: samples are ordered by (has an answer, is validated, score), and the best of k is chosen by that order.
+    Exact: samples are ordered by (has an answer, is validated, score), and the best of k is chosen
+    by that order.
 
     >>> mutual_best_at_k(["7", "8", "8"], [["7"], ["1"], ["9"]], [0.1, 0.8, 0.9], "7", 3)
     1.0
@@ -195,12 +240,17 @@ def mutual_curve(
     method: str = "mutual consistency",
     **more: Any,
 ) -> list[Row]:
-    """Mutual consistency over budgets: the vote, or with `scores` (problems, n) the highest-scored validated sample."""
+    """Mutual consistency over budgets: the vote, or with `scores` (problems, n) the highest-scored
+    validated sample."""
     sizes = {len(row) for row in answers}
     given = [None] * len(answers) if scores is None else scores
     if len(sizes) != 1 or not len(answers) == len(completions) == len(golds) == len(given):
-        counts = f"{len(answers)} rows of {sorted(sizes)} answers, {len(completions)} of completions"
-        raise ValueError(f"{counts}, {len(given)} of scores, {len(golds)} golds: need as many, of one size")
+        counts = (
+            f"{len(answers)} rows of {sorted(sizes)} answers, {len(completions)} of completions"
+        )
+        raise ValueError(
+            f"{counts}, {len(given)} of scores, {len(golds)} golds: need as many, of one size"
+        )
     budgets = doublings(sizes.pop())
 
     def value(row, done, gold, score, k):
@@ -208,5 +258,7 @@ def mutual_curve(
             return mutual_vote_at_k(row, done, gold, k, share=share)
         return mutual_best_at_k(row, done, score, gold, k, share=share)
 
-    values = [[value(*pool, k) for k in budgets] for pool in zip(answers, completions, golds, given)]
+    values = [
+        [value(*pool, k) for k in budgets] for pool in zip(answers, completions, golds, given)
+    ]
     return curve(method, budgets, np.array(values), seed=seed, **more)

@@ -9,10 +9,11 @@ def load_policy(name_or_path, **options):
 
 
 def load_verifier(name_or_path, **options):
-    """A verifier: a shipped one, a folder of ours (of steps, outcomes or critiques), or a public one by its hub name.
+    """A verifier: a shipped one, a folder of ours (of steps, outcomes or critiques), or a public
+    one by its hub name.
 
-    See `workbench.models.verifier.load_verifier`, `outcome.load_outcome`, `generative.load_generative` and, for the
-    public ones, `public`.
+    See `workbench.models.verifier.load_verifier`, `outcome.load_outcome`,
+    `generative.load_generative` and, for the public ones, `public`.
     """
     from pathlib import Path
 

@@ -1,7 +1,9 @@
-r"""Verifiers that need no training, to hold a trained one against: chance, position, exact truth, Monte-Carlo values.
+r"""Verifiers that need no training, to hold a trained one against: chance, position, exact truth,
+Monte-Carlo values.
 
-All answer `Verifier.score` with one score in [0, 1] per step that depends on the steps up to it and never on what
-follows, nor on what else is in the batch: whatever is drawn is keyed by (seed, problem id, step texts up to here).
+All answer `Verifier.score` with one score in [0, 1] per step that depends on the steps up to it and
+never on what follows, nor on what else is in the batch: whatever is drawn is keyed by (seed,
+problem id, step texts up to here).
 
 | | score of a step | what it shows |
 |---|---|---|
@@ -10,9 +12,10 @@ follows, nor on what else is in the batch: whatever is drawn is keyed by (seed, 
 | `Oracle` | is it right, or the answer in reach, at a known error rate | what a verifier of that quality brings |
 | `MonteCarlo` | share of n completions that end right (Math-Shepherd, arXiv 2312.08935) | what a PRM is trained on |
 
-`Oracle` and `MonteCarlo` know the problems: a search shows its verifier blind copies, so they look up the whole one by
-its id. They are ceilings and teachers, no methods. Deviation from Math-Shepherd: values are made when a search asks for
-them instead of beforehand; equal prefixes are completed once.
+`Oracle` and `MonteCarlo` know the problems: a search shows its verifier blind copies, so they look
+up the whole one by its id. They are ceilings and teachers, no methods. Deviation from
+Math-Shepherd: values are made when a search asks for them instead of beforehand; equal prefixes are
+completed once.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from workbench.types import Meter, Policy, Prefix, Problem
 
 TRUTHS = {
     "right": check_steps,
-    "solvable": lambda problem, texts: [solvable(problem, texts[:t]) for t in range(1, len(texts) + 1)],
+    "solvable": lambda problem, texts: [
+        solvable(problem, texts[:t]) for t in range(1, len(texts) + 1)
+    ],
 }
 MOST_VALUES = 1_000_000  # prefixes remembered before the memory is emptied
 
@@ -44,7 +49,9 @@ class Random:
     def __init__(self, seed: int = 0):
         self.seed, self.name = seed, f"random-{seed}"
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
+    def score(
+        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
+    ) -> list[list[float]]:
         return [[_uniform(name) for name in _names(self.name, prefix)] for prefix in prefixes]
 
 
@@ -57,41 +64,61 @@ class Position:
 
     per, name = "step", "position"
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
+    def score(
+        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
+    ) -> list[list[float]]:
         return [[1 / (2 + i) for i in range(len(prefix.steps))] for prefix in prefixes]
 
 
 class Oracle:
-    """Exact truth of the embedded problems as 1.0 or 0.0, each verdict turned round with chance `noise`.
+    """Exact truth of the embedded problems as 1.0 or 0.0, each verdict turned round with chance
+    `noise`.
 
-    `truth` is "right" (`check_steps`) or "solvable": is the answer still in reach after this step? That is what a
-    Monte-Carlo value estimates; a solution that stops without an answer line may count as solvable to its end.
-    ValueError for other options, and on scoring for a problem that it was not given or that has no exact truth.
+    `truth` is "right" (`check_steps`) or "solvable": is the answer still in reach after this step?
+    That is what a Monte-Carlo value estimates; a solution that stops without an answer line may
+    count as solvable to its end. ValueError for other options, and on scoring for a problem that it
+    was not given or that has no exact truth.
     """
 
     per = "step"
 
-    def __init__(self, problems: Sequence[Problem], *, truth: str = "right", noise: float = 0.0, seed: int = 0):
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        *,
+        truth: str = "right",
+        noise: float = 0.0,
+        seed: int = 0,
+    ):
         if truth not in TRUTHS or not 0 <= noise <= 1:
-            raise ValueError(f"truth={truth!r}, noise={noise}: use {' or '.join(TRUTHS)}, and 0 <= noise <= 1")
+            raise ValueError(
+                f"truth={truth!r}, noise={noise}: use {' or '.join(TRUTHS)}, and 0 <= noise <= 1"
+            )
         self.whole, self.truth, self.noise = _by_id(problems), truth, noise
         self.name = f"oracle-{truth}-{noise}-{seed}"
-        self._salt = f"oracle-{seed}"  # the same steps are turned round first, whatever the truth and the noise
+        # the same steps are turned round first, whatever the truth and the noise
+        self._salt = f"oracle-{seed}"
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
+    def score(
+        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
+    ) -> list[list[float]]:
         return [self._score(prefix) for prefix in prefixes]
 
     def _score(self, prefix: Prefix) -> list[float]:
         verdicts = TRUTHS[self.truth](_look_up(self.whole, prefix), prefix.texts)
-        return [float(v != (_uniform(name) < self.noise)) for v, name in zip(verdicts, _names(self._salt, prefix))]
+        return [
+            float(v != (_uniform(name) < self.noise))
+            for v, name in zip(verdicts, _names(self._salt, prefix))
+        ]
 
 
 class MonteCarlo:
     """The value of each step: the share of `n` completions by the policy that end right.
 
-    The last step of an ended solution is graded by its answer, 1.0 or 0.0. Values are remembered by (problem id, step
-    texts), so the policy must stay as it is: make a new verifier after training it. What is sampled is paid into the
-    meter of the first row that needs it, as policy tokens. ValueError unless n >= 1 and all problems have answers.
+    The last step of an ended solution is graded by its answer, 1.0 or 0.0. Values are remembered by
+    (problem id, step texts), so the policy must stay as it is: make a new verifier after training
+    it. What is sampled is paid into the meter of the first row that needs it, as policy tokens.
+    ValueError unless n >= 1 and all problems have answers.
     """
 
     per = "step"
@@ -107,13 +134,19 @@ class MonteCarlo:
     ):
         blind = [problem.id for problem in problems if problem.answer is None]
         if n < 1 or blind:
-            raise ValueError(f"n={n}, problems without answer: {blind[:3]}: need n >= 1 and every answer")
+            raise ValueError(
+                f"n={n}, problems without answer: {blind[:3]}: need n >= 1 and every answer"
+            )
         self.policy, self.whole, self.n, self.temperature = policy, _by_id(problems), n, temperature
-        self.name = f"monte-carlo-{getattr(policy, 'name', type(policy).__name__)}-{n}-{temperature}-{seed}"
+        self.name = (
+            f"monte-carlo-{getattr(policy, 'name', type(policy).__name__)}-{n}-{temperature}-{seed}"
+        )
         self._salt = f"monte-carlo-{seed}"
         self._values: dict[bytes, float] = {}
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
+    def score(
+        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
+    ) -> list[list[float]]:
         if len(self._values) > MOST_VALUES:
             self._values.clear()
         meters = meters if meters is not None else [Meter() for _ in prefixes]
@@ -121,7 +154,10 @@ class MonteCarlo:
         for prefix, meter in zip(prefixes, meters):
             for t, name in enumerate(self._open(prefix), start=1):
                 if name not in self._values and name not in todo:
-                    todo[name] = Prefix(prefix.problem, prefix.steps[:t], prompt=prefix.prompt), meter
+                    todo[name] = (
+                        Prefix(prefix.problem, prefix.steps[:t], prompt=prefix.prompt),
+                        meter,
+                    )
         if todo:
             self._complete(todo)
         return [self._read(prefix) for prefix in prefixes]
@@ -131,8 +167,13 @@ class MonteCarlo:
         return _names(self._salt, prefix)[: len(prefix.steps) - prefix.ended]
 
     def _complete(self, todo: dict[bytes, tuple[Prefix, Meter]]) -> None:
-        """Sample n completions of each prefix, every one from its own stream, and remember the share that end right."""
-        rows = [(cut, meter, _key(name, i)) for name, (cut, meter) in todo.items() for i in range(self.n)]
+        """Sample n completions of each prefix, every one from its own stream, and remember the
+        share that end right."""
+        rows = [
+            (cut, meter, _key(name, i))
+            for name, (cut, meter) in todo.items()
+            for i in range(self.n)
+        ]
         cuts, meters, keys = (list(column) for column in zip(*rows))
         rollouts = self.policy.sample(
             cuts, keys, until="end", temperature=self.temperature, prompt="solve", meters=meters
@@ -143,11 +184,15 @@ class MonteCarlo:
 
     def _read(self, prefix: Prefix) -> list[float]:
         values = [self._values[name] for name in self._open(prefix)]
-        graded = [float(is_right(_look_up(self.whole, prefix), prefix))] if prefix.ended and prefix.steps else []
+        graded = (
+            [float(is_right(_look_up(self.whole, prefix), prefix))]
+            if prefix.ended and prefix.steps
+            else []
+        )
         return values + graded
 
 
-# -- problems by id, draws by content ---------------------------------------------------------------------------------
+# -- problems by id, draws by content --------------------------------------------------------------
 
 
 def _by_id(problems: Sequence[Problem]) -> dict[str, Problem]:
@@ -161,7 +206,9 @@ def _by_id(problems: Sequence[Problem]) -> dict[str, Problem]:
 def _look_up(known: dict[str, Problem], prefix: Prefix) -> Problem:
     problem = known.get(prefix.problem.id)
     if problem is None or problem.question != prefix.problem.question:
-        raise ValueError(f"{prefix.problem.id}: not one of the {len(known)} problems that this verifier was given")
+        raise ValueError(
+            f"{prefix.problem.id}: not one of the {len(known)} problems that this verifier was given"
+        )
     return problem
 
 
@@ -170,7 +217,8 @@ def _names(salt: str, prefix: Prefix) -> list[bytes]:
     digest, names = blake2b(digest_size=16), []
     for text in (salt, prefix.problem.id, *prefix.texts):
         data = text.encode()
-        digest.update(len(data).to_bytes(8, "little") + data)  # with lengths: "ab", "c" is not "a", "bc"
+        # with lengths: "ab", "c" is not "a", "bc"
+        digest.update(len(data).to_bytes(8, "little") + data)
         names.append(digest.digest())
     return names[2:]
 

@@ -9,7 +9,8 @@ SHIPPED = Path(__file__).parents[2] / "data" / "models"
 
 
 def locate(name_or_path: str | Path) -> str:
-    """A folder for a shipped name or a path, else the name unchanged (for the hub); ValueError if it is incomplete."""
+    """A folder for a shipped name or a path, else the name unchanged (for the hub); ValueError if
+    it is incomplete."""
     for folder in (Path(name_or_path), SHIPPED / str(name_or_path)):
         if folder.is_dir():
             check_complete(folder)
@@ -22,12 +23,14 @@ def locate(name_or_path: str | Path) -> str:
 
 
 def portable(path: str) -> str:
-    """How a file should name a checkpoint so that it is found in another clone: a shipped one by its name alone."""
+    """How a file should name a checkpoint so that it is found in another clone: a shipped one by
+    its name alone."""
     return Path(path).name if Path(path).resolve().parent == SHIPPED.resolve() else path
 
 
 def check_complete(folder: Path) -> None:
-    """ValueError, in one line, for a checkpoint folder without its files or with a half-written weight file."""
+    """ValueError, in one line, for a checkpoint folder without its files or with a half-written
+    weight file."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is no checkpoint: config.json is missing")
     weights = sorted(folder.glob("*.safetensors"))
@@ -40,6 +43,8 @@ def check_complete(folder: Path) -> None:
                 header = json.loads(stream.read(size)) if size < 1 << 28 else {}
             except ValueError:
                 header = {}
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        ends = [
+            entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
+        ]
         if not ends or file.stat().st_size != 8 + size + max(ends):
             raise ValueError(f"{file} is not whole (an interrupted copy?): get it again")

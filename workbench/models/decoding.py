@@ -2,17 +2,19 @@
 
 What makes it fast and right:
 
-1. **One prefill per distinct context.** Contexts come as segments (prompt, step, step ...); the key-values of each
-   segment border are found again in `PrefixCache`, also when one context is a prefix of another in the same call.
-2. **Key-values are forked** to the continuations of a context and live in one preallocated buffer, right-aligned, so
-   that every row's newest token stands in the same column.
-3. **Finished rows leave and waiting rows enter** whenever an eighth of the batch has finished: one copy (`_assemble`)
-   drops, admits, re-aligns and makes room.
-4. **One uniform per token**, from a counter-based generator keyed per row: what a row draws does not depend on the
-   rows beside it.
+1. **One prefill per distinct context.** Contexts come as segments (prompt, step, step ...); the
+   key-values of each segment border are found again in `PrefixCache`, also when one context is a
+   prefix of another in the same call.
+2. **Key-values are forked** to the continuations of a context and live in one preallocated buffer,
+   right-aligned, so that every row's newest token stands in the same column.
+3. **Finished rows leave and waiting rows enter** whenever an eighth of the batch has finished: one
+   copy (`_assemble`) drops, admits, re-aligns and makes room.
+4. **One uniform per token**, from a counter-based generator keyed per row: what a row draws does
+   not depend on the rows beside it.
 
-Built on transformers' cache classes: a layer is a `DynamicLayer` that writes into spare room instead of concatenating.
-Sliding-window models keep whole key-values and transformers' own mask. Taught in notebook 06.
+Built on transformers' cache classes: a layer is a `DynamicLayer` that writes into spare room
+instead of concatenating. Sliding-window models keep whole key-values and transformers' own mask.
+Taught in notebook 06.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ Layers = list[tuple[torch.Tensor, torch.Tensor]]  # per layer: keys and values, 
 ROOM = 32  # columns to decode before the buffer is assembled anew
 
 
-# -- randomness -------------------------------------------------------------------------------------------------------
+# -- randomness ------------------------------------------------------------------------------------
 
 
 def uniforms(keys: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
-    """`n` numbers in [0, 1) of each stream from position `starts` on: SplitMix64 (Steele et al. 2014). (B,) -> (B, n)
+    """`n` numbers in [0, 1) of each stream from position `starts` on: SplitMix64 (Steele et al.
+    2014). (B,) -> (B, n)
 
     >>> uniforms(np.array([0], np.uint64), np.array([0], np.uint64), 2).round(6).tolist()
     [[0.883311, 0.431528]]
@@ -51,8 +54,11 @@ def uniforms(keys: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
     return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def draw(logits: torch.Tensor, temperature: float, u: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Next token of each row by inverting its distribution at `u`, and its log-probability. (B, V), (B,) -> (B,), (B,)
+def draw(
+    logits: torch.Tensor, temperature: float, u: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Next token of each row by inverting its distribution at `u`, and its log-probability. (B, V),
+    (B,) -> (B,), (B,)
 
     Temperature 0 is greedy; its log-probabilities are those at temperature 1.
     """
@@ -64,18 +70,22 @@ def draw(logits: torch.Tensor, temperature: float, u: np.ndarray) -> tuple[torch
         cdf = logp.exp().cumsum(-1)  # (B, V)
         total = cdf[:, -1:]
         at = torch.as_tensor(u, dtype=cdf.dtype, device=cdf.device)[:, None] * total
-        at = torch.minimum(at, total.nextafter(total.new_zeros(())))  # rounded up, it would draw an impossible token
+        # rounded up, it would draw an impossible token
+        at = torch.minimum(at, total.nextafter(total.new_zeros(())))
         token = torch.searchsorted(cdf, at, right=True)[:, 0]
     return token, logp.gather(-1, token[:, None])[:, 0]
 
 
-# -- key-values -------------------------------------------------------------------------------------------------------
+# -- key-values ------------------------------------------------------------------------------------
 
 
 class RoomyLayer(DynamicLayer):
-    """A cache layer over a buffer with spare columns: new key-values are written, nothing is concatenated."""
+    """A cache layer over a buffer with spare columns: new key-values are written, nothing is
+    concatenated."""
 
-    def __init__(self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None, used: int = 0):
+    def __init__(
+        self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None, used: int = 0
+    ):
         super().__init__()
         if keys is not None:
             self.buffer = keys, values
@@ -104,11 +114,13 @@ class Entry:
 
 
 class PrefixCache:
-    """Key-values of prefixes, found by segment border, least recently used dropped beyond `max_tokens`."""
+    """Key-values of prefixes, found by segment border, least recently used dropped beyond
+    `max_tokens`."""
 
     def __init__(self, max_tokens: int = 131_072):
         self.max_tokens, self.tokens = max_tokens, 0
-        self._found: dict[bytes, tuple[Entry, int]] = {}  # border -> entry, tokens up to that border
+        # border -> entry, tokens up to that border
+        self._found: dict[bytes, tuple[Entry, int]] = {}
         self._order: OrderedDict[int, Entry] = OrderedDict()  # by id, oldest first
 
     def clear(self) -> None:
@@ -117,7 +129,8 @@ class PrefixCache:
         self._order.clear()
 
     def get(self, context: Context, at_most: int) -> tuple[Entry | None, int]:
-        """The entry that shares the longest run of segments with `context`, and how many tokens of it to take."""
+        """The entry that shares the longest run of segments with `context`, and how many tokens of
+        it to take."""
         for name, border in zip(reversed(context.names), reversed(context.borders)):
             if name in self._found:
                 entry, end = self._found[name]
@@ -130,7 +143,8 @@ class PrefixCache:
         return self._found.get(context.names[-1], (None, 0))[1] >= len(context.ids) - 1
 
     def put(self, context: Context, entry: Entry) -> None:
-        """Keep the key-values of a context (all its tokens, or all but the last) under all its borders."""
+        """Keep the key-values of a context (all its tokens, or all but the last) under all its
+        borders."""
         length = entry.length
         if length > self.max_tokens or self._found.get(context.names[-1], (None, -1))[1] >= length:
             return
@@ -161,7 +175,9 @@ class Context:
     def _add(self, segment: Sequence[int]) -> None:
         last = self.names[-1] if self.names else b""
         self.ids += segment
-        self.names.append(blake2b(last + np.asarray(segment, np.int64).tobytes(), digest_size=16).digest())
+        self.names.append(
+            blake2b(last + np.asarray(segment, np.int64).tobytes(), digest_size=16).digest()
+        )
         self.borders.append(len(self.ids))
 
     def cut(self, segments: int) -> Context:
@@ -179,18 +195,20 @@ class Context:
         return longer
 
 
-# -- the engine -------------------------------------------------------------------------------------------------------
+# -- the engine ------------------------------------------------------------------------------------
 
 
 @dataclass
 class Row:
-    """One continuation to draw: of which context, at most how many tokens, from which stream; then what was drawn."""
+    """One continuation to draw: of which context, at most how many tokens, from which stream; then
+    what was drawn."""
 
     context: Context
     room: int
     key: int
     meter: Meter
-    wanted: tuple[int, ...] = ()  # after how many tokens logits are wanted; the whole context if nothing is said
+    # after how many tokens logits are wanted; the whole context if nothing is said
+    wanted: tuple[int, ...] = ()
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     done: bool = False
@@ -200,7 +218,8 @@ class Row:
 
     @property
     def stored(self) -> int:
-        """Tokens whose key-values exist while the row is live: all but the newest, which is yet to be fed."""
+        """Tokens whose key-values exist while the row is live: all but the newest, which is yet to
+        be fed."""
         return len(self.context.ids) + len(self.ids) - 1
 
 
@@ -214,7 +233,11 @@ class Buffer:
     def entry(self, b: int, length: int, end: int) -> Entry:
         """Row b's key-values of `length` tokens that end before column `end`."""
         return Entry(
-            [(k[b, :, end - length : end].clone(), v[b, :, end - length : end].clone()) for k, v in self.layers], length
+            [
+                (k[b, :, end - length : end].clone(), v[b, :, end - length : end].clone())
+                for k, v in self.layers
+            ],
+            length,
         )
 
 
@@ -228,7 +251,8 @@ class Ask:
 
 
 class Engine:
-    """Continues rows with one model; `forwards` counts model calls, `positions` the token columns they computed."""
+    """Continues rows with one model; `forwards` counts model calls, `positions` the token columns
+    they computed."""
 
     def __init__(self, model: torch.nn.Module, *, batch_tokens: int, cache_tokens: int):
         self.model, self.batch_tokens = model, batch_tokens
@@ -239,11 +263,15 @@ class Engine:
         self.device = next(model.parameters()).device
 
     @torch.inference_mode()
-    def run(self, rows: Sequence[Row], *, stops: np.ndarray, temperature: float, keep: bool) -> None:
+    def run(
+        self, rows: Sequence[Row], *, stops: np.ndarray, temperature: float, keep: bool
+    ) -> None:
         """Continue every row up to a stop token or the end of its room; fills `ids` and `logprobs`."""
         self.refresh()
         ask = Ask(stops, temperature, keep)
-        waiting = deque(sorted(rows, key=lambda row: (-len(row.context.ids), row.context.names[-1])))
+        waiting = deque(
+            sorted(rows, key=lambda row: (-len(row.context.ids), row.context.names[-1]))
+        )
         live: list[Row] = []
         buffer = None
         while waiting or live:
@@ -258,12 +286,14 @@ class Engine:
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Row]) -> list[torch.Tensor]:
-        """Logits of every row after its `wanted` numbers of tokens, (len(wanted), V) each; nothing is drawn."""
+        """Logits of every row after its `wanted` numbers of tokens, (len(wanted), V) each; nothing
+        is drawn."""
         done = self._compute(rows)
         return [done[row.context.names[-1]][1] for row in rows]
 
     def refresh(self) -> bool:
-        """Empty the cache if weights or the active adapter have changed since the last call: did they?"""
+        """Empty the cache if weights or the active adapter have changed since the last call: did
+        they?"""
         if (seen := self._fingerprint()) == self._weights:
             return False
         self.cache.clear()
@@ -278,11 +308,18 @@ class Engine:
         weights = [p.detach() for p in self.model.parameters()]
         versions = tuple((p.data_ptr(), p._version) for p in weights)
         values = torch.cat([p.reshape(-1)[:: p.numel() // 16 + 1].float() for p in weights])
-        return versions, values.cpu().numpy().tobytes(), str(getattr(self.model, "active_adapter", None))
+        return (
+            versions,
+            values.cpu().numpy().tobytes(),
+            str(getattr(self.model, "active_adapter", None)),
+        )
 
     def _admit(self, live: list[Row], waiting: deque[Row]) -> list[Row]:
         """Take waiting rows while the batch stays within its tokens (one row is always let in)."""
-        n, width = sum(not row.done for row in live), max((row.stored for row in live if not row.done), default=0)
+        n, width = (
+            sum(not row.done for row in live),
+            max((row.stored for row in live if not row.done), default=0),
+        )
         admitted: list[Row] = []
         while waiting:
             width = max(width, len(waiting[0].context.ids))
@@ -295,12 +332,17 @@ class Engine:
     # -- contexts ---------------------------------------------------------------------------------
 
     def _prefill(self, rows: list[Row], ask: Ask) -> list[Entry]:
-        """Compute each distinct context once, draw every row's first token, return each row's key-values."""
+        """Compute each distinct context once, draw every row's first token, return each row's
+        key-values."""
         done = self._compute(rows)
         results = [done[row.context.names[-1]] for row in rows]
         if rows:
-            u = uniforms(np.array([row.key for row in rows], np.uint64), np.zeros(len(rows), np.uint64), 1)
-            tokens, logprobs = draw(torch.cat([logits for _, logits in results]), ask.temperature, u[:, 0])
+            u = uniforms(
+                np.array([row.key for row in rows], np.uint64), np.zeros(len(rows), np.uint64), 1
+            )
+            tokens, logprobs = draw(
+                torch.cat([logits for _, logits in results]), ask.temperature, u[:, 0]
+            )
             for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist()):
                 row.ids.append(token)
                 row.logprobs.append(logprob)
@@ -323,9 +365,11 @@ class Engine:
         return done
 
     def _alike(self, rows: list[Row]) -> list[tuple[Row, Entry | None, int]]:
-        """Those rows, with what the cache holds of them, that have about as much to compute as the neediest.
+        """Those rows, with what the cache holds of them, that have about as much to compute as the
+        neediest.
 
-        All rows of a call compute as many columns as the neediest; a tenth more than their own is the most they may.
+        All rows of a call compute as many columns as the neediest; a tenth more than their own is
+        the most they may.
         """
         found = [(row, *self.cache.get(row.context, row.wanted[0] - 1)) for row in rows]
         need = max(len(row.context.ids) - cut for row, _, cut in found)
@@ -333,11 +377,16 @@ class Engine:
         longest = max(len(row.context.ids) for row, _, _ in group)
         return group[: max(1, self.batch_tokens // longest)]
 
-    def _prefill_group(self, group: list[tuple[Row, Entry | None, int]]) -> list[tuple[Entry, torch.Tensor]]:
-        """Key-values and wanted logits (len(wanted), V) of some contexts: their last `new` columns in one call."""
+    def _prefill_group(
+        self, group: list[tuple[Row, Entry | None, int]]
+    ) -> list[tuple[Entry, torch.Tensor]]:
+        """Key-values and wanted logits (len(wanted), V) of some contexts: their last `new` columns
+        in one call."""
         lengths = [len(row.context.ids) for row, _, _ in group]
         width, new = max(lengths), max(len(row.context.ids) - cut for row, _, cut in group)
-        columns = [[new - n + end - 1 for end in row.wanted] for (row, _, _), n in zip(group, lengths)]
+        columns = [
+            [new - n + end - 1 for end in row.wanted] for (row, _, _), n in zip(group, lengths)
+        ]
         keep = sorted({column for row in columns for column in row})
         place = {column: i for i, column in enumerate(keep)}
         ids = torch.zeros(len(group), new, dtype=torch.long)  # (B, new)
@@ -352,12 +401,17 @@ class Engine:
         kept = [[place[column] for column in row] for row in columns]
         return [(buffer.entry(b, n, width), logits[b, kept[b]]) for b, n in enumerate(lengths)]
 
-    def _lay_out(self, pieces: Sequence[tuple[Entry | None, int]], width: int, spare: int) -> Layers:
-        """Right-align the first so many tokens of each entry in `width` columns and leave `spare` more."""
+    def _lay_out(
+        self, pieces: Sequence[tuple[Entry | None, int]], width: int, spare: int
+    ) -> Layers:
+        """Right-align the first so many tokens of each entry in `width` columns and leave `spare`
+        more."""
         shape = next((entry.layers for entry, n in pieces if entry is not None and n > 0), [])
         layers = []
         for i, pair in enumerate(shape):
-            into = tuple(x.new_zeros(len(pieces), x.shape[0], width + spare, x.shape[2]) for x in pair)
+            into = tuple(
+                x.new_zeros(len(pieces), x.shape[0], width + spare, x.shape[2]) for x in pair
+            )
             for b, (entry, n) in enumerate(pieces):
                 for x, source in zip(into, entry.layers[i] if n > 0 else ()):
                     x[b, :, width - n : width] = source[:, :n]
@@ -367,7 +421,8 @@ class Engine:
     # -- continuations ----------------------------------------------------------------------------
 
     def _assemble(self, old: Buffer | None, live: list[Row], entering: list[tuple[Row, Entry]]):
-        """One buffer for the rows that go on and those that enter, right-aligned, with `ROOM` spare columns."""
+        """One buffer for the rows that go on and those that enter, right-aligned, with `ROOM` spare
+        columns."""
         stay = [b for b, row in enumerate(live) if not row.done]
         kept = max((live[b].stored for b in stay), default=0)
         width = max([kept, *(entry.length for _, entry in entering)])
@@ -375,17 +430,23 @@ class Engine:
         index = torch.tensor(stay, device=self.device)
         layers = []
         for i, pair in enumerate(shape):
-            into = tuple(x.new_zeros(len(stay) + len(entering), x.shape[0], width + ROOM, x.shape[2]) for x in pair)
+            into = tuple(
+                x.new_zeros(len(stay) + len(entering), x.shape[0], width + ROOM, x.shape[2])
+                for x in pair
+            )
             for j, x in enumerate(into):
                 if stay:
-                    x[: len(stay), :, width - kept : width] = old.layers[i][j][:, :, old.used - kept : old.used][index]
+                    x[: len(stay), :, width - kept : width] = old.layers[i][j][
+                        :, :, old.used - kept : old.used
+                    ][index]
                 for b, (_, entry) in enumerate(entering, len(stay)):
                     x[b, :, width - entry.length : width] = entry.layers[i][j]
             layers.append(into)
         return Buffer(layers, width), [live[b] for b in stay] + [row for row, _ in entering]
 
     def _decode(self, buffer: Buffer, live: list[Row], ask: Ask) -> None:
-        """Draw tokens for all live rows until an eighth of them has finished or the buffer's spare columns are used."""
+        """Draw tokens for all live rows until an eighth of them has finished or the buffer's spare
+        columns are used."""
         start, n = buffer.used, len(live)
         lengths = np.array([row.stored + 1 for row in live])
         left = np.array([row.room - len(row.ids) for row in live])
@@ -410,7 +471,9 @@ class Engine:
                 longer = row.context.extended(row.ids)
                 self.cache.put(longer, buffer.entry(b, row.stored, start + int(count[b])))
 
-    def _forward(self, ids: torch.Tensor, buffer: Buffer, lengths: Sequence[int], keep: int | torch.Tensor):
+    def _forward(
+        self, ids: torch.Tensor, buffer: Buffer, lengths: Sequence[int], keep: int | torch.Tensor
+    ):
         """Feed `ids` (B, new) as the next columns of the buffer; rows then hold `lengths` tokens.
 
         `keep`: of the last so many, or of which of the new columns logits are returned, (B, K, V).

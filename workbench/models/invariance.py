@@ -1,10 +1,12 @@
-"""Does a score depend on what else is in the batch? Differences to scores one by one, per dtype and batch size.
+"""Does a score depend on what else is in the batch? Differences to scores one by one, per dtype and
+batch size.
 
-On paper no row of a batch sees another. On a machine a larger batch is multiplied by other kernels, which add in
-another order, and shorter rows are padded: sums differ in their last bits and the next layers work on with that. Scores
-then differ by 1e-7 to 1e-6 in float32, by 1e-3 to 1e-1 in bfloat16. A mask or a position that is wrong in padded rows,
-or a score taken from a neighbour, shows in the same numbers, but in float32 too. A verifier that writes before it
-judges can jump besides: where a last bit changes a drawn word, all that follows is another text.
+On paper no row of a batch sees another. On a machine a larger batch is multiplied by other kernels,
+which add in another order, and shorter rows are padded: sums differ in their last bits and the next
+layers work on with that. Scores then differ by 1e-7 to 1e-6 in float32, by 1e-3 to 1e-1 in
+bfloat16. A mask or a position that is wrong in padded rows, or a score taken from a neighbour,
+shows in the same numbers, but in float32 too. A verifier that writes before it judges can jump
+besides: where a last bit changes a drawn word, all that follows is another text.
 """
 
 from __future__ import annotations
@@ -30,18 +32,22 @@ def batch_gaps(
 ) -> list[dict]:
     """How far scores in batches are from scores one by one, as one row per dtype and batch size.
 
-    `make(dtype, batch_tokens)` gives a verifier that remembers nothing; it is called for every batch, so let it wrap a
-    model that is loaded once. One by one it gets one prefix and batch_tokens = 1: each forward then reads one row. The
-    prefixes are shuffled, so that lengths mix; the last batch is filled up from the one before.
+    `make(dtype, batch_tokens)` gives a verifier that remembers nothing; it is called for every
+    batch, so let it wrap a model that is loaded once. One by one it gets one prefix and
+    batch_tokens = 1: each forward then reads one row. The prefixes are shuffled, so that lengths
+    mix; the last batch is filled up from the one before.
 
-    Columns: dtype, batch_size (prefixes in a call), n (scores), rows (the most that one forward read, None if there is
-    no torch model; `StepVerifier` reads only rows of about one length together), largest and mean gap to the same dtype
-    one by one, largest_float32 and mean_float32 to float32 one by one. Batches of 1 say whether a repeat is the same.
-    ValueError for batches that can't be filled, no scores, NaN, not one score per step (or per solution), or the same
+    Columns: dtype, batch_size (prefixes in a call), n (scores), rows (the most that one forward
+    read, None if there is no torch model; `StepVerifier` reads only rows of about one length
+    together), largest and mean gap to the same dtype one by one, largest_float32 and mean_float32
+    to float32 one by one. Batches of 1 say whether a repeat is the same. ValueError for batches
+    that can't be filled, no scores, NaN, not one score per step (or per solution), or the same
     verifier again.
     """
     if wrong := [size for size in batch_sizes if not 1 <= size <= len(prefixes)]:
-        raise ValueError(f"batches of {wrong[0]} from {len(prefixes)} prefixes: need 1 to {len(prefixes)}")
+        raise ValueError(
+            f"batches of {wrong[0]} from {len(prefixes)} prefixes: need 1 to {len(prefixes)}"
+        )
     if not any(prefix.steps for prefix in prefixes):
         raise ValueError(f"no steps in {len(prefixes)} prefixes: there are no scores to compare")
     order = np.random.default_rng(seed).permutation(len(prefixes))
@@ -62,38 +68,56 @@ def _gap(found: np.ndarray, expected: np.ndarray, name: str = "") -> dict[str, f
     return {f"largest{name}": float(gaps.max()), f"mean{name}": float(gaps.mean())}
 
 
-def _scores(make, dtype: str, prefixes: Sequence[Prefix], size: int) -> tuple[np.ndarray, int | None]:
-    """All scores in batches of `size` prefixes, each by a verifier of its own, and the most rows of one forward."""
+def _scores(
+    make, dtype: str, prefixes: Sequence[Prefix], size: int
+) -> tuple[np.ndarray, int | None]:
+    """All scores in batches of `size` prefixes, each by a verifier of its own, and the most rows of
+    one forward."""
     found: dict[int, list[float]] = {}
     rows: list[int] = []
     verifier = None
     for start in range(0, len(prefixes), size):
         start = min(start, len(prefixes) - size)
-        batch, before, verifier = prefixes[start : start + size], verifier, make(dtype, 1 if size == 1 else ALL)
+        batch, before, verifier = (
+            prefixes[start : start + size],
+            verifier,
+            make(dtype, 1 if size == 1 else ALL),
+        )
         if verifier is before:
-            raise ValueError(f"make gave the same {type(verifier).__name__} twice, which may remember: need a new one")
+            raise ValueError(
+                f"make gave the same {type(verifier).__name__} twice, which may remember: need a new one"
+            )
         with _rows_read(verifier) as read:
             scores = verifier.score(batch)
         _check(batch, scores, verifier.per)
         found.update(enumerate(scores, start))
         rows += read
-    return np.concatenate([found[i] for i in range(len(prefixes))]).astype(float), max(rows, default=None)
+    return np.concatenate([found[i] for i in range(len(prefixes))]).astype(float), max(
+        rows, default=None
+    )
 
 
 def _check(batch: Sequence[Prefix], scores: Sequence[Sequence[float]], per: str) -> None:
     if len(scores) != len(batch):
-        raise ValueError(f"scores of {len(scores)} prefixes in a batch of {len(batch)}, need as many")
+        raise ValueError(
+            f"scores of {len(scores)} prefixes in a batch of {len(batch)}, need as many"
+        )
     for prefix, row in zip(batch, scores):
         expected = len(prefix.steps) if per == "step" else 1
         if len(row) != expected or any(score != score for score in row):
-            raise ValueError(f"{prefix.problem.id}: scores {list(row)} in a batch of {len(batch)}, need {expected}")
+            raise ValueError(
+                f"{prefix.problem.id}: scores {list(row)} in a batch of {len(batch)}, need {expected}"
+            )
 
 
 @contextmanager
 def _rows_read(verifier: Verifier) -> Iterator[list[int]]:
-    """The number of rows of each forward of the verifier's model meanwhile; none if it has no torch model."""
+    """The number of rows of each forward of the verifier's model meanwhile; none if it has no torch
+    model."""
     rows: list[int] = []
-    model = next((part for part in vars(verifier).values() if isinstance(part, torch.nn.Module)), None)
+    model = next(
+        (part for part in vars(verifier).values() if isinstance(part, torch.nn.Module)), None
+    )
 
     def note(_, args, kwargs):
         rows.append(len(kwargs["input_ids"] if "input_ids" in kwargs else args[0]))

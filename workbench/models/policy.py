@@ -1,8 +1,8 @@
 """Models that write: any Hugging Face causal LM behind `Policy.sample`.
 
-A solution is sampled as token ids and kept as token ids: steps are cut after the tokens that hold the step separator,
-and nothing is ever re-tokenised. Prefixes that come as text (a data set's solutions) are tokenised once, step by step.
-Taught in notebooks 00 and 06.
+A solution is sampled as token ids and kept as token ids: steps are cut after the tokens that hold
+the step separator, and nothing is ever re-tokenised. Prefixes that come as text (a data set's
+solutions) are tokenised once, step by step. Taught in notebooks 00 and 06.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from workbench.types import Meter, Prefix, Problem, Step
 class HFPolicy:
     """A causal LM that writes step by step. Use `load_policy` to get one from a name or a folder.
 
-    `separator` ends a step; `max_tokens` bounds a whole solution; `temperature` is what `Sample` uses unless it says
-    otherwise; `templates` are the prompts by name.
+    `separator` ends a step; `max_tokens` bounds a whole solution; `temperature` is what `Sample`
+    uses unless it says otherwise; `templates` are the prompts by name.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class HFPolicy:
         config = self.engine.config
         self._room = getattr(config, "max_position_embeddings", None) or 10**9
         self._flops = flops_per_token(model)
-        self._attention_flops = 4 * config.num_hidden_layers * config.hidden_size  # per token of context
+        # per token of context
+        self._attention_flops = 4 * config.num_hidden_layers * config.hidden_size
 
     def sample(
         self,
@@ -63,9 +64,11 @@ class HFPolicy:
         prompt: str = "solve",
         meters: Sequence[Meter] | None = None,
     ) -> list[Prefix]:
-        """One continuation per row, up to the next step or the end; row i draws from the stream `keys[i]`.
+        """One continuation per row, up to the next step or the end; row i draws from the stream
+        `keys[i]`.
 
-        Raises ValueError on an ended prefix, an unknown `until` or prompt, or a prompt too long for the model.
+        Raises ValueError on an ended prefix, an unknown `until` or prompt, or a prompt too long for
+        the model.
         """
         if until not in self._stops:
             raise ValueError(f"until={until!r}: use 'step' or 'end'")
@@ -77,9 +80,14 @@ class HFPolicy:
             raise ValueError(f"temperature {temperature}: use 0 (greedy) or more")
         distinct = {id(prefix): prefix for prefix in prefixes}
         contexts = {i: self._context(prefix, prompt) for i, prefix in distinct.items()}
-        rows = [Row(*contexts[id(prefix)], key, meter) for prefix, key, meter in zip(prefixes, keys, meters)]
+        rows = [
+            Row(*contexts[id(prefix)], key, meter)
+            for prefix, key, meter in zip(prefixes, keys, meters)
+        ]
         before = {id(meter): meter.prefilled for meter in meters}
-        self.engine.run(rows, stops=self._stops[until], temperature=temperature, keep=until == "step")
+        self.engine.run(
+            rows, stops=self._stops[until], temperature=temperature, keep=until == "step"
+        )
         for meter in {id(meter): meter for meter in meters}.values():
             meter.flops += self._flops * (meter.prefilled - before[id(meter)])
         for row in rows:
@@ -93,9 +101,12 @@ class HFPolicy:
         return self.tokenizer(render(self.templates, prompt, problem)).input_ids
 
     def _context(self, prefix: Prefix, prompt: str) -> tuple[Context, int]:
-        """What the model reads before it writes on, in segments, and how many tokens it may still write."""
+        """What the model reads before it writes on, in segments, and how many tokens it may still
+        write."""
         if prefix.ended:
-            raise ValueError(f"{prefix.problem.id}: the solution has ended, there is nothing to continue")
+            raise ValueError(
+                f"{prefix.problem.id}: the solution has ended, there is nothing to continue"
+            )
         start = self.prompt_ids(prefix.problem, prompt)
         steps = [step.ids or self._step_ids(step.text) for step in prefix.steps]
         written = sum(map(len, steps))
@@ -108,8 +119,12 @@ class HFPolicy:
         return Context([start, *steps]), room
 
     def _step_ids(self, text: str) -> list[int]:
-        """A step that came as text, its separator appended as ids (joined strings could merge across the border)."""
-        parts = [self.tokenizer(part, add_special_tokens=False).input_ids for part in (text, self.separator)]
+        """A step that came as text, its separator appended as ids (joined strings could merge
+        across the border)."""
+        parts = [
+            self.tokenizer(part, add_special_tokens=False).input_ids
+            for part in (text, self.separator)
+        ]
         return parts[0] + parts[1]
 
     # -- ids to text ------------------------------------------------------------------------------
@@ -121,8 +136,16 @@ class HFPolicy:
         texts = iter(self._decode(pieces))
         out = []
         for prefix, row, spans in zip(prefixes, rows, cuts):
-            steps = [Step(next(texts), tuple(row.ids[a:b]), tuple(row.logprobs[a:b])) for a, b in spans]
-            over = "end" if self._stops["end"][row.ids[-1]] else "length" if len(row.ids) >= row.room else None
+            steps = [
+                Step(next(texts), tuple(row.ids[a:b]), tuple(row.logprobs[a:b])) for a, b in spans
+            ]
+            over = (
+                "end"
+                if self._stops["end"][row.ids[-1]]
+                else "length"
+                if len(row.ids) >= row.room
+                else None
+            )
             out.append(Prefix(prefix.problem, (*prefix.steps, *steps), over, prompt))
         return out
 
@@ -137,21 +160,25 @@ class HFPolicy:
         return [text.strip() for text in texts]
 
     def _stop_tables(self) -> dict[str, np.ndarray]:
-        """(V,) tables of the tokens that end a solution, and of those that end a step (or the solution)."""
+        """(V,) tables of the tokens that end a solution, and of those that end a step (or the
+        solution)."""
         size = self.model.get_output_embeddings().weight.shape[0]
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
         end = np.zeros(size, bool)
         end[[i for i in (ends if isinstance(ends, list) else [ends]) if i is not None]] = True
         step = end.copy()
-        for i, text in enumerate(self.tokenizer.batch_decode([[i] for i in range(min(size, len(self.tokenizer)))])):
+        for i, text in enumerate(
+            self.tokenizer.batch_decode([[i] for i in range(min(size, len(self.tokenizer)))])
+        ):
             step[i] |= self.separator in text
         return {"end": end, "step": step}
 
     # -- bookkeeping ------------------------------------------------------------------------------
 
     def _pay(self, row: Row) -> None:
-        """Book one row: tokens sampled, and the operations of weights and of attention over the growing context."""
+        """Book one row: tokens sampled, and the operations of weights and of attention over the
+        growing context."""
         n, start = len(row.ids), len(row.context.ids)
         row.meter.samples += 1
         row.meter.generated += n
@@ -168,9 +195,10 @@ def load_policy(
 ) -> HFPolicy:
     """A policy from a shipped name (`weak`, `base`, `strong`), a folder, or the Hugging Face hub.
 
-    `quantise`: weights in 4 bits, which stay as they are while adapters train (`quantised`). `options` go to `HFPolicy`
-    (temperature, max_tokens, separator, templates, batch_tokens, cache_tokens). Raises ValueError in one line when
-    there is no whole checkpoint under that name, and where there is no computing in 4 bits.
+    `quantise`: weights in 4 bits, which stay as they are while adapters train (`quantised`).
+    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates, batch_tokens,
+    cache_tokens). Raises ValueError in one line when there is no whole checkpoint under that name,
+    and where there is no computing in 4 bits.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -181,7 +209,11 @@ def load_policy(
     path, settings = locate(name_or_path), four_bit(dtype, device) if quantise else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = exact(AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings).to(device))
+        model = exact(
+            AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings).to(device)
+        )
     except OSError as error:
-        raise ValueError(f"cannot load {str(name_or_path)!r}: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"cannot load {str(name_or_path)!r}: {str(error).splitlines()[0]}"
+        ) from error
     return HFPolicy(model, tokenizer, name=Path(str(name_or_path)).name, **options)

@@ -1,18 +1,22 @@
-r"""Weights in 4 bits, the frozen base of QLoRA (Dettmers et al. 2023, arXiv 2305.14314), through bitsandbytes.
+r"""Weights in 4 bits, the frozen base of QLoRA (Dettmers et al. 2023, arXiv 2305.14314), through
+bitsandbytes.
 
-Each block of 64 weights of a matrix W has a scale c and keeps the number of the nearest of 16 values z, which have
-equal shares of a normal distribution ("NF4"); the scales are themselves kept in 8 bits ("double quantisation"). With
-the adapters A and B of rank r on top, which alone train, a layer computes
+Each block of 64 weights of a matrix W has a scale c and keeps the number of the nearest of 16
+values z, which have equal shares of a normal distribution ("NF4"); the scales are themselves kept
+in 8 bits ("double quantisation"). With the adapters A and B of rank r on top, which alone train, a
+layer computes
 
 $$Y = X \, \text{dequant}(W)^T + \tfrac{\alpha}{r} X A^T B^T, \qquad \text{dequant}(W)_i = c_i z_{k(i)},$$
 
-and stores 4.13 bits a weight instead of 16 or 32. Embeddings, norms and the next-token head stay as they are.
+and stores 4.13 bits a weight instead of 16 or 32. Embeddings, norms and the next-token head stay as
+they are.
 
 An adapter makes up for what rounding did, too: it is best read on the base that it was trained on.
 
-Deviations: adapters train on the model as it is read afterwards. peft's `prepare_model_for_kbit_training`, which the
-paper's code is the model of, would turn embeddings, norms and head into float32 and recompute activations in the
-backward pass. Adapters are never merged into a 4-bit base: rounding would undo much of them.
+Deviations: adapters train on the model as it is read afterwards. peft's
+`prepare_model_for_kbit_training`, which the paper's code is the model of, would turn embeddings,
+norms and head into float32 and recompute activations in the backward pass. Adapters are never
+merged into a 4-bit base: rounding would undo much of them.
 """
 
 from __future__ import annotations
@@ -29,23 +33,29 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def four_bit(dtype: str | torch.dtype, device: str) -> dict:
     """What `from_pretrained` needs to load a model in 4 bits that computes in `dtype` on `device`.
 
-    Raises ValueError in one line for a dtype that bitsandbytes cannot compute in, without bitsandbytes, or if it cannot
-    compute on the device.
+    Raises ValueError in one line for a dtype that bitsandbytes cannot compute in, without
+    bitsandbytes, or if it cannot compute on the device.
     """
     from transformers import BitsAndBytesConfig
 
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if dtype not in DTYPES:
-        raise ValueError(f"weights in 4 bits compute in float32, bfloat16 or float16, not in {dtype}")
+        raise ValueError(
+            f"weights in 4 bits compute in float32, bfloat16 or float16, not in {dtype}"
+        )
     check_device(device)
     config = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
     )
     return {"quantization_config": config, "device_map": {"": device}}
 
 
 def check_device(device: str) -> None:
-    """Try bitsandbytes on a small matrix; ValueError, in one line, if it is missing or cannot compute there."""
+    """Try bitsandbytes on a small matrix; ValueError, in one line, if it is missing or cannot
+    compute there."""
     try:
         with quiet():
             from bitsandbytes import functional
@@ -55,18 +65,27 @@ def check_device(device: str) -> None:
         ) from error
     try:
         small = torch.ones(64, 64, device=device)
-        functional.dequantize_4bit(*functional.quantize_4bit(small, quant_type="nf4", compress_statistics=True))
-    except (RuntimeError, AssertionError) as error:  # what torch and bitsandbytes raise for a device without kernels
+        functional.dequantize_4bit(
+            *functional.quantize_4bit(small, quant_type="nf4", compress_statistics=True)
+        )
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # what torch and bitsandbytes raise for a device without kernels
         reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise ValueError(f"bitsandbytes has no 4-bit kernels for device {device!r} here: {reason}") from error
+        raise ValueError(
+            f"bitsandbytes has no 4-bit kernels for device {device!r} here: {reason}"
+        ) from error
 
 
 def exact(model: torch.nn.Module) -> torch.nn.Module:
-    """The model, its 4-bit layers kept from bitsandbytes' own layout for processors with AVX512-BF16.
+    """The model, its 4-bit layers kept from bitsandbytes' own layout for processors with
+    AVX512-BF16.
 
-    With bitsandbytes 0.50 such a layer repacks its weights at the first forward in eval mode. From then on it computes
-    in bfloat16 whatever its dtype, stops gradients (also in training after an evaluation), saves other scales than it
-    had, and fails where a matrix is no multiple of 32 x 64. It would be faster for few rows, slower for many.
+    With bitsandbytes 0.50 such a layer repacks its weights at the first forward in eval mode. From
+    then on it computes in bfloat16 whatever its dtype, stops gradients (also in training after an
+    evaluation), saves other scales than it had, and fails where a matrix is no multiple of 32 x 64.
+    It would be faster for few rows, slower for many.
     """
     for layer in model.modules():
         if getattr(layer, "support_avx512bf16_for_cpu", False):
@@ -80,7 +99,8 @@ def is_quantised(model: torch.nn.Module) -> bool:
 
 
 def check_trainable(model: torch.nn.Module) -> None:
-    """ValueError if all weights of the model would train and some are in 4 bits: only adapters on top can."""
+    """ValueError if all weights of the model would train and some are in 4 bits: only adapters on
+    top can."""
     if is_quantised(model) and not hasattr(model, "peft_config"):
         raise ValueError(
             "weights in 4 bits stay as they are: train adapters on them (rank > 0), or load it unquantised"
@@ -88,6 +108,11 @@ def check_trainable(model: torch.nn.Module) -> None:
 
 
 def flops_per_token(model: torch.nn.Module) -> int:
-    """Operations for one token without attention: two for each weight that multiplies, packed in 4 bits or not."""
-    shapes = [getattr(p, "quant_state", p).shape for n, p in model.named_parameters() if "embed_tokens" not in n]
+    """Operations for one token without attention: two for each weight that multiplies, packed in 4
+    bits or not."""
+    shapes = [
+        getattr(p, "quant_state", p).shape
+        for n, p in model.named_parameters()
+        if "embed_tokens" not in n
+    ]
     return 2 * sum(map(prod, shapes))

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence, while loading or training adapters, what peft and its kin say of 4-bit kernels and renamed flags."""
+    """Silence, while loading or training adapters, what peft and its kin say of 4-bit kernels and
+    renamed flags."""
     logger = logging.getLogger("bitsandbytes")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,10 +1,11 @@
 """The tokenizer of the embedded models: one token a word, one a digit, one for the end of a step.
 
-A number is spelled digit by digit (`13` is `1 ##3`), so arithmetic is learnt on digits; the two kinds of digit say
-where a number begins and let `decode` put it together again. A subject with its verb (`Tess has`) is one token, as
-byte-pair merges would make it: the fact then follows its owner directly, which a small model learns to look up ten
-times sooner than across a `has` that stands everywhere. Words that later stages need (hints, sub-questions,
-rephrasings, critiques, verifier labels) have their ids from the start, and 16 more are spare.
+A number is spelled digit by digit (`13` is `1 ##3`), so arithmetic is learnt on digits; the two
+kinds of digit say where a number begins and let `decode` put it together again. A subject with its
+verb (`Tess has`) is one token, as byte-pair merges would make it: the fact then follows its owner
+directly, which a small model learns to look up ten times sooner than across a `has` that stands
+everywhere. Words that later stages need (hints, sub-questions, rephrasings, critiques, verifier
+labels) have their ids from the start, and 16 more are spare.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ SPECIALS = [PAD, END, UNKNOWN, STEP, PAUSE, GOOD, BAD, *(f"<spare{i}>" for i in 
 _WORDS = (
     "How many does do have has ? . , : ; = + - * more fewer than times as the and together difference between answer "
     "is What hold after these lines show steps step Hint "  # programs, hints
-    "First we need to know so now who what In other words that with each of total left asked "  # sub-questions
+    # sub-questions
+    "First we need to know so now who what In other words that with each of total left asked "
     "Check Yes No right wrong not because but should be says question value The therefore Step correct it was "
     "said"  # critiques
 )
-SUBJECTS = [f"{name} has" for name in NAMES]  # `Tess has 4 more than Max`: unlike Max, Tess is defined here
+# `Tess has 4 more than Max`: unlike Max, Tess is defined here
+SUBJECTS = [f"{name} has" for name in NAMES]
 
 
 def vocabulary() -> list[str]:
@@ -30,7 +33,9 @@ def vocabulary() -> list[str]:
     digits = [str(d) for d in range(10)] + [f"##{d}" for d in range(10)]
     tokens = [*SPECIALS, *digits, *_WORDS.split(), *NAMES, *SUBJECTS, *ITEMS, *VARIABLES]
     if len(set(tokens)) != len(tokens):
-        raise ValueError(f"tokens listed twice: {sorted({t for t in tokens if tokens.count(t) > 1})}")
+        raise ValueError(
+            f"tokens listed twice: {sorted({t for t in tokens if tokens.count(t) > 1})}"
+        )
     return tokens
 
 
@@ -41,11 +46,20 @@ def build_tokenizer():
 
     vocab = {token: i for i, token in enumerate(vocabulary())}
     core = Tokenizer(models.WordPiece(vocab, unk_token=UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # splits on space and isolates punctuation
+    # splits on space and isolates punctuation
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     lines = decoders.Replace(f" {STEP} ", STEP)
-    core.decoder = decoders.Sequence([decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), lines])
-    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIALS if t != STEP])
+    core.decoder = decoders.Sequence(
+        [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), lines]
+    )
+    core.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False) for t in SPECIALS if t != STEP]
+    )
     core.add_tokens([AddedToken(t, normalized=False) for t in (STEP, *SUBJECTS)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=PAD, eos_token=END, unk_token=UNKNOWN, clean_up_tokenization_spaces=False
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
     )

@@ -1,10 +1,11 @@
 """Models that judge: a causal LM read as a process reward model, behind `Verifier.score`.
 
-Attention is causal, so a step's score depends on the question and the steps up to it, never on what follows. Two things
-are kept between calls: the scores of all step borders met, and the key-values of prefixes (`PrefixCache`). A search
-that grows solutions step by step therefore pays for each token once, as the meter shows: the question once, and what
-was generated. (Systems that call a PRM with the whole text each time pay 5 to 10 times as much.) Where the likelihood
-of the words counts, the token before each new step is read once more: its logits, which are not kept, judge the step's
+Attention is causal, so a step's score depends on the question and the steps up to it, never on what
+follows. Two things are kept between calls: the scores of all step borders met, and the key-values
+of prefixes (`PrefixCache`). A search that grows solutions step by step therefore pays for each
+token once, as the meter shows: the question once, and what was generated. (Systems that call a PRM
+with the whole text each time pay 5 to 10 times as much.) Where the likelihood of the words counts,
+the token before each new step is read once more: its logits, which are not kept, judge the step's
 first word. Taught in notebook 03.
 """
 
@@ -31,15 +32,19 @@ MOST_SCORES = 1_000_000  # borders remembered before the memory is emptied
 
 
 class Border(NamedTuple):
-    """A step in a context: the name of everything up to its end, and after how many tokens it begins and ends."""
+    """A step in a context: the name of everything up to its end, and after how many tokens it
+    begins and ends."""
 
     name: bytes
     start: int
     end: int
 
 
-def log_probability(logits: torch.Tensor, words: Sequence[int], closers: Sequence[int]) -> torch.Tensor:
-    """log P(words, then a closer): logits (words + 1, V) before each word and, last, after all of them."""
+def log_probability(
+    logits: torch.Tensor, words: Sequence[int], closers: Sequence[int]
+) -> torch.Tensor:
+    """log P(words, then a closer): logits (words + 1, V) before each word and, last, after all of
+    them."""
     logp = logits.float().log_softmax(-1)  # (words + 1, V)
     return logp[range(len(words)), list(words)].sum() + logp[-1, list(closers)].logsumexp(0)
 
@@ -47,11 +52,14 @@ def log_probability(logits: torch.Tensor, words: Sequence[int], closers: Sequenc
 def need_steps(prefix: Prefix) -> None:
     """ValueError for a prefix without steps, which a verifier of whole solutions cannot judge."""
     if not prefix.steps:
-        raise ValueError(f"{prefix.problem.id}: no steps to judge, a verifier of whole solutions needs at least one")
+        raise ValueError(
+            f"{prefix.problem.id}: no steps to judge, a verifier of whole solutions needs at least one"
+        )
 
 
 class StepVerifier:
-    """A discriminative PRM: P(step is good) at each step's separator. Use `load_verifier` to get one from a folder."""
+    """A discriminative PRM: P(step is good) at each step's separator. Use `load_verifier` to get
+    one from a folder."""
 
     per = "step"
 
@@ -72,8 +80,11 @@ class StepVerifier:
         self._room = getattr(self.engine.config, "max_position_embeddings", None) or 10**9
         self._flops = flops_per_token(model)
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> list[list[float]]:
-        """One score in [0, 1] per step of each prefix; row i pays into `meters[i]` for what had to be computed.
+    def score(
+        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
+    ) -> list[list[float]]:
+        """One score in [0, 1] per step of each prefix; row i pays into `meters[i]` for what had to
+        be computed.
 
         Raises ValueError on a prefix that is longer than the model can read.
         """
@@ -81,14 +92,22 @@ class StepVerifier:
             self._scores.clear()
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         contexts = [self._context(prefix) for prefix in prefixes]
-        fresh: dict[bytes, Row] = {}  # one row per distinct context that holds a step without a score
+        # one row per distinct context that holds a step without a score
+        fresh: dict[bytes, Row] = {}
         unknown: dict[bytes, list[Border]] = {}
         payers: dict[bytes, Meter] = {}
         for context, meter in zip(contexts, meters):
-            steps, name = [step for step in self._steps(context) if step.name not in self._scores], context.names[-1]
+            steps, name = (
+                [step for step in self._steps(context) if step.name not in self._scores],
+                context.names[-1],
+            )
             if steps and name not in fresh:
                 wanted = tuple(n for step in steps for n in self._wanted(step))
-                fresh[name], unknown[name], payers[name] = Row(context, 0, 0, Meter(), wanted), steps, meter
+                fresh[name], unknown[name], payers[name] = (
+                    Row(context, 0, 0, Meter(), wanted),
+                    steps,
+                    meter,
+                )
         self._read_questions(fresh, payers)
         rows = list(fresh.values())
         for row, logits in zip(rows, self.engine.read(rows)):
@@ -106,10 +125,13 @@ class StepVerifier:
 
     @staticmethod
     def _steps(context: Context) -> list[Border]:
-        return [Border(*step) for step in zip(context.names[1:], context.borders, context.borders[1:])]
+        return [
+            Border(*step) for step in zip(context.names[1:], context.borders, context.borders[1:])
+        ]
 
     def _read_questions(self, fresh: dict[bytes, Row], payers: dict[bytes, Meter]) -> None:
-        """Compute once each question that several rows begin with, so that all find it in the cache."""
+        """Compute once each question that several rows begin with, so that all find it in the
+        cache."""
         shared: dict[bytes, list[Row]] = {}
         for row in fresh.values():
             shared.setdefault(row.context.names[0], []).append(row)
@@ -118,24 +140,35 @@ class StepVerifier:
             if len(rows) > 1:
                 context = rows[0].context
                 questions.append((Row(context.cut(1), 0, 0, Meter()), payers[context.names[-1]]))
-        questions = [(row, meter) for row, meter in questions if not self.engine.cache.holds(row.context)]
+        questions = [
+            (row, meter) for row, meter in questions if not self.engine.cache.holds(row.context)
+        ]
         self.engine.read([row for row, _ in questions])
         for row, meter in questions:
             self._pay(row, meter)
 
     def _keep(self, row: Row, logits: torch.Tensor, steps: list[Border]) -> None:
-        """Remember the scores of steps. logits (len(row.wanted), V): what `_wanted` asks for, step after step."""
+        """Remember the scores of steps. logits (len(row.wanted), V): what `_wanted` asks for, step
+        after step."""
         _, good, bad = self.form.ids
-        for step, (*before, end) in zip(steps, logits.float().split([len(self._wanted(step)) for step in steps])):
+        for step, (*before, end) in zip(
+            steps, logits.float().split([len(self._wanted(step)) for step in steps])
+        ):
             odds = end[good] - end[bad]
             if before:
                 words = row.context.ids[step.start : step.start + len(before) - 1]
-                odds = odds + self.form.likelihood * log_probability(torch.stack(before), words, self.form.closers)
-            self._scores[step.name] = torch.sigmoid(odds.double()).item()  # in float32 it is 0 from odds of -104 on
+                odds = odds + self.form.likelihood * log_probability(
+                    torch.stack(before), words, self.form.closers
+                )
+            # in float32 it is 0 from odds of -104 on
+            self._scores[step.name] = torch.sigmoid(odds.double()).item()
 
     def _wanted(self, step: Border) -> list[int]:
-        """Where logits are needed, in tokens read: if the likelihood counts before and after each word, and the end."""
-        words = range(step.start, step.end - len(self.form.ids[0]) + 1) if self.form.likelihood else ()
+        """Where logits are needed, in tokens read: if the likelihood counts before and after each
+        word, and the end."""
+        words = (
+            range(step.start, step.end - len(self.form.ids[0]) + 1) if self.form.likelihood else ()
+        )
         return [*words, step.end]
 
     def _pay(self, row: Row, meter: Meter) -> None:
@@ -144,13 +177,19 @@ class StepVerifier:
 
 
 def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVerifier:
-    """A verifier that was never trained to judge: a language model's own probability p of each step, as a score.
+    """A verifier that was never trained to judge: a language model's own probability p of each
+    step, as a score.
 
-    The label tokens weigh the same, so the score is sigma(likelihood * log p), p / (1 + p) by default: the order
-    counts, not the number. The policy stays as it is. `options` go to `StepVerifier`.
+    The label tokens weigh the same, so the score is sigma(likelihood * log p), p / (1 + p) by
+    default: the order counts, not the number. The policy stays as it is. `options` go to
+    `StepVerifier`.
     """
     verifier = StepVerifier(
-        copy.deepcopy(policy.model), policy.tokenizer, StepFormat(likelihood=likelihood), name=policy.name, **options
+        copy.deepcopy(policy.model),
+        policy.tokenizer,
+        StepFormat(likelihood=likelihood),
+        name=policy.name,
+        **options,
     )
     _, good, bad = verifier.form.ids
     with torch.no_grad():
@@ -167,11 +206,13 @@ def load_verifier(
     quantise: bool = False,
     **options,
 ) -> StepVerifier:
-    """A PRM from a shipped name (`prm`) or a folder written by `train.prm.save`: an adapter, or a whole checkpoint.
+    """A PRM from a shipped name (`prm`) or a folder written by `train.prm.save`: an adapter, or a
+    whole checkpoint.
 
-    `quantise`: weights in 4 bits, an adapter's own excepted (`quantised`). `options` go to `StepVerifier`. The base of
-    an adapter is found by the path or shipped name that it names. Raises ValueError in one line when the folder holds
-    no whole verifier, and where there is no computing in 4 bits.
+    `quantise`: weights in 4 bits, an adapter's own excepted (`quantised`). `options` go to
+    `StepVerifier`. The base of an adapter is found by the path or shipped name that it names.
+    Raises ValueError in one line when the folder holds no whole verifier, and where there is no
+    computing in 4 bits.
     """
     folder = Path(name_or_path) if Path(name_or_path).is_dir() else SHIPPED / str(name_or_path)
     form = StepFormat.load(folder)
@@ -180,9 +221,11 @@ def load_verifier(
 
 
 def host_of(folder: Path, **settings):
-    """Model and tokenizer of a verifier's folder: a whole checkpoint, or an adapter merged into its base.
+    """Model and tokenizer of a verifier's folder: a whole checkpoint, or an adapter merged into its
+    base.
 
-    `settings` go to `load_policy` (dtype, device, quantise). On a base in 4 bits the adapter stays on top.
+    `settings` go to `load_policy` (dtype, device, quantise). On a base in 4 bits the adapter stays
+    on top.
     """
     from workbench.models.policy import load_policy
 

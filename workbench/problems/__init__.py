@@ -1,7 +1,7 @@
 """Where questions come from, how steps are split and judged, how answers are graded.
 
-`check_steps`, `explain` and `solvable` work on a problem of any embedded kind; `is_right` grades the final answer of
-any problem at all.
+`check_steps`, `explain` and `solvable` work on a problem of any embedded kind; `is_right` grades
+the final answer of any problem at all.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from workbench.problems import programs, quantities
 from workbench.types import Prefix, Problem
 
-KINDS = {"quantities": quantities, "programs": programs}  # the kinds with exact truth of their steps
+# the kinds with exact truth of their steps
+KINDS = {"quantities": quantities, "programs": programs}
 
 
 def _kind(problem: Problem):
     if problem.kind not in KINDS:
-        raise ValueError(f"no exact truth for kind {problem.kind!r} ({problem.id}): only for {', '.join(KINDS)}")
+        raise ValueError(
+            f"no exact truth for kind {problem.kind!r} ({problem.id}): only for {', '.join(KINDS)}"
+        )
     return KINDS[problem.kind]
 
 
@@ -34,7 +37,8 @@ def solvable(problem: Problem, steps: Sequence[str]) -> bool:
 
 
 def answer_of(prefix: Prefix) -> str | None:
-    """The final answer of a solution, None while it is not over or if it ran out of room or says none."""
+    """The final answer of a solution, None while it is not over or if it ran out of room or says
+    none."""
     from workbench.problems.grading import extract_answer
 
     if prefix.stop != "end" or not prefix.steps:
@@ -43,7 +47,8 @@ def answer_of(prefix: Prefix) -> str | None:
 
 
 def is_right(problem: Problem, prefix: Prefix) -> bool:
-    """Is the final answer of this solution equal to the problem's? (`problem` must hold its answer.)"""
+    """Is the final answer of this solution equal to the problem's? (`problem` must hold its
+    answer.)"""
     from workbench.problems.grading import is_equal
 
     if problem.answer is None:

@@ -8,9 +8,10 @@ r"""Public benchmarks as our records, from a file, a folder or the Hugging Face 
 | `processbench` | `LabelledSolution` | Zheng et al. 2024, 2412.06559; the first wrong step, 0-based, -1 if none |
 | `prmbench` | `LabelledSolution` | Song et al. 2025, 2501.03124; every wrong step, 1-based |
 
-Deviations: the `<<48/2=24>>` marks of GSM8K solutions are removed; where MATH rows have no answer field it is the last
-box of the solution; steps after ProcessBench's first error are not labelled (None); the 100 PRMBench rows whose error
-lies past the last step keep that index in `meta["past_end"]`. Taught in notebook 01.
+Deviations: the `<<48/2=24>>` marks of GSM8K solutions are removed; where MATH rows have no answer
+field it is the last box of the solution; steps after ProcessBench's first error are not labelled
+(None); the 100 PRMBench rows whose error lies past the last step keep that index in
+`meta["past_end"]`. Taught in notebook 01.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ HUB = {  # name -> repository and configuration, or file; ProcessBench's subsets
     "math500": ("HuggingFaceH4/MATH-500", None),
     "math": ("DigitalLearningGmbH/MATH-lighteval", "default"),
     "processbench": ("Qwen/ProcessBench", None),
-    "prmbench": ("hitsmy/PRMBench_Preview", "prmbench_preview.jsonl"),  # its rows differ in fields: read by us
+    # its rows differ in fields: read by us
+    "prmbench": ("hitsmy/PRMBench_Preview", "prmbench_preview.jsonl"),
 }
 SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json")
@@ -41,15 +43,19 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json")
 def load(
     name: str, *, path: str | Path | None = None, split: str | None = None, limit: int | None = None
 ) -> list[Problem] | list[LabelledSolution]:
-    """The first `limit` records of a benchmark, from `path` (a file, or a folder that holds it) or else the hub.
+    """The first `limit` records of a benchmark, from `path` (a file, or a folder that holds it) or
+    else the hub.
 
-    `split` is `test` or `train`; for ProcessBench one of its four subsets. Left out, it is `test` (ProcessBench: all
-    four). Ids are unique and the same on every load. Raises ValueError, with file and line, for what it can't read.
+    `split` is `test` or `train`; for ProcessBench one of its four subsets. Left out, it is `test`
+    (ProcessBench: all four). Ids are unique and the same on every load. Raises ValueError, with
+    file and line, for what it can't read.
     """
     if name not in READERS:
         raise ValueError(f"unknown benchmark {name!r}: use {', '.join(READERS)}")
     if name == "processbench" and split is None and (path is None or Path(path).is_dir()):
-        records = [r for subset in SUBSETS for r in load(name, path=path, split=subset, limit=limit)]
+        records = [
+            r for subset in SUBSETS for r in load(name, path=path, split=subset, limit=limit)
+        ]
         return records[:limit]
     split = split or "test"
     rows = _rows_of_path(name, Path(path), split) if path is not None else _rows_of_hub(name, split)
@@ -63,13 +69,15 @@ def load(
     return _unique(records)
 
 
-# -- rows -------------------------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def _rows_of_path(name: str, path: Path, split: str) -> Iterator[tuple[str, dict]]:
     """(place, row) pairs; the place, `file:line`, is for messages."""
     if not path.exists():
-        raise ValueError(f"{path} does not exist: give a {', '.join(SUFFIXES)} file or a folder with one")
+        raise ValueError(
+            f"{path} does not exist: give a {', '.join(SUFFIXES)} file or a folder with one"
+        )
     file = _file_in(name, path, split) if path.is_dir() else path
     if file.suffix == ".json":
         try:
@@ -94,7 +102,9 @@ def _file_in(name: str, folder: Path, split: str) -> Path:
     files = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     found = next((file for file in files if file.exists()), None)
     if found is None:
-        raise ValueError(f"{folder} holds no {' or '.join(stems)} ({', '.join(SUFFIXES)}): give the file itself")
+        raise ValueError(
+            f"{folder} holds no {' or '.join(stems)} ({', '.join(SUFFIXES)}): give the file itself"
+        )
     return found
 
 
@@ -105,7 +115,8 @@ def _rows_of_hub(name: str, split: str) -> Iterator[tuple[str, dict]]:
 
 
 def hub_rows(repository: str, part: str | None, split: str) -> Iterator[tuple[str, dict]]:
-    """(place, row) pairs of a data set on the hub; `part` is its configuration, or its file if that ends in .jsonl.
+    """(place, row) pairs of a data set on the hub; `part` is its configuration, or its file if that
+    ends in .jsonl.
 
     It is downloaded whole, once. Raises ValueError in one line where it can't be had.
     """
@@ -113,7 +124,9 @@ def hub_rows(repository: str, part: str | None, split: str) -> Iterator[tuple[st
         if str(part).endswith(".jsonl"):
             from huggingface_hub import hf_hub_download
 
-            return _rows_of_path(repository, Path(hf_hub_download(repository, part, repo_type="dataset")), split)
+            return _rows_of_path(
+                repository, Path(hf_hub_download(repository, part, repo_type="dataset")), split
+            )
         from datasets import load_dataset
 
         rows = load_dataset(repository, part, split=split)
@@ -138,7 +151,7 @@ def _unique(records: list) -> list:
     return unique
 
 
-# -- records ----------------------------------------------------------------------------------------------------------
+# -- records ---------------------------------------------------------------------------------------
 
 
 def _gsm8k(row: dict, id: str) -> Problem:
@@ -153,7 +166,8 @@ def _math(row: dict, id: str) -> Problem:
     stated = next((key for key in ("answer", "final_answer") if key in row), None)
     answer = row[stated] or None if stated else extract_answer(row["solution"])
     meta = {"subject": row.get("subject", row.get("type"))}
-    level = re.search(r"\d+", str(row.get("level")))  # `Level 3` or 3; some rows have none, MATH has two `Level ?`
+    # `Level 3` or 3; some rows have none, MATH has two `Level ?`
+    level = re.search(r"\d+", str(row.get("level")))
     return Problem(
         str(row.get("unique_id", id)),
         "math",
@@ -167,7 +181,9 @@ def _math(row: dict, id: str) -> Problem:
 
 def _own(row: dict, id: str) -> Problem:
     known = {field.name: row[field.name] for field in fields(Problem) if field.name in row}
-    known["question"] = row["problem"] if "problem" in row and "question" not in row else row["question"]
+    known["question"] = (
+        row["problem"] if "problem" in row and "question" not in row else row["question"]
+    )
     known["answer"] = None if row["answer"] is None else str(row["answer"])
     rest = {key: value for key, value in row.items() if key not in known and key != "problem"}
     known["meta"] = {**known.get("meta", {}), **rest}
@@ -181,8 +197,12 @@ def _processbench(row: dict, id: str) -> LabelledSolution:
     right = len(steps) if first == -1 else first
     labels = tuple(1 if i < right else 0 if i == first else None for i in range(len(steps)))
     id = str(row.get("id", id))
-    meta = {"subset": id.split("-")[0]} | {k: row[k] for k in ("generator", "final_answer_correct") if k in row}
-    return LabelledSolution(Problem(id, "math", row["problem"]), steps, labels, source="processbench", meta=meta)
+    meta = {"subset": id.split("-")[0]} | {
+        k: row[k] for k in ("generator", "final_answer_correct") if k in row
+    }
+    return LabelledSolution(
+        Problem(id, "math", row["problem"]), steps, labels, source="processbench", meta=meta
+    )
 
 
 def _prmbench(row: dict, id: str) -> LabelledSolution:
@@ -190,7 +210,11 @@ def _prmbench(row: dict, id: str) -> LabelledSolution:
     if min(wrong, default=0) < 0:
         raise ValueError(f"error_steps {row['error_steps']}, need 1 or more")
     labels = tuple(0 if i in wrong else 1 for i in range(len(steps)))
-    meta = {key: row[key] for key in ("classification", "reason", "original_process", "modified_steps") if key in row}
+    meta = {
+        key: row[key]
+        for key in ("classification", "reason", "original_process", "modified_steps")
+        if key in row
+    }
     meta["past_end"] = tuple(i for i in wrong if i >= len(steps))
     id = "/".join(filter(None, (row.get("classification"), row.get("idx", id))))
     problem = Problem(id, "math", row["modified_question"], row.get("ground_truth"))

@@ -1,23 +1,25 @@
 r"""Find the final answer in a solution text, and decide whether two answers have the same value.
 
-Plain numbers (integers, decimals, fractions, mixed numbers) are compared **exactly** and in this process, in
-microseconds. Everything else goes to Math-Verify (github.com/huggingface/Math-Verify) in a child process, which is
-killed when it overruns: that works from any thread, in a notebook, and on input that hangs or crashes the parser.
+Plain numbers (integers, decimals, fractions, mixed numbers) are compared **exactly** and in this
+process, in microseconds. Everything else goes to Math-Verify (github.com/huggingface/Math-Verify)
+in a child process, which is killed when it overruns: that works from any thread, in a notebook, and
+on input that hangs or crashes the parser.
 
 Stricter than Math-Verify, so that equality may group votes:
 
 - no ×100: a percent sign is a unit like any other, `28\% = 28`, and neither equals `0.28`;
-- no tolerance on rational numbers: 10000 ≠ 10001 and 1/3 ≠ 0.3333333333; a decimal equals an irrational value only
-  if they agree to 10 decimals;
-- words are compared as words (Math-Verify reads `evil` as a product of letters, equal to `live`), and only units that
-  cannot be variables are dropped (Math-Verify drops the t of `x + 3t`);
+- no tolerance on rational numbers: 10000 ≠ 10001 and 1/3 ≠ 0.3333333333; a decimal equals an
+  irrational value only if they agree to 10 decimals;
+- words are compared as words (Math-Verify reads `evil` as a product of letters, equal to `live`),
+  and only units that cannot be variables are dropped (Math-Verify drops the t of `x + 3t`);
 - an answer is read whole, never by its last number; the European `1,22` is a list of two, not 1.22.
 
-Agreement with eight test suites, in rows (Math-Verify 0.9 alone in brackets), and why it is not all of them:
-Math-Verify 250/268 (268) and lighteval 179/196 (193): European decimals, decimals given to 2 to 6 places, inline
-formulas across lines, options of theirs, `1 - 1/e = 1 + 1/e`. MARIO 45/60 (29): three decimals suffice there, 10\% is
-also 0.1, clock times. Hendrycks 14/16 (7): lists have an order there. reasoning-from-scratch 21/22 (14): 4/6 is not 2/3
-inside a tuple there. NeMo-Skills 29/29 (16), open-instruct 9/9 (6), open-r1 3/3 (3). Taught in notebook 01.
+Agreement with eight test suites, in rows (Math-Verify 0.9 alone in brackets), and why it is not all
+of them: Math-Verify 250/268 (268) and lighteval 179/196 (193): European decimals, decimals given to
+2 to 6 places, inline formulas across lines, options of theirs, `1 - 1/e = 1 + 1/e`. MARIO 45/60
+(29): three decimals suffice there, 10\% is also 0.1, clock times. Hendrycks 14/16 (7): lists have
+an order there. reasoning-from-scratch 21/22 (14): 4/6 is not 2/3 inside a tuple there. NeMo-Skills
+29/29 (16), open-instruct 9/9 (6), open-r1 3/3 (3). Taught in notebook 01.
 """
 
 from __future__ import annotations
@@ -38,13 +40,17 @@ from functools import lru_cache
 CHILDREN = 2  # graders alive at a time
 LONGEST = 10_000  # characters; a longer answer equals only itself
 
-# -- extraction -------------------------------------------------------------------------------------------------------
+# -- extraction ------------------------------------------------------------------------------------
 
 _NUM = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _BRACE = re.compile(r"\\{1,2}(?:boxed|fbox)(?:\s*\{|\s+(-?[\d.]+))|\\.|[{}]", re.S)
 _HASHES = re.compile(r"####[ \t]*(\S.*)")
-_PHRASE = re.compile(r"^(?:.*\b(?i:answer)\b[^\n.]{0,60}?(?:\bis\b:?|:)|[ \t]*A:)[ \t*]*(\S.*)", re.M)
-_LAST = re.compile(rf"\\[dtc]?frac\{{-?\d+\}}\{{\d+\}}|(?:(?<![\w)\]}}])-\$?|(?<![\w.]))(?:{_NUM})(?:/\d+)?")
+_PHRASE = re.compile(
+    r"^(?:.*\b(?i:answer)\b[^\n.]{0,60}?(?:\bis\b:?|:)|[ \t]*A:)[ \t*]*(\S.*)", re.M
+)
+_LAST = re.compile(
+    rf"\\[dtc]?frac\{{-?\d+\}}\{{\d+\}}|(?:(?<![\w)\]}}])-\$?|(?<![\w.]))(?:{_NUM})(?:/\d+)?"
+)
 _PROSE = re.compile(r"[A-Za-z]{2,} [A-Za-z]{2,}")
 _AFTER = re.compile(r"(?:\.\s+(?=[A-Z])|\s*I hope\b|<\|).*", re.S)
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
@@ -53,8 +59,9 @@ _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 def extract_answer(text: str | None) -> str | None:
     r"""The final answer stated in a solution, or None if there is none.
 
-    Looks for, in this order: the last `\boxed{…}`, the last `#### …`, the last "The answer is …", "Answer: …" or
-    "A: …", the last number. Dollar signs, a final full stop and the commas of thousands are removed.
+    Looks for, in this order: the last `\boxed{…}`, the last `#### …`, the last "The answer is …",
+    "Answer: …" or "A: …", the last number. Dollar signs, a final full stop and the commas of
+    thousands are removed.
 
     >>> extract_answer(r"so $x = \boxed{\frac{1}{2}}$."), extract_answer("5 + 8 = 13\nThe answer is 13 .")
     ('\\frac{1}{2}', '13')
@@ -90,8 +97,13 @@ def _last(pattern: re.Pattern, text: str) -> str | None:
 
 def _tidy(answer: str) -> str:
     answer = _undelimited(answer.strip("* \t\n"))
-    if _PROSE.search(answer) and "\\" not in answer and (numbers := [number[0] for number in _LAST.finditer(answer)]):
-        answer = numbers[0] if answer.startswith(numbers[0]) else numbers[-1]  # 18 dollars per day; the volume is 120
+    if (
+        _PROSE.search(answer)
+        and "\\" not in answer
+        and (numbers := [number[0] for number in _LAST.finditer(answer)])
+    ):
+        # 18 dollars per day; the volume is 120
+        answer = numbers[0] if answer.startswith(numbers[0]) else numbers[-1]
     return answer.replace(",", "") if re.fullmatch(rf"-?(?:{_NUM})", answer) else answer
 
 
@@ -106,7 +118,7 @@ def _undelimited(text: str) -> str:
     return text.replace("$", "") if text.count("$") == 1 else text
 
 
-# -- equality ---------------------------------------------------------------------------------------------------------
+# -- equality --------------------------------------------------------------------------------------
 
 _TEXT = r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|mathbf)\s*"
 _WRAPPED = re.compile(_TEXT + r"\{([^{}]*)\}")
@@ -116,16 +128,22 @@ _UNIT = re.compile(
     r"|(?:square |cubic )?(?:units?|inch(?:es)?|feet|foot|yards?|miles?|meters?))"
     r"|\s(?:cm|mm|km|kg|ft|mph)(?:\^\{?\d\}?)?)$"
 )
-_FRAC = re.compile(rf"\\{{1,2}}[dtc]?frac\s*(\{{\s*-?(?:{_NUM})\s*\}}|\d)\s*(\{{\s*(?:{_NUM})\s*\}}|\d)")
-_PLAIN = re.compile(rf"([-+]?)\s*(?:(\d+)\s+(?=\d+\s*/))?({_NUM})(?:\s*/\s*({_NUM}))?(?:\^\{{?\\circ\}}?|°)?")
+_FRAC = re.compile(
+    rf"\\{{1,2}}[dtc]?frac\s*(\{{\s*-?(?:{_NUM})\s*\}}|\d)\s*(\{{\s*(?:{_NUM})\s*\}}|\d)"
+)
+_PLAIN = re.compile(
+    rf"([-+]?)\s*(?:(\d+)\s+(?=\d+\s*/))?({_NUM})(?:\s*/\s*({_NUM}))?(?:\^\{{?\\circ\}}?|°)?"
+)
 _BASED = re.compile(r"\d+_(?:\d|\{\d+\})")
 
 
 def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bool:
-    r"""True if two answers have the same value; False if not, if either is missing, or if it takes too long.
+    r"""True if two answers have the same value; False if not, if either is missing, or if it takes
+    too long.
 
-    Expects answers, not solutions: call `extract_answer` first. `timeout_s` bounds the seconds spent on a pair that is
-    not two plain numbers; the first such pair also starts a child process, which takes a second or two.
+    Expects answers, not solutions: call `extract_answer` first. `timeout_s` bounds the seconds
+    spent on a pair that is not two plain numbers; the first such pair also starts a child process,
+    which takes a second or two.
 
     >>> is_equal("1/2", "0.5"), is_equal(r"\frac{1}{2}", "0.50"), is_equal("1200", "$1,200"), is_equal("3", "13")
     (True, True, True, False)
@@ -139,8 +157,11 @@ def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bo
         return gold == prediction != ""
     if a is not None and b is not None:
         return a == b
-    if _BASED.fullmatch(gold) and _BASED.fullmatch(prediction):  # of 204_5 and 204_6, Math-Verify drops the bases
-        return gold.replace("{", "").replace("}", "") == prediction.replace("{", "").replace("}", "")
+    # of 204_5 and 204_6, Math-Verify drops the bases
+    if _BASED.fullmatch(gold) and _BASED.fullmatch(prediction):
+        return gold.replace("{", "").replace("}", "") == prediction.replace("{", "").replace(
+            "}", ""
+        )
     if _is_word(gold) and _is_word(prediction):
         return gold.casefold() == prediction.casefold()
     try:
@@ -151,7 +172,8 @@ def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bo
 
 @lru_cache(maxsize=1 << 14)
 def _read(answer: str) -> tuple[str, Fraction | None]:
-    r"""An answer without delimiters, typographic spaces, unit and text wrapper; and its value if it is a plain number.
+    r"""An answer without delimiters, typographic spaces, unit and text wrapper; and its value if it
+    is a plain number.
 
     >>> _read(r"$1{,}234.50 \text{ cm}^2$"), _read(r"-918\frac{1}{2}"), _read("2 x")
     (('1,234.50', Fraction(2469, 2)), ('-918\\frac{1}{2}', Fraction(-1837, 2)), ('2 x', None))
@@ -184,9 +206,10 @@ def _is_word(text: str) -> bool:
     return text.isascii() and all(word.isalpha() for word in words) and max(map(len, words)) > 3
 
 
-# -- child processes: the only place where Math-Verify runs ----------------------------------------------------------
+# -- child processes: the only place where Math-Verify runs ----------------------------------------
 
-_children: queue.LifoQueue[subprocess.Popen | None]  # one entry per grader that may be used, None if not yet started
+# one entry per grader that may be used, None if not yet started
+_children: queue.LifoQueue[subprocess.Popen | None]
 
 
 def _no_children() -> None:
@@ -231,7 +254,8 @@ def _ask(gold: str, prediction: str, timeout_s: float) -> bool:
 
 
 def _start() -> subprocess.Popen:
-    """A new child, ready to grade. Not multiprocessing: that would import the caller's main module, torch and all."""
+    """A new child, ready to grade. Not multiprocessing: that would import the caller's main module,
+    torch and all."""
     path = os.pathsep.join(filter(None, sys.path))
     child = subprocess.Popen(
         [sys.executable, "-c", "from workbench.problems.grading import _serve; _serve()"],
@@ -242,7 +266,9 @@ def _start() -> subprocess.Popen:
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
     if child.stdout.readline() != "ready\n":
-        raise RuntimeError("the grading process did not start: is math-verify[antlr4_13_2] installed?")
+        raise RuntimeError(
+            "the grading process did not start: is math-verify[antlr4_13_2] installed?"
+        )
     return child
 
 
@@ -255,7 +281,8 @@ def _stop() -> None:
 
 
 def _serve() -> None:
-    """What a child does: a line with a pair in, a line with a verdict out, until its parent is gone."""
+    """What a child does: a line with a pair in, a line with a verdict out, until its parent is
+    gone."""
     replies, sys.stdout = sys.stdout, sys.stderr
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory()
@@ -264,7 +291,8 @@ def _serve() -> None:
     for line in sys.stdin:
         gold, prediction, timeout_s = json.loads(line)
         if hasattr(signal, "alarm"):
-            signal.alarm(math.ceil(timeout_s) + 1)  # should the parent be gone: no handler, so it ends this process
+            # should the parent be gone: no handler, so it ends this process
+            signal.alarm(math.ceil(timeout_s) + 1)
         try:
             verdict = _compare(gold, prediction)
         except Exception:
@@ -294,7 +322,9 @@ def _parse(text: str) -> list:
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
-    config = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
+    config = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all"
+    )
     text = re.sub(r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi", text)
     text = text if any(mark in text for mark in ("$", r"\(", r"\[", r"\boxed")) else f"${text}$"
     return parse(text, [LatexExtractionConfig(normalization_config=config)], parsing_timeout=None)

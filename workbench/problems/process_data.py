@@ -1,4 +1,5 @@
-"""Solutions with step labels, in the formats of the public data sets, from files or the Hugging Face hub.
+"""Solutions with step labels, in the formats of the public data sets, from files or the Hugging
+Face hub.
 
 | format | | what a file holds | source |
 |---|---|---|---|
@@ -8,15 +9,17 @@
 | `math-aps-tree` | read, write | a tree of steps with Monte-Carlo values | OmegaPRM, arXiv 2406.06592 |
 | `stepwise` | read, write | `prompt`, `completions`, `labels` | TRL's stepwise supervision |
 
-PRM800K rates several completions of a step. The walked solution (at each step the chosen completion, else the
-labeller's own, which counts as good) is one solution; every other rated completion ends one of its own, behind the
-walked steps before it. A solution ends with its first -1, and before a step that nobody rated. So every rating is used,
-as in the paper (which predicts the rating of the last step of a prefix), and alternatives are never combined. Solutions
-that branch off (here and in trees) repeat the steps they share, with the same labels.
+PRM800K rates several completions of a step. The walked solution (at each step the chosen
+completion, else the labeller's own, which counts as good) is one solution; every other rated
+completion ends one of its own, behind the walked steps before it. A solution ends with its first
+-1, and before a step that nobody rated. So every rating is used, as in the paper (which predicts
+the rating of the last step of a prefix), and alternatives are never combined. Solutions that branch
+off (here and in trees) repeat the steps they share, with the same labels.
 
-Deviations: OpenR multiplies PRM800K's alternatives out, scores the question as step 1 and calls a value good above 0.5;
-here the question's own value is dropped and a step is good above `threshold`, 0 if not given. Equal prefixes within one
-`math-aps` line are one step with the mean of their values. Taught in notebook 02.
+Deviations: OpenR multiplies PRM800K's alternatives out, scores the question as step 1 and calls a
+value good above 0.5; here the question's own value is dropped and a step is good above `threshold`,
+0 if not given. Equal prefixes within one `math-aps` line are one step with the mean of their
+values. Taught in notebook 02.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ from workbench.problems.benchmarks import hub_rows
 from workbench.problems.step_marks import TAG, cut, hard_labels, marked
 from workbench.types import LabelledSolution, Problem
 
-FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)  # what an unfit line can raise
+# what an unfit line can raise
+FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 def read(
@@ -52,11 +56,13 @@ def read(
 ) -> list[LabelledSolution]:
     """The labelled solutions of the first `limit` records of a file, or of a data set on the hub.
 
-    A file holds JSON lines or one JSON array, either also as .gz. A `path` like `peiyi9979/Math-Shepherd` that does not
-    exist names a data set, of which `split` (left out: `train`) is read. `neutral` says what PRM800K's rating 0 counts
-    as, `good` or `bad`. Where there are Monte-Carlo values a step is good if value > `threshold` (0 <= threshold < 1),
-    and `values` keeps them. Equal questions share an id. A null field counts as missing. A line that can't be read is
-    named in a warning and left out. Raises ValueError for an unknown option, where no line is fit and for no data set.
+    A file holds JSON lines or one JSON array, either also as .gz. A `path` like
+    `peiyi9979/Math-Shepherd` that does not exist names a data set, of which `split` (left out:
+    `train`) is read. `neutral` says what PRM800K's rating 0 counts as, `good` or `bad`. Where there
+    are Monte-Carlo values a step is good if value > `threshold` (0 <= threshold < 1), and `values`
+    keeps them. Equal questions share an id. A null field counts as missing. A line that can't be
+    read is named in a warning and left out. Raises ValueError for an unknown option, where no line
+    is fit and for no data set.
     """
     if format not in READERS:
         raise ValueError(f"format {format!r} can't be read: use {', '.join(READERS)}")
@@ -72,63 +78,86 @@ def read(
             row = {key: value for key, value in row.items() if value is not None}
             solutions += [_checked(s, ids) for s in READERS[format](row, neutral, threshold)]
         except FAULTS as error:
-            faults.append(f"{place}: {f'no field {error}' if isinstance(error, KeyError) else error}")
+            faults.append(
+                f"{place}: {f'no field {error}' if isinstance(error, KeyError) else error}"
+            )
     if faults and len(faults) == lines:
         raise ValueError(f"no {format} record in {path}: need {FIELDS[format]} ({faults[0]})")
     for fault in faults:
-        warnings.warn(f"left out a line that is corrupt or no {format} record: {fault}", stacklevel=2)
+        warnings.warn(
+            f"left out a line that is corrupt or no {format} record: {fault}", stacklevel=2
+        )
     return solutions
 
 
 def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) -> None:
-    """Write the solutions as JSON lines (.gz: packed), whole or not at all; `read` brings equal rows back.
+    """Write the solutions as JSON lines (.gz: packed), whole or not at all; `read` brings equal
+    rows back.
 
-    `stepwise` holds question, steps and labels and nothing else. The MATH-APS formats hold everything (labels without
-    values as 0.0 and 1.0); read them with the threshold that made the labels. Raises ValueError for what a format can't
-    hold: a step without label, and in the MATH-APS formats a solution without steps, labels that are no
-    value > threshold and, for `math-aps`, a step that is blank or has white space around it.
+    `stepwise` holds question, steps and labels and nothing else. The MATH-APS formats hold
+    everything (labels without values as 0.0 and 1.0); read them with the threshold that made the
+    labels. Raises ValueError for what a format can't hold: a step without label, and in the
+    MATH-APS formats a solution without steps, labels that are no value > threshold and, for
+    `math-aps`, a step that is blank or has white space around it.
     """
     if format not in WRITERS:
         raise ValueError(f"format {format!r} can't be written: use {', '.join(WRITERS)}")
     path = Path(path)
     try:
-        lines = [json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in WRITERS[format](list(rows))]
+        lines = [
+            json.dumps(line, ensure_ascii=False).encode() + b"\n"
+            for line in WRITERS[format](list(rows))
+        ]
     except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise ValueError(f"{path}: not all of this can be JSON in UTF-8: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(gzip.compress(b"".join(lines), mtime=0) if path.suffix == ".gz" else b"".join(lines))
+        part.write_bytes(
+            gzip.compress(b"".join(lines), mtime=0) if path.suffix == ".gz" else b"".join(lines)
+        )
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-# -- lines and fields -------------------------------------------------------------------------------------------------
+# -- lines and fields ------------------------------------------------------------------------------
 
 
 def _records(path: Path, split: str | None) -> Iterator[tuple[str, Any]]:
     """The lines of a file, or the rows of the data set that has this name on the hub."""
     name = path.as_posix()
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not path.suffix[1:].isalpha() and not path.exists():
+    if (
+        re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)
+        and not path.suffix[1:].isalpha()
+        and not path.exists()
+    ):
         try:
             return hub_rows(name, None, split or "train")
         except ValueError as error:
             raise ValueError(f"{name} is no file, and {error}") from error.__cause__
     if split is not None:
-        raise ValueError(f"split={split!r}: only a data set on the hub has splits, and {path} is not the name of one")
+        raise ValueError(
+            f"split={split!r}: only a data set on the hub has splits, and {path} is not the name of one"
+        )
     return _lines(path)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """(place, line) pairs, or (place, entry) of an array; where a packed file breaks off an empty line."""
+    """(place, line) pairs, or (place, entry) of an array; where a packed file breaks off an empty
+    line."""
     if not path.is_file():
-        raise ValueError(f"{path} is no file: give one of JSON lines or a JSON array, either also as .gz")
+        raise ValueError(
+            f"{path} is no file: give one of JSON lines or a JSON array, either also as .gz"
+        )
     number = 0
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
         try:
             if file.peek(1).lstrip().startswith(b"["):
-                yield from ((f"{path}, row {i}", row) for i, row in enumerate(json.loads(file.read()), start=1))
+                yield from (
+                    (f"{path}, row {i}", row)
+                    for i, row in enumerate(json.loads(file.read()), start=1)
+                )
                 return
             for number, line in enumerate(file, start=1):
                 if line.strip():
@@ -140,7 +169,8 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(row: LabelledSolution, ids: dict[str, str]) -> LabelledSolution:
-    """The row, known to hold texts, with the id of its question in this file where the file names none."""
+    """The row, known to hold texts, with the id of its question in this file where the file names
+    none."""
     if wrong := [text for text in (row.problem.question, *row.steps) if not isinstance(text, str)]:
         raise ValueError(f"{wrong[0]!r:.60} where a text should be")
     if row.problem.id:
@@ -149,30 +179,41 @@ def _checked(row: LabelledSolution, ids: dict[str, str]) -> LabelledSolution:
     return replace(row, problem=replace(row.problem, id=id))
 
 
-# -- PRM800K, Math-Shepherd, stepwise ---------------------------------------------------------------------------------
+# -- PRM800K, Math-Shepherd, stepwise --------------------------------------------------------------
 
 
 def _prm800k(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
     asked, label = row["question"], row["label"]
     answer, solution = asked.get("ground_truth_answer"), asked.get("ground_truth_solution")
     problem = Problem("", "math", asked["problem"], answer, solution)
-    meta = {"phase": 1 if row.get("generation") is None else 2, "finish_reason": label.get("finish_reason")}
-    meta |= {key: row[key] for key in ("is_quality_control_question", "is_initial_screening_question") if key in row}
+    meta = {
+        "phase": 1 if row.get("generation") is None else 2,
+        "finish_reason": label.get("finish_reason"),
+    }
+    meta |= {
+        key: row[key]
+        for key in ("is_quality_control_question", "is_initial_screening_question")
+        if key in row
+    }
     good = (1,) if neutral == "bad" else (0, 1)
     return [
-        LabelledSolution(problem, texts, tuple(int(r in good) for r in ratings), source="prm800k", meta=meta)
+        LabelledSolution(
+            problem, texts, tuple(int(r in good) for r in ratings), source="prm800k", meta=meta
+        )
         for texts, ratings in (zip(*chain) for chain in _walk(label["steps"]))
     ]
 
 
 def _walk(steps: list[dict]) -> list[tuple[tuple[str, int], ...]]:
-    """The solutions of a record as (text, rating) pairs: one per completion passed over, and the walked one."""
+    """The solutions of a record as (text, rating) pairs: one per completion passed over, and the
+    walked one."""
     walked, chains = (), []
     for step in steps:
         taken, others = _ratings(step)
         chains += [(*walked, other) for other in others]
         if taken is None:
-            return chains if others or not walked else [*chains, walked]  # the others hold the walked steps
+            # the others hold the walked steps
+            return chains if others or not walked else [*chains, walked]
         walked += (taken,)
         if taken[1] == -1:
             break
@@ -180,7 +221,8 @@ def _walk(steps: list[dict]) -> list[tuple[tuple[str, int], ...]]:
 
 
 def _ratings(step: dict) -> tuple[tuple[str, int] | None, list[tuple[str, int]]]:
-    """(text, rating) of the completion walked on from, if there is a rated one, and of the others; equal texts once."""
+    """(text, rating) of the completion walked on from, if there is a rated one, and of the others;
+    equal texts once."""
     completions, human = step["completions"] or [], step.get("human_completion")
     if step["chosen_completion"] is not None:
         taken = completions[step["chosen_completion"]]
@@ -225,7 +267,11 @@ READERS = {
     "math-aps-tree": math_aps.read_tree,
     "stepwise": _stepwise,
 }
-WRITERS = {"math-aps": math_aps.flat_lines, "math-aps-tree": math_aps.tree_lines, "stepwise": _stepwise_lines}
+WRITERS = {
+    "math-aps": math_aps.flat_lines,
+    "math-aps-tree": math_aps.tree_lines,
+    "stepwise": _stepwise_lines,
+}
 FIELDS = {
     "prm800k": "question.problem and label.steps with rated completions",
     "math-shepherd": f"input with a step tag {TAG} after each step, and label with + or - in its place",

@@ -1,12 +1,14 @@
 """Word problems about named people and quantities, with exact truth for every step.
 
-"How many shells does Ava have? Max has 5 shells. Tess has 4 more than Max. ..." A problem is a random DAG of
-relations; its level is the number of relations that the answer needs. A solution restates one relation a line and
-computes (`Tess has 4 more than Max : 5 + 4 = 9 .`), then says `The answer is 13 .`
+"How many shells does Ava have? Max has 5 shells. Tess has 4 more than Max. ..." A problem is a
+random DAG of relations; its level is the number of relations that the answer needs. A solution
+restates one relation a line and computes (`Tess has 4 more than Max : 5 + 4 = 9 .`), then says `The
+answer is 13 .`
 
-Truth (`truth.py`) is read from the question alone, so it survives `Problem.blind()`. Restated relation and
-computation may commute (`Max and Ava` = `Ava and Max`, `5 + 4` = `4 + 5`). Similar in spirit to iGSM
-(arXiv 2407.20311), which nests categories; here a relation is always between named people. Taught in notebook 00.
+Truth (`truth.py`) is read from the question alone, so it survives `Problem.blind()`. Restated
+relation and computation may commute (`Max and Ava` = `Ava and Max`, `5 + 4` = `4 + 5`). Similar in
+spirit to iGSM (arXiv 2407.20311), which nests categories; here a relation is always between named
+people. Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -21,7 +23,17 @@ from workbench.problems import truth
 from workbench.problems.truth import FAULTS, NUMBER, Claim, Quantity, Story
 from workbench.types import Problem
 
-__all__ = ["FAULTS", "LEVELS", "SPLITS", "check_steps", "explain", "generate", "problem_at", "signature", "solvable"]
+__all__ = [
+    "FAULTS",
+    "LEVELS",
+    "SPLITS",
+    "check_steps",
+    "explain",
+    "generate",
+    "problem_at",
+    "signature",
+    "solvable",
+]
 
 NAMES = "Ava Carl Dina Emil Fay Hugo Ivan Lena Max Mila Nina Omar Rosa Tess Theo Zoe".split()
 ITEMS = "apples books coins marbles pencils shells stamps stones".split()
@@ -29,7 +41,8 @@ LEVELS = range(1, 9)
 LARGEST = 199
 GIVEN, CONSTANT, FACTOR = range(2, 31), range(2, 10), range(2, 6)  # numbers in a question
 DISTRACTORS = range(0, 7)  # with more the names would not reach for level 8
-SPLITS = {"train": range(0, 80), "validation": range(80, 90), "test": range(90, 100)}  # of 100 signature buckets
+# of 100 signature buckets
+SPLITS = {"train": range(0, 80), "validation": range(80, 90), "test": range(90, 100)}
 SIGNS = {"more": "+", "fewer": "-", "times": "*", "together": "+", "difference": "-"}
 CLAUSES = {  # one template writes and, turned into a pattern, reads
     "more": "{name} has {k} more than {a}",
@@ -41,7 +54,7 @@ CLAUSES = {  # one template writes and, turned into a pattern, reads
 }
 
 
-# -- writing problems -------------------------------------------------------------------------------------------------
+# -- writing problems ------------------------------------------------------------------------------
 
 
 def generate(
@@ -53,30 +66,41 @@ def generate(
     shuffled: float = 0.25,
     distractors: Sequence[int] = (0, 1, 2),
 ) -> list[Problem]:
-    """The first `n` problems of a seeded, endless, indexable list; a longer list begins with the shorter one.
+    """The first `n` problems of a seeded, endless, indexable list; a longer list begins with the
+    shorter one.
 
-    `levels` and `distractors` are drawn uniformly; `shuffled` is the share of problems whose sentences stand in random
-    order instead of one in which each uses only earlier ones. No two splits share a problem's (graph up to renaming,
-    numbers): see `signature`. Raises ValueError on a level, a number of distractors or a split that there is not.
+    `levels` and `distractors` are drawn uniformly; `shuffled` is the share of problems whose
+    sentences stand in random order instead of one in which each uses only earlier ones. No two
+    splits share a problem's (graph up to renaming, numbers): see `signature`. Raises ValueError on
+    a level, a number of distractors or a split that there is not.
     """
-    options = dict(levels=levels, seed=seed, split=split, shuffled=shuffled, distractors=distractors)
+    options = dict(
+        levels=levels, seed=seed, split=split, shuffled=shuffled, distractors=distractors
+    )
     return [problem_at(i, **options) for i in range(n)]
 
 
-def problem_at(index: int, *, levels, seed: int, split: str, shuffled: float = 0.25, distractors=(0, 1, 2)) -> Problem:
+def problem_at(
+    index: int, *, levels, seed: int, split: str, shuffled: float = 0.25, distractors=(0, 1, 2)
+) -> Problem:
     """Problem number `index` of the list that `generate` returns."""
     levels, distractors = list(levels), list(distractors)
     if not levels or any(level not in LEVELS for level in levels):
         raise ValueError(f"levels {levels}: use levels from {LEVELS[0]} to {LEVELS[-1]}")
     if not distractors or any(extra not in DISTRACTORS for extra in distractors):
-        raise ValueError(f"distractors {distractors}: use numbers from {DISTRACTORS[0]} to {DISTRACTORS[-1]}")
+        raise ValueError(
+            f"distractors {distractors}: use numbers from {DISTRACTORS[0]} to {DISTRACTORS[-1]}"
+        )
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: use one of {', '.join(SPLITS)}")
     rng = random.Random(f"quantities/{split}/{seed}/{index}")
     level, extra = rng.choice(levels), rng.choice(distractors)
     while True:
         plan = _Plan(rng)
-        if plan.draw(level, extra) and int(_signature(plan.quantities, plan.asked), 16) % 100 in SPLITS[split]:
+        if (
+            plan.draw(level, extra)
+            and int(_signature(plan.quantities, plan.asked), 16) % 100 in SPLITS[split]
+        ):
             return plan.tell(level, rng.random() < shuffled, f"quantities/{split}/{seed}/{index}")
 
 
@@ -89,10 +113,14 @@ class _Plan:
         self.names = rng.sample(NAMES, len(NAMES))
 
     def draw(self, level: int, extra: int) -> bool:
-        """`level` relations, all needed by the last, then `extra` facts that are not. False: try again."""
-        unused: list[str] = []  # derived quantities that nothing uses yet; in the end only the answer may be left
+        """`level` relations, all needed by the last, then `extra` facts that are not. False: try
+        again."""
+        # derived quantities that nothing uses yet; in the end only the answer may be left
+        unused: list[str] = []
         for step in range(level):
-            of = self._operands(unused, must_join=len(unused) > level - step, may_start=len(unused) < level - step)
+            of = self._operands(
+                unused, must_join=len(unused) > level - step, may_start=len(unused) < level - step
+            )
             name = self._relate(of)
             if name is None:
                 return False
@@ -106,7 +134,8 @@ class _Plan:
         return len(unused) == 1
 
     def _operands(self, unused: list[str], *, must_join: bool, may_start: bool) -> list[str | None]:
-        """One or two names for the next relation: join two branches, go on from the newest, or start a new one."""
+        """One or two names for the next relation: join two branches, go on from the newest, or
+        start a new one."""
         rng = self.rng
         if len(unused) >= 2 and (must_join or rng.random() < 0.5):
             return unused[-2:]
@@ -124,13 +153,18 @@ class _Plan:
         return name
 
     def _relate(self, of: list[str | None]) -> str | None:
-        """A new name with a relation to `of` and a result from 1 to `LARGEST`; None if there is none."""
+        """A new name with a relation to `of` and a result from 1 to `LARGEST`; None if there is
+        none."""
         if None in of or not self.names:
             return None
         for _ in range(8):
-            op = self.rng.choice(("more", "fewer", "times") if len(of) == 1 else ("together", "difference"))
+            op = self.rng.choice(
+                ("more", "fewer", "times") if len(of) == 1 else ("together", "difference")
+            )
             k = self.rng.choice(FACTOR if op == "times" else CONSTANT)
-            quantity = _quantity(op, self.names[-1], k, of, {n: q.value for n, q in self.quantities.items()})
+            quantity = _quantity(
+                op, self.names[-1], k, of, {n: q.value for n, q in self.quantities.items()}
+            )
             if 1 <= quantity.value <= LARGEST:
                 self.quantities[name := self.names.pop()] = quantity
                 return name
@@ -148,10 +182,14 @@ class _Plan:
         sentences = [self.quantities[name].relation + "." for name in order]
         question = " ".join([f"How many {self.item} does {self.asked} have?", *sentences])
         story = read_question(question)
-        return Problem(id, "quantities", question, str(story.answer), "\n".join(story.gold()), level)
+        return Problem(
+            id, "quantities", question, str(story.answer), "\n".join(story.gold()), level
+        )
 
 
-def _quantity(op: str, name: str, k: int | None, of: Sequence[str], values: dict[str, int]) -> Quantity:
+def _quantity(
+    op: str, name: str, k: int | None, of: Sequence[str], values: dict[str, int]
+) -> Quantity:
     """The quantity that a relation gives `name`; a difference is said and computed larger first."""
     ordered = sorted(of, key=values.get, reverse=True) if op == "difference" else list(of)
     x, y = values[ordered[0]], k if len(of) == 1 else values[ordered[1]]
@@ -159,7 +197,9 @@ def _quantity(op: str, name: str, k: int | None, of: Sequence[str], values: dict
         x, y = y, x
     sign, b = SIGNS[op], ordered[-1]
     value = {"+": x + y, "-": x - y, "*": x * y}[sign]
-    return Quantity(value, CLAUSES[op].format(name=name, k=k, a=ordered[0], b=b), tuple(of), x, sign, y)
+    return Quantity(
+        value, CLAUSES[op].format(name=name, k=k, a=ordered[0], b=b), tuple(of), x, sign, y
+    )
 
 
 def rephrase(problem: Problem, *, seed: int) -> str:
@@ -169,7 +209,8 @@ def rephrase(problem: Problem, *, seed: int) -> str:
 
 
 def signature(problem: Problem) -> str:
-    """A hash of what the answer computes: the graph up to renaming, and its numbers. Splits share no signature."""
+    """A hash of what the answer computes: the graph up to renaming, and its numbers. Splits share
+    no signature."""
     story = read_question(problem.question)
     return _signature(story.quantities, story.asked)
 
@@ -178,14 +219,20 @@ def _signature(quantities: dict[str, Quantity], asked: str) -> str:
     @lru_cache(None)
     def sign(name: str) -> str:
         q = quantities[name]
-        number = q.value if q.sign is None else (q.left if q.sign == "*" else q.right) if len(q.of) == 1 else None
+        number = (
+            q.value
+            if q.sign is None
+            else (q.left if q.sign == "*" else q.right)
+            if len(q.of) == 1
+            else None
+        )
         text = f"{q.sign} {number} {sorted(map(sign, q.of))}"
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     return sign(asked)
 
 
-# -- reading problems and judging steps -------------------------------------------------------------------------------
+# -- reading problems and judging steps ------------------------------------------------------------
 
 _NAME = r"([A-Z][a-z]+)"
 _ASKED = re.compile(rf"How many ([a-z]+) does {_NAME} have\?")
@@ -207,11 +254,14 @@ def _read_clause(text: str) -> tuple[str, str, int | None, tuple[str, ...]] | No
 
 @lru_cache(maxsize=65536)
 def read_question(question: str) -> Story:
-    """Take a question apart; raises ValueError naming the sentence that is no fact or the name that is not given."""
+    """Take a question apart; raises ValueError naming the sentence that is no fact or the name that
+    is not given."""
     head, _, tail = question.partition("?")
     asked = _ASKED.fullmatch(head + "?")
     if not asked:
-        raise ValueError(f"not a quantities question: {question[:60]!r}, need 'How many <items> does <Name> have? ...'")
+        raise ValueError(
+            f"not a quantities question: {question[:60]!r}, need 'How many <items> does <Name> have? ...'"
+        )
     sentences = [s.strip() for s in tail.split(".") if s.strip()]
     facts = [_read_clause(s) for s in sentences]
     if None in facts:
@@ -224,11 +274,15 @@ def read_question(question: str) -> Story:
         if not ready:
             raise ValueError(f"{todo[0][0][1]}'s quantity cannot be derived in {question[:60]!r}")
         for (op, name, k, of), text in ready:
-            quantities[name] = Quantity(k, text) if op == "given" else _quantity(op, name, k, of, values)
+            quantities[name] = (
+                Quantity(k, text) if op == "given" else _quantity(op, name, k, of, values)
+            )
             values[name] = quantities[name].value
         todo = [entry for entry in todo if entry not in ready]
     if asked[2] not in values or len(values) < len(facts):
-        raise ValueError(f"{question[:60]!r} asks for {asked[2]}: need one fact a name, {asked[2]}'s among them")
+        raise ValueError(
+            f"{question[:60]!r} asks for {asked[2]}: need one fact a name, {asked[2]}'s among them"
+        )
     return Story(asked[2], {fact[1]: quantities[fact[1]] for fact in facts})
 
 
@@ -240,7 +294,9 @@ def read_step(story: Story, step: str) -> Claim | None:
         if said is None or said[0] == "given":
             return None
         known = story.quantities.get(said[1])
-        return said[1], known is not None and _meaning(said) == _meaning(_read_clause(known.relation))
+        return said[1], known is not None and _meaning(said) == _meaning(
+            _read_clause(known.relation)
+        )
 
     return truth.read_step(step, clause_of)
 
@@ -256,10 +312,12 @@ def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
 
 
 def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
-    """For each step None if it is right, else its fault: a kind from `FAULTS`, a colon, and what was expected."""
+    """For each step None if it is right, else its fault: a kind from `FAULTS`, a colon, and what
+    was expected."""
     return truth.explain(read_question(problem.question), steps, read_step)
 
 
 def solvable(problem: Problem, steps: Sequence[str]) -> bool:
-    """False if and only if a wrong value stands for a quantity that the answer needs, or the answer line is wrong."""
+    """False if and only if a wrong value stands for a quantity that the answer needs, or the answer
+    line is wrong."""
     return truth.solvable(read_question(problem.question), steps, read_step)

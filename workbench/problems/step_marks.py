@@ -18,21 +18,32 @@ def as_value(value: Any) -> float:
     return float(value)
 
 
-def marked(problem: Problem, steps: list, marks: list, threshold: float, source: str, meta: dict) -> LabelledSolution:
-    """A solution from one mark per step: `+` or `-`, true or false, 1 or 0, or else a float, which is a value."""
+def marked(
+    problem: Problem, steps: list, marks: list, threshold: float, source: str, meta: dict
+) -> LabelledSolution:
+    """A solution from one mark per step: `+` or `-`, true or false, 1 or 0, or else a float, which
+    is a value."""
     if not isinstance(steps, list) or len(steps) != len(marks):
-        raise ValueError(f"{len(marks)} labels for steps {steps!r:.60}, need a list and one label per step")
+        raise ValueError(
+            f"{len(marks)} labels for steps {steps!r:.60}, need a list and one label per step"
+        )
     hard = [mark in ("+", "-") or (isinstance(mark, int) and mark in (0, 1)) for mark in marks]
     values = tuple(None if known else as_value(mark) for mark, known in zip(marks, hard))
-    labels = tuple(int(mark in ("+", 1) if v is None else v > threshold) for mark, v in zip(marks, values))
-    return LabelledSolution(problem, tuple(steps), labels, None if all(hard) else values, source, meta)
+    labels = tuple(
+        int(mark in ("+", 1) if v is None else v > threshold) for mark, v in zip(marks, values)
+    )
+    return LabelledSolution(
+        problem, tuple(steps), labels, None if all(hard) else values, source, meta
+    )
 
 
 def hard_labels(row: LabelledSolution) -> list[bool]:
     """The labels of a solution, all of them; ValueError where one is missing."""
     for number, label in enumerate(row.labels, start=1):
         if label not in (0, 1):
-            raise ValueError(f"{row.problem.id}: step {number} has label {label!r}, the formats hold only 0 and 1")
+            raise ValueError(
+                f"{row.problem.id}: step {number} has label {label!r}, the formats hold only 0 and 1"
+            )
     return [bool(label) for label in row.labels]
 
 

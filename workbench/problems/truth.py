@@ -1,10 +1,12 @@
-"""Exact truth of a step, defined once for every embedded kind of problem (HOUSE: "the exact truth").
+"""Exact truth of a step, defined once for every embedded kind of problem (HOUSE: "the exact
+truth").
 
-A kind reads its question into a `Story` (which quantities there are and how each is computed) and a step into a
-`Claim` (what it says about one of them). The rules stand here: a step is right if it states a quantity not stated
-before, by its relation, from quantities already known, with the right operands and result. The first value stated for
-a quantity stands; every step that builds on a wrong one is wrong. `solvable` is false if and only if a wrong value
-stands for a quantity that the answer needs, or the answer line is wrong.
+A kind reads its question into a `Story` (which quantities there are and how each is computed) and a
+step into a `Claim` (what it says about one of them). The rules stand here: a step is right if it
+states a quantity not stated before, by its relation, from quantities already known, with the right
+operands and result. The first value stated for a quantity stands; every step that builds on a wrong
+one is wrong. `solvable` is false if and only if a wrong value stands for a quantity that the answer
+needs, or the answer line is wrong.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ FAULTS = (
     "malformed", "after the answer", "restated", "wrong relation", "not yet derivable",
     "wrong value carried", "arithmetic slip", "wrong answer line",
 )  # fmt: skip
-NUMBER = r"(0|[1-9][0-9]{0,99})"  # no other script's digits and no endless ones: int() takes the first, not the second
+# no other script's digits and no endless ones: int() takes the first, not the second
+NUMBER = r"(0|[1-9][0-9]{0,99})"
 COMPUTATION = re.compile(rf"{NUMBER} ([-+*]) {NUMBER} = {NUMBER}(?: ?\.)?")
 ANSWER = re.compile(rf"The answer is {NUMBER}(?: ?\.)?")
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One quantity: given outright (`sign` None), or `left sign right = value` from the quantities named in `of`."""
+    """One quantity: given outright (`sign` None), or `left sign right = value` from the quantities
+    named in `of`."""
 
     value: int
     relation: str  # in words, as the question says it
@@ -36,7 +40,8 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Story:
-    """A question taken apart: its quantities by name, in the order of the text, and the one asked for."""
+    """A question taken apart: its quantities by name, in the order of the text, and the one asked
+    for."""
 
     asked: str
     quantities: dict[str, Quantity]
@@ -56,8 +61,8 @@ class Story:
         return found
 
     def gold(self) -> list[str]:
-        """The gold solution: of the needed facts that can be computed, one that goes on from the newest result if there
-        is one, else the first of the text; and so on up to the answer."""
+        """The gold solution: of the needed facts that can be computed, one that goes on from the
+        newest result if there is one, else the first of the text; and so on up to the answer."""
         needed = self.needed
         todo = {n: q for n, q in self.quantities.items() if q.sign and n in needed}
         lines, newest = [], None
@@ -71,7 +76,8 @@ class Story:
 
 @dataclass(frozen=True)
 class Claim:
-    """A step taken apart: whose quantity it states, whether it restates the relation, and its computation."""
+    """A step taken apart: whose quantity it states, whether it restates the relation, and its
+    computation."""
 
     name: str
     same_relation: bool
@@ -85,7 +91,8 @@ ReadStep = Callable[[Story, str], Claim | None]
 
 
 def read_step(step: str, clause_of: Callable[[str], tuple[str, bool] | None]) -> Claim | None:
-    """`<clause> : <a> <sign> <b> = <c> .` as a claim; `clause_of` reads the clause. None if malformed."""
+    """`<clause> : <a> <sign> <b> = <c> .` as a claim; `clause_of` reads the clause. None if
+    malformed."""
     clause, _, rest = step.strip().partition(" : ")
     said, computation = clause_of(clause), COMPUTATION.fullmatch(rest)
     if said is None or not computation:
@@ -95,7 +102,8 @@ def read_step(step: str, clause_of: Callable[[str], tuple[str, bool] | None]) ->
 
 
 def explain(story: Story, steps: Sequence[str], read: ReadStep) -> list[str | None]:
-    """For each step None if it is right, else its fault: a kind from `FAULTS`, a colon, and what was expected."""
+    """For each step None if it is right, else its fault: a kind from `FAULTS`, a colon, and what
+    was expected."""
     standing = _givens(story)
     reasons, answered = [], False
     for step in steps:
@@ -123,7 +131,11 @@ def solvable(story: Story, steps: Sequence[str], read: ReadStep) -> bool:
             break
         if claim := read(story, step):
             standing.setdefault(claim.name, claim.value)
-    wrong = [n for n, value in standing.items() if n in story.quantities and value != story.quantities[n].value]
+    wrong = [
+        n
+        for n, value in standing.items()
+        if n in story.quantities and value != story.quantities[n].value
+    ]
     return right_answer and not story.needed.intersection(wrong)
 
 
@@ -136,7 +148,11 @@ def _answer_fault(story: Story, standing: dict[str, int], value: int) -> str | N
         return f"wrong answer line: the answer is {story.answer}, not {value}"
     if story.asked not in standing:
         return f"not yet derivable: no step has stated {story.asked}"
-    return None if standing[story.asked] == value else f"wrong answer line: {standing[story.asked]} was derived"
+    return (
+        None
+        if standing[story.asked] == value
+        else f"wrong answer line: {standing[story.asked]} was derived"
+    )
 
 
 def _fault(story: Story, standing: dict[str, int], claim: Claim) -> str | None:
@@ -155,4 +171,8 @@ def _fault(story: Story, standing: dict[str, int], claim: Claim) -> str | None:
     operands = (claim.left, claim.right)
     if operands != (q.left, q.right) and (q.sign == "-" or operands != (q.right, q.left)):
         return f"wrong value carried: need {q.left} {q.sign} {q.right}, not {said}"
-    return None if claim.value == q.value else f"arithmetic slip: {said} = {q.value}, not {claim.value}"
+    return (
+        None
+        if claim.value == q.value
+        else f"arithmetic slip: {said} = {q.value}, not {claim.value}"
+    )

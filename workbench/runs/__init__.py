@@ -1,4 +1,5 @@
-"""Runs of notebooks: what a notebook talks to (`start`, `source`), and the batch, record and check behind the commands.
+"""Runs of notebooks: what a notebook talks to (`start`, `source`), and the batch, record and check
+behind the commands.
 
     from workbench.runs import start, source
     run = start("04_grpo", profile=profile, seed=seed)

@@ -1,7 +1,9 @@
-"""Do committed notebooks still belong to today's code, and does another run agree with what they measured?
+"""Do committed notebooks still belong to today's code, and does another run agree with what they
+measured?
 
-`check` looks at structure, the stored hash, the code shown by `source(...)`, and figures; `compare` holds the metrics
-of a batch (say, a quick run) against the recorded ones. Both return {notebook: what is wrong}.
+`check` looks at structure, the stored hash, the code shown by `source(...)`, and figures; `compare`
+holds the metrics of a batch (say, a quick run) against the recorded ones. Both return {notebook:
+what is wrong}.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ def check(base: Path) -> dict[str, list[str]]:
     found = {}
     for path in available(base):
         notebook = load(path)
-        found[path.stem] = [*structure_problems(notebook, path.stem), *freshness_problems(notebook, path.stem, base)]
+        found[path.stem] = [
+            *structure_problems(notebook, path.stem),
+            *freshness_problems(notebook, path.stem, base),
+        ]
     return found
 
 
 def freshness_problems(notebook, name: str, base: Path) -> list[str]:
-    """What no longer fits between a committed notebook's outputs and the code, data and figures of today."""
+    """What no longer fits between a committed notebook's outputs and the code, data and figures of
+    today."""
     stored = notebook.metadata.get("workbench")
     if not stored:
         return ["never recorded: run it, then `python -m workbench record`"]
@@ -85,7 +91,9 @@ def _lines(text: str, node: ast.AST) -> str:
 
 def _missing_figures(stored: Mapping, name: str, base: Path) -> Iterator[str]:
     files = [f"{figure}.{kind}" for figure in stored["figures"] for kind in ("png", "csv")]
-    missing = [file for file in [*files, "metrics.json"] if not (base / "figures" / name / file).is_file()]
+    missing = [
+        file for file in [*files, "metrics.json"] if not (base / "figures" / name / file).is_file()
+    ]
     if missing:
         yield f"figures/{name} lacks {', '.join(missing)}"
 
@@ -93,16 +101,33 @@ def _missing_figures(stored: Mapping, name: str, base: Path) -> Iterator[str]:
 def compare(base: Path, folder: Path) -> dict[str, list[str]]:
     """For each notebook completed in `folder`: the metrics whose interval misses the recorded one.
 
-    Only metrics that both sides log as (value, low, high) are compared. ValueError if nothing completed there.
+    Only metrics that both sides log as (value, low, high) are compared. ValueError if nothing
+    completed there.
     """
-    outcomes = {n: r for n, r in manifest.outcomes(manifest.read(folder)).items() if r["event"] == "completed"}
+    outcomes = {
+        n: r
+        for n, r in manifest.outcomes(manifest.read(folder)).items()
+        if r["event"] == "completed"
+    }
     if not outcomes:
         raise ValueError(f"{folder} holds no completed notebooks")
-    recorded = {path.stem: load(path).metadata.get("workbench", {}).get("metrics", {}) for path in available(base)}
-    return {name: _disagreements(recorded.get(name, {}), outcome["metrics"]) for name, outcome in outcomes.items()}
+    recorded = {
+        path.stem: load(path).metadata.get("workbench", {}).get("metrics", {})
+        for path in available(base)
+    }
+    return {
+        name: _disagreements(recorded.get(name, {}), outcome["metrics"])
+        for name, outcome in outcomes.items()
+    }
 
 
 def _disagreements(recorded: Mapping, measured: Mapping) -> list[str]:
-    shared = [n for n in measured if isinstance(measured[n], list) and isinstance(recorded.get(n), list)]
-    apart = [n for n in shared if measured[n][1] > recorded[n][2] or measured[n][2] < recorded[n][1]]
-    return [f"{n} is {metric_text(measured[n])}, recorded {metric_text(recorded[n])}" for n in apart]
+    shared = [
+        n for n in measured if isinstance(measured[n], list) and isinstance(recorded.get(n), list)
+    ]
+    apart = [
+        n for n in shared if measured[n][1] > recorded[n][2] or measured[n][2] < recorded[n][1]
+    ]
+    return [
+        f"{n} is {metric_text(measured[n])}, recorded {metric_text(recorded[n])}" for n in apart
+    ]

@@ -1,4 +1,5 @@
-"""Is everything there that the notebooks need? One line for each thing looked at: `python -m workbench doctor`."""
+"""Is everything there that the notebooks need? One line for each thing looked at: `python -m
+workbench doctor`."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LEAST_MEMORY, LEAST_DISK = 4e9, 2e9  # bytes
 
 
 def examine(base: Path) -> Iterator[tuple[bool, str]]:
-    """(is it all right, one line about it) for Python, packages, device, memory, disk, checkpoints, samples, git."""
+    """(is it all right, one line about it) for Python, packages, device, memory, disk, checkpoints,
+    samples, git."""
     yield sys.version_info >= (3, 11), f"python {platform.python_version()} (needs 3.11 or newer)"
     yield from packages(base)
     yield _device()
@@ -40,7 +42,10 @@ def packages(base: Path) -> Iterator[tuple[bool, str]]:
     for name in [one.name for one in asked if one.marker is None or one.marker.evaluate()]:
         have, pin = environment.installed(name), pins.get(name.lower())
         right = have is not None and (pin is None or have.partition("+")[0] == pin)
-        yield right, f"{name} {have or 'is missing'}" + ("" if right else f" (constraints.txt: {pin})")
+        yield (
+            right,
+            f"{name} {have or 'is missing'}" + ("" if right else f" (constraints.txt: {pin})"),
+        )
 
 
 def _device() -> tuple[bool, str]:
@@ -69,11 +74,15 @@ def checkpoints(folder: Path) -> Iterator[tuple[bool, str]]:
     for path in files:
         problem = weights_problem(path)
         name = path.relative_to(folder.parent.parent).as_posix()
-        yield problem is None, f"checkpoint {name}: {problem or f'{path.stat().st_size / 1e6:.1f} MB'}"
+        yield (
+            problem is None,
+            f"checkpoint {name}: {problem or f'{path.stat().st_size / 1e6:.1f} MB'}",
+        )
 
 
 def weights_problem(path: Path) -> str | None:
-    """What is wrong with a safetensors file, judged by its header and length alone; None if nothing is."""
+    """What is wrong with a safetensors file, judged by its header and length alone; None if nothing
+    is."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -84,7 +93,9 @@ def weights_problem(path: Path) -> str | None:
             tensors = json.loads(file.read(length))
         except ValueError:
             return "header is not JSON (not a safetensors file, or a Git LFS pointer)"
-    end = max((t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__"), default=0)
+    end = max(
+        (t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__"), default=0
+    )
     if 8 + length + end != size:
         return f"is {size:,} bytes, its header asks for {8 + length + end:,}: half-written?"
     return None
@@ -92,8 +103,15 @@ def weights_problem(path: Path) -> str | None:
 
 def samples(folder: Path) -> tuple[bool, str]:
     """The committed sample files: are there any, and is none empty?"""
-    files = [Path(place) / name for place, _, names in os.walk(folder) for name in names if name[0] != "."]
+    files = [
+        Path(place) / name
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name[0] != "."
+    ]
     empty = [path.name for path in files if not path.stat().st_size]
     if not files or empty:
-        return False, "samples: " + (f"empty: {', '.join(empty)}" if files else "none in data/samples")
+        return False, "samples: " + (
+            f"empty: {', '.join(empty)}" if files else "none in data/samples"
+        )
     return True, f"samples: {len(files)} files, {sum(p.stat().st_size for p in files) / 1e6:.1f} MB"

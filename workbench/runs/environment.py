@@ -1,4 +1,5 @@
-"""Where a run happens: versions, device, repository state. Nothing here imports torch that was not imported before."""
+"""Where a run happens: versions, device, repository state. Nothing here imports torch that was not
+imported before."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def cores() -> int:
 
 
 def threads() -> int | None:
-    """Threads that torch computes with: it says so once it is loaded, before that OMP_NUM_THREADS may; else None."""
+    """Threads that torch computes with: it says so once it is loaded, before that OMP_NUM_THREADS
+    may; else None."""
     if torch := sys.modules.get("torch"):
         return torch.get_num_threads()
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -36,7 +38,8 @@ def threads() -> int | None:
 
 
 def device() -> str:
-    """What computes: the GPU if torch is loaded and sees one, else the CPU with its cores and threads."""
+    """What computes: the GPU if torch is loaded and sees one, else the CPU with its cores and
+    threads."""
     torch, count = sys.modules.get("torch"), threads()
     if torch is not None and torch.cuda.is_available():
         return f"GPU, {torch.cuda.get_device_name()}"
@@ -50,12 +53,16 @@ def git_state(base: Path) -> str:
     if changed is None:
         return "no git"
     files = len(changed.splitlines())
-    return (commit or "no commit yet") + (f" + {files} changed file{'s' * (files > 1)}" if files else "")
+    return (commit or "no commit yet") + (
+        f" + {files} changed file{'s' * (files > 1)}" if files else ""
+    )
 
 
 def _git(base: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(base), *arguments], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            ["git", "-C", str(base), *arguments], capture_output=True, text=True, timeout=20
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,4 +1,5 @@
-"""One notebook of a batch: run it, append its outcome to the manifest, and say whether an earlier outcome still stands.
+"""One notebook of a batch: run it, append its outcome to the manifest, and say whether an earlier
+outcome still stands.
 
 A notebook counts as done only if every code cell ran and `run.finish()` wrote its record.
 """
@@ -34,14 +35,17 @@ def load(path: Path):
     try:
         return nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises its own kinds for JSON, schema and version
-        raise ValueError(f"{path.name} can't be read as a notebook: {str(error).splitlines()[0][:100]}") from None
+        raise ValueError(
+            f"{path.name} can't be read as a notebook: {str(error).splitlines()[0][:100]}"
+        ) from None
 
 
 def is_done(record: Mapping, job: Job, folder: Path, base: Path) -> bool:
     """Does a manifest record still stand for what would be run now?"""
     return (
         record["event"] == "completed"
-        and record["hash"] == content.content_hash(load(job.path), job.parameters, content.data_today(base, record))
+        and record["hash"]
+        == content.content_hash(load(job.path), job.parameters, content.data_today(base, record))
         and (folder / f"{record['notebook']}.ipynb").is_file()
         and not content.changed_modules(record["modules"])
     )
@@ -53,14 +57,30 @@ def run_job(job: Job, folder: Path, base: Path) -> dict:
     before = len(manifest.read(folder))
     clock = time.monotonic()
     error = kernel.execute(job.path, folder / f"{job.name}.ipynb", job.parameters, folder)
-    finished = [r for r in manifest.read(folder)[before:] if r.get("event") == "finished" and r["notebook"] == job.name]
+    finished = [
+        r
+        for r in manifest.read(folder)[before:]
+        if r.get("event") == "finished" and r["notebook"] == job.name
+    ]
     if error is None and not finished:
         error = f'no record: it must call start("{job.name}", ...) and end with run.finish()'
     record = {"read": [], "data": {}, **(finished[-1] if finished else {})}
-    data = {name: hashes.get(name, value) for name, value in record["data"].items()}  # as they were at the beginning
-    record |= {"event": "failed" if error else "completed", "notebook": job.name, "error": error, "data": data}
-    record |= {"hash": content.content_hash(notebook, job.parameters, data), "parameters": dict(job.parameters)}
-    record |= {"package_version": workbench.__version__, "seconds": round(time.monotonic() - clock, 1)}
+    # as they were at the beginning
+    data = {name: hashes.get(name, value) for name, value in record["data"].items()}
+    record |= {
+        "event": "failed" if error else "completed",
+        "notebook": job.name,
+        "error": error,
+        "data": data,
+    }
+    record |= {
+        "hash": content.content_hash(notebook, job.parameters, data),
+        "parameters": dict(job.parameters),
+    }
+    record |= {
+        "package_version": workbench.__version__,
+        "seconds": round(time.monotonic() - clock, 1),
+    }
     manifest.append(folder, record)
     return record
 

@@ -1,7 +1,8 @@
-"""The manifest of a run: one JSON record a line, appended in one write and flushed to disk before going on.
+"""The manifest of a run: one JSON record a line, appended in one write and flushed to disk before
+going on.
 
-A line that was cut off by a crash or a power failure is skipped on reading and never damages the one after it. Several
-processes may append at once: lines stay whole.
+A line that was cut off by a crash or a power failure is skipped on reading and never damages the
+one after it. Several processes may append at once: lines stay whole.
 """
 
 from __future__ import annotations

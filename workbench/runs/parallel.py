@@ -1,8 +1,10 @@
-"""Several notebooks at once, each in a process of its own with its share of the cores: `run --jobs N`.
+"""Several notebooks at once, each in a process of its own with its share of the cores: `run --jobs
+N`.
 
-The parent starts one process per notebook (`python -m workbench.runs.parallel`), which runs it as a batch of one would
-and appends the outcome to the manifest; that is all the parent reads. Ctrl-C reaches the parent alone. A process stops,
-with its kernel, when its stdin is closed: the parent does that, and so does the parent's end, whatever its cause.
+The parent starts one process per notebook (`python -m workbench.runs.parallel`), which runs it as a
+batch of one would and appends the outcome to the manifest; that is all the parent reads. Ctrl-C
+reaches the parent alone. A process stops, with its kernel, when its stdin is closed: the parent
+does that, and so does the parent's end, whatever its cause.
 """
 
 from __future__ import annotations
@@ -43,13 +45,20 @@ def threads_each(at_once: int) -> int:
 
 
 def longest_first(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs by the time of their recorded runs, so that no long one is left for the end; unknown ones first."""
-    seconds = {job.path: load(job.path).metadata.get("workbench", {}).get("seconds", math.inf) for job in jobs}
+    """The jobs by the time of their recorded runs, so that no long one is left for the end; unknown
+    ones first."""
+    seconds = {
+        job.path: load(job.path).metadata.get("workbench", {}).get("seconds", math.inf)
+        for job in jobs
+    }
     return sorted(jobs, key=lambda job: -seconds[job.path])
 
 
-def side_by_side(jobs: Sequence[Job], folder: Path, base: Path, *, at_once: int, say: Callable = print) -> list[dict]:
-    """Execute the jobs, `at_once` at a time, and return their outcomes in the order in which they ended."""
+def side_by_side(
+    jobs: Sequence[Job], folder: Path, base: Path, *, at_once: int, say: Callable = print
+) -> list[dict]:
+    """Execute the jobs, `at_once` at a time, and return their outcomes in the order in which they
+    ended."""
     waiting, running, records = longest_first(jobs), [], []
     try:
         while waiting or running:
@@ -90,8 +99,16 @@ def _outcome(worker: Worker, folder: Path) -> Mapping:
     record = manifest.outcomes(manifest.read(folder)[worker.before :]).get(name)
     if record is None:
         error = f"its process ended with code {worker.process.returncode}, see kernel.log"
-        record = {"event": "failed", "notebook": name, "error": error, "parameters": dict(worker.job.parameters)}
-        record |= {"package_version": workbench.__version__, "seconds": round(time.monotonic() - worker.started, 1)}
+        record = {
+            "event": "failed",
+            "notebook": name,
+            "error": error,
+            "parameters": dict(worker.job.parameters),
+        }
+        record |= {
+            "package_version": workbench.__version__,
+            "seconds": round(time.monotonic() - worker.started, 1),
+        }
         manifest.append(folder, record)
     return record
 
@@ -114,12 +131,16 @@ def _end_with_parent() -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the one notebook that the parent asks for: 130 if stopped, else 0, however the notebook ended."""
+    """Run the one notebook that the parent asks for: 130 if stopped, else 0, however the notebook
+    ended."""
     what = json.loads(words[0])
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # may have been ignored when the batch was started
+        # may have been ignored when the batch was started
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        run_job(Job(Path(what["path"]), what["parameters"]), Path(what["folder"]), Path(what["base"]))
+        run_job(
+            Job(Path(what["path"]), what["parameters"]), Path(what["folder"]), Path(what["base"])
+        )
     except KeyboardInterrupt:
         return 130
     return 0

@@ -1,7 +1,8 @@
-"""The `parameters` cell of a notebook, read without running it, and the values that `-p name=value` may give.
+"""The `parameters` cell of a notebook, read without running it, and the values that `-p name=value`
+may give.
 
-papermill only warns about a name it does not know and passes any text on; here both are refused before anything runs.
-One assignment a line: `temperature: float = 0.8  # of sampling`.
+papermill only warns about a name it does not know and passes any text on; here both are refused
+before anything runs. One assignment a line: `temperature: float = 0.8  # of sampling`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Parameter:
 
 def parameter_cell(notebook):
     """The cell tagged `parameters`, or None."""
-    return next((cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None)
+    return next(
+        (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])), None
+    )
 
 
 def read_parameters(notebook) -> dict[str, Parameter]:
@@ -43,7 +46,11 @@ def read_parameters(notebook) -> dict[str, Parameter]:
 
 def _parameter(node: ast.stmt) -> Parameter:
     line = ast.unparse(node)
-    if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
+    if (
+        not isinstance(node, ast.AnnAssign)
+        or not isinstance(node.target, ast.Name)
+        or node.value is None
+    ):
         raise ValueError(f"parameters cell: {line!r}, write `name: type = value`")
     kind, optional = _kind(node.annotation)
     if kind not in TYPES:
@@ -74,7 +81,8 @@ def _fits(value: object, kind: str) -> bool:
 
 
 def parse_value(parameter: Parameter, text: str) -> object:
-    """The value that `text` from the command line stands for. ValueError if it is not of the parameter's type."""
+    """The value that `text` from the command line stands for. ValueError if it is not of the
+    parameter's type."""
     if parameter.optional and text.lower() == "none":
         return None
     if parameter.type == "bool":
@@ -91,7 +99,8 @@ def parse_value(parameter: Parameter, text: str) -> object:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
-    """`["seed=3", ...]` as a dictionary. ValueError for anything without a name and `=`, or a name given twice."""
+    """`["seed=3", ...]` as a dictionary. ValueError for anything without a name and `=`, or a name
+    given twice."""
     pairs: dict[str, str] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -105,8 +114,13 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     return pairs
 
 
-def values_for(knobs: Mapping[str, Parameter], given: Mapping[str, str], profile: str) -> dict[str, object]:
-    """Every parameter value of one notebook: its defaults, the profile, and those of the `given` texts it knows."""
+def values_for(
+    knobs: Mapping[str, Parameter], given: Mapping[str, str], profile: str
+) -> dict[str, object]:
+    """Every parameter value of one notebook: its defaults, the profile, and those of the `given`
+    texts it knows."""
     values = {name: knob.default for name, knob in knobs.items()}
-    values |= {name: parse_value(knobs[name], text) for name, text in given.items() if name in knobs}
+    values |= {
+        name: parse_value(knobs[name], text) for name, text in given.items() if name in knobs
+    }
     return values | {"profile": profile}

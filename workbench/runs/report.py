@@ -1,4 +1,5 @@
-"""The report of a batch: a table of what ran, how long it took and what it measured, with its figures."""
+"""The report of a batch: a table of what ran, how long it took and what it measured, with its
+figures."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def report_rows(results: Sequence[Mapping], *, metrics: int = 3) -> list[dict[st
             "notebook": r["notebook"],
             "status": r["status"],
             "time": duration(r["seconds"]),
-            "metrics": "  ".join(f"{k} {metric_text(v)}" for k, v in list(r.get("metrics", {}).items())[:metrics]),
+            "metrics": "  ".join(
+                f"{k} {metric_text(v)}" for k, v in list(r.get("metrics", {}).items())[:metrics]
+            ),
         }
         for r in results
     ]

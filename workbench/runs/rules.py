@@ -1,7 +1,8 @@
-"""The rules that every committed notebook keeps: order of its cells, and what its sources and outputs may hold.
+"""The rules that every committed notebook keeps: order of its cells, and what its sources and
+outputs may hold.
 
-Title → parameters → set-up → sizes → sections → what we learned → exercises → `run.finish()`. Each rule is a function
-that yields what is wrong, in words that say what to do.
+Title → parameters → set-up → sizes → sections → what we learned → exercises → `run.finish()`. Each
+rule is a function that yields what is wrong, in words that say what to do.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from workbench.runs.content import code_cells
 from workbench.runs.parameters import parameter_cell, read_parameters
 
 MOST_KNOBS, MOST_LINES = 5, 15
-PATH = re.compile(r"(?<![\w.:/<~-])/(?:home|root|Users|work|tmp|mnt|opt|usr|var|private|srv|data|content)/|\b[A-Z]:\\")
+PATH = re.compile(
+    r"(?<![\w.:/<~-])/(?:home|root|Users|work|tmp|mnt|opt|usr|var|private|srv|data|content)/|\b[A-Z]:\\"
+)
 REMOTE_IMAGE = re.compile(r"!\[[^\]]*\]\(\s*https?:|<img[^>]+src\s*=\s*[\"']?https?:")
-INSTALL = re.compile(r"(?:[!%]\s*|-m\s+)(?:pip|conda|mamba)\b|\bpip install\b|\b(?:notebook_)?login\(")
+INSTALL = re.compile(
+    r"(?:[!%]\s*|-m\s+)(?:pip|conda|mamba)\b|\bpip install\b|\b(?:notebook_)?login\("
+)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INTRODUCTION = ("you will", "time", "needs", "makes")
 
@@ -66,7 +71,9 @@ def _parameters(notebook, name: str) -> Iterator[str]:
 def _setup(notebook, name: str) -> Iterator[str]:
     cell = notebook.cells[2]
     wanted = f'run = start("{name}", profile=profile, seed=seed)'
-    lines = [ast.unparse(node) for node in _tree(cell.source).body] if cell.cell_type == "code" else []
+    lines = (
+        [ast.unparse(node) for node in _tree(cell.source).body] if cell.cell_type == "code" else []
+    )
     if ast.unparse(ast.parse(wanted)) not in lines:
         yield f"cell 3 must be the set-up: imports and {wanted}"
 
@@ -84,13 +91,18 @@ def _sections(notebook, name: str) -> Iterator[str]:
             yield f"code cell [{number}] has {lines} lines, at most {MOST_LINES}"
         if not lines:
             yield f"code cell [{number}] is empty"
-    if not any(isinstance(n, ast.Assert) for c in code_cells(notebook) for n in ast.walk(_tree(c.source))):
+    if not any(
+        isinstance(n, ast.Assert) for c in code_cells(notebook) for n in ast.walk(_tree(c.source))
+    ):
         yield "there is no visible assert"
 
 
 def _ending(notebook, name: str) -> Iterator[str]:
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").lower()
-    learned, exercises = re.search(r"^#+ .*what we learned", text, re.M), re.search(r"^#+ .*exercises", text, re.M)
+    learned, exercises = (
+        re.search(r"^#+ .*what we learned", text, re.M),
+        re.search(r"^#+ .*exercises", text, re.M),
+    )
     if not learned or not exercises or learned.start() > exercises.start():
         yield "needs the headings 'What we learned' and then 'Exercises'"
     elif "★" not in text[exercises.start() :]:
@@ -127,7 +139,10 @@ def _outputs(notebook, name: str) -> Iterator[str]:
 
 def output_text(output) -> str:
     """All text of one output: streams, and every text/* form."""
-    parts = [output.get("text", ""), *(v for k, v in output.get("data", {}).items() if k.startswith("text/"))]
+    parts = [
+        output.get("text", ""),
+        *(v for k, v in output.get("data", {}).items() if k.startswith("text/")),
+    ]
     return "\n".join("".join(part) for part in parts)
 
 

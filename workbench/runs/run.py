@@ -1,8 +1,10 @@
-"""What a notebook talks to: `start` opens a run; it shows progress, keeps figures and metrics; `finish` closes it.
+"""What a notebook talks to: `start` opens a run; it shows progress, keeps figures and metrics;
+`finish` closes it.
 
-Under the batch runner the output goes to the folder named by WORKBENCH_RUN_DIR; in JupyterLab it goes to
-`runs/interactive/<notebook>/` of the repository. Either way: figures/<notebook>/, metrics/<notebook>.json,
-files/<notebook>/ and, written last, a record in manifest.jsonl. Taught in notebook 00.
+Under the batch runner the output goes to the folder named by WORKBENCH_RUN_DIR; in JupyterLab it
+goes to `runs/interactive/<notebook>/` of the repository. Either way: figures/<notebook>/,
+metrics/<notebook>.json, files/<notebook>/ and, written last, a record in manifest.jsonl. Taught in
+notebook 00.
 """
 
 from __future__ import annotations
@@ -30,13 +32,17 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def start(name: str, *, profile: str, seed: int) -> Run:
-    """Open the run of a notebook: sets the plot style, registers the views, shows versions, device and parameters.
+    """Open the run of a notebook: sets the plot style, registers the views, shows versions, device
+    and parameters.
 
-    Call it before anything is loaded: the record names the data read from here on (see `workbench.runs.reads`).
-    ValueError for a name that is no notebook name, a profile other than quick or full, or a seed that is no integer.
+    Call it before anything is loaded: the record names the data read from here on (see
+    `workbench.runs.reads`). ValueError for a name that is no notebook name, a profile other than
+    quick or full, or a seed that is no integer.
     """
     if not NAME.fullmatch(name):
-        raise ValueError(f"notebook name {name!r}: use lower-case letters, digits, _ and -, as in 04_grpo")
+        raise ValueError(
+            f"notebook name {name!r}: use lower-case letters, digits, _ and -, as in 04_grpo"
+        )
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r}: use quick or full")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
@@ -62,7 +68,8 @@ def _plain(values: Mapping[str, object]) -> str:
 
 
 def _notebook_parameters() -> dict[str, object]:
-    """Today's values of the annotated names in the cell that declares `profile`; empty outside of a notebook."""
+    """Today's values of the annotated names in the cell that declares `profile`; empty outside of a
+    notebook."""
     if not in_notebook():
         return {}
     values = sys.modules["IPython"].get_ipython().user_ns
@@ -91,7 +98,9 @@ def _register_views() -> None:
 class Run:
     """One run of one notebook: `sizes`, `track`, `log`, `figure`, `path`, `finish`."""
 
-    def __init__(self, name: str, profile: str, seed: int, parameters: Mapping[str, object], folder: Path):
+    def __init__(
+        self, name: str, profile: str, seed: int, parameters: Mapping[str, object], folder: Path
+    ):
         self.name, self.profile, self.seed = name, profile, seed
         self.parameters = dict(parameters)
         self.folder = folder
@@ -106,10 +115,14 @@ class Run:
         """
         if set(quick) != set(full):
             odd = ", ".join(sorted(set(quick) ^ set(full)))
-            raise ValueError(f"sizes: quick and full must give the same names; only one of them gives {odd}")
+            raise ValueError(
+                f"sizes: quick and full must give the same names; only one of them gives {odd}"
+            )
         active = f"{self.profile} (this run)"
         names = {p: active if p == self.profile else p for p in PROFILES}
-        rows = [{"size": key, names["quick"]: quick[key], names["full"]: full[key]} for key in quick]
+        rows = [
+            {"size": key, names["quick"]: quick[key], names["full"]: full[key]} for key in quick
+        ]
         show(cards.table(rows, mark=active), cards.plain_table(rows))
         return SimpleNamespace(**(quick if self.profile == "quick" else full))
 
@@ -118,7 +131,8 @@ class Run:
         return track(items, label, total=total)
 
     def log(self, **metrics: object) -> None:
-        """Keep metrics: each a number, or (value, low, high) with its interval. ValueError for all else, NaN too."""
+        """Keep metrics: each a number, or (value, low, high) with its interval. ValueError for all
+        else, NaN too."""
         self.metrics |= {name: _metric(name, value) for name, value in metrics.items()}
 
     def say(self, name: str) -> str:
@@ -129,7 +143,8 @@ class Run:
         return f"{100 * value[0]:.0f} % ({100 * value[1]:.0f} to {100 * value[2]:.0f})"
 
     def figure(self, fig, name: str, *, data) -> None:
-        """Keep a figure as PNG and the data it was drawn from (DataFrame or list of rows) as CSV, and display it.
+        """Keep a figure as PNG and the data it was drawn from (DataFrame or list of rows) as CSV,
+        and display it.
 
         ValueError for a name that is no file name, or data without rows.
         """
@@ -139,7 +154,9 @@ class Run:
             raise ValueError(f"figure name {name!r}: use lower-case letters, digits, _ and -")
         frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
         if frame.empty:
-            raise ValueError(f"figure {name!r}: data has no rows; pass what the figure was drawn from")
+            raise ValueError(
+                f"figure {name!r}: data has no rows; pass what the figure was drawn from"
+            )
         folder = self._subfolder("figures")
         frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
         fig.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
@@ -157,19 +174,36 @@ class Run:
         return path
 
     def finish(self) -> None:
-        """Write the metrics, then the manifest record, and show a summary. Call it in the last cell."""
+        """Write the metrics, then the manifest record, and show a summary. Call it in the last
+        cell."""
         seconds = round(time.monotonic() - self.started, 1)
         manifest.write_json(self.folder / "metrics" / f"{self.name}.json", self.metrics)
-        record = {"event": "finished", "notebook": self.name, "profile": self.profile, "parameters": self.parameters}
-        record |= {"package_version": workbench.__version__, "seconds": seconds, "metrics": self.metrics}
-        record |= {"figures": self.figures, "modules": content.loaded_modules(), "threads": environment.threads()}
+        record = {
+            "event": "finished",
+            "notebook": self.name,
+            "profile": self.profile,
+            "parameters": self.parameters,
+        }
+        record |= {
+            "package_version": workbench.__version__,
+            "seconds": seconds,
+            "metrics": self.metrics,
+        }
+        record |= {
+            "figures": self.figures,
+            "modules": content.loaded_modules(),
+            "threads": environment.threads(),
+        }
         read = reads.data_read(content.home())
         record |= {"read": read, "data": content.data_hashes(content.home(), read)}
         manifest.append(self.folder, record)
         rows = [{"metric": name, **_interval(value)} for name, value in self.metrics.items()]
         figures = ", ".join(self.figures) or "none"
         line = f"{self.name} finished in {duration(seconds)} · figures: {figures}"
-        show(f"<p>{cards.escape(line)}</p>{cards.table(rows) if rows else ''}", f"{line}\n{cards.plain_table(rows)}")
+        show(
+            f"<p>{cards.escape(line)}</p>{cards.table(rows) if rows else ''}",
+            f"{line}\n{cards.plain_table(rows)}",
+        )
 
     def _subfolder(self, kind: str) -> Path:
         folder = self.folder / kind / self.name
@@ -190,7 +224,9 @@ def _metric(name: str, value: object) -> float | list[float]:
         return number
     triple = [_number(v) for v in value] if isinstance(value, (tuple, list)) else []
     if len(triple) != 3 or None in triple or triple[1] > triple[2]:
-        raise ValueError(f"metric {name}={value!r}: log a finite number, or (value, low, high) with low <= high")
+        raise ValueError(
+            f"metric {name}={value!r}: log a finite number, or (value, low, high) with low <= high"
+        )
     return triple
 
 
@@ -212,7 +248,8 @@ def _show_figure(fig, path: Path) -> None:
 
 
 def source(thing) -> None:
-    """Show the code of a function, class or module of the package as it is now, so that text about it can't drift."""
+    """Show the code of a function, class or module of the package as it is now, so that text about
+    it can't drift."""
     code = textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
     module, name = inspect.getmodule(thing).__name__, getattr(thing, "__qualname__", "")

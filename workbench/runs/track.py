@@ -1,4 +1,5 @@
-"""Progress of a loop: one `<progress>` in a notebook (its last state is what is stored), plain lines elsewhere."""
+"""Progress of a loop: one `<progress>` in a notebook (its last state is what is stored), plain
+lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def in_notebook() -> bool:
     return ipython is not None and ipython.get_ipython() is not None
 
 
-def show(html: str, text: str, *, metadata: Mapping[str, object] | None = None, kind: str = "text/html") -> None:
+def show(
+    html: str, text: str, *, metadata: Mapping[str, object] | None = None, kind: str = "text/html"
+) -> None:
     """Display HTML (or Markdown) in a notebook, print the text elsewhere."""
     if not in_notebook():
         print(text)
@@ -32,10 +35,16 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds) // 60
-    return f"{minutes} min {round(seconds) % 60:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{minutes} min {round(seconds) % 60:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
 
 
-def track(items: Iterable, label: str = "", *, total: int | None = None, every: float | None = None) -> Iterator:
+def track(
+    items: Iterable, label: str = "", *, total: int | None = None, every: float | None = None
+) -> Iterator:
     """Go through `items`, showing count, rate and remaining time at most once in `every` seconds."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)
@@ -51,7 +60,8 @@ def track(items: Iterable, label: str = "", *, total: int | None = None, every: 
 class _Bar:
     def __init__(self, label: str, total: int | None, every: float | None):
         self.label, self.total, self.done = label, total, 0
-        self.given = 0  # items that came at once at the beginning, read back from an earlier run: they say no rate
+        # items that came at once at the beginning, read back from an earlier run: they say no rate
+        self.given = 0
         self.only_given = True  # so far
         self.started = self.shown = self.last = time.monotonic()
         self.every = every if every is not None else (0.5 if in_notebook() else 10.0)
@@ -71,7 +81,9 @@ class _Bar:
         seconds = time.monotonic() - self.started
         worked = self.done - self.given
         rate = worked / seconds if seconds > 0 else 0.0
-        parts = [f"{self.label} {self.done}{f'/{self.total}' if self.total is not None else ''}".strip()]
+        parts = [
+            f"{self.label} {self.done}{f'/{self.total}' if self.total is not None else ''}".strip()
+        ]
         if worked and seconds >= 0.1:
             parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{duration(1 / rate)} each")
         if last:

@@ -1,4 +1,5 @@
-"""Search methods, one file each: generator functions for one problem. To add one, write it and name it in METHODS."""
+"""Search methods, one file each: generator functions for one problem. To add one, write it and name
+it in METHODS."""
 
 from workbench.search.beam import beam_search
 from workbench.search.best_of_n import best_of_n

@@ -1,8 +1,10 @@
-"""Beam search over steps: expand every open beam, score all, keep the best few (Snell et al. 2024, arXiv 2408.03314).
+"""Beam search over steps: expand every open beam, score all, keep the best few (Snell et al. 2024,
+arXiv 2408.03314).
 
-Deviations: equal candidates are kept once, so that a beam holds different solutions, and the children of a step are
-shared out among the beams still growing, however few; a finished beam keeps its place as long as its score does and is
-not written on. Beam width 1 with expand 1 is plain sampling. Notebook 05.
+Deviations: equal candidates are kept once, so that a beam holds different solutions, and the
+children of a step are shared out among the beams still growing, however few; a finished beam keeps
+its place as long as its score does and is not written on. Beam width 1 with expand 1 is plain
+sampling. Notebook 05.
 """
 
 from __future__ import annotations
@@ -20,12 +22,16 @@ def beam_search(
     aggregate: str = "min",
     temperature: float | None = None,
 ):
-    """Grow `beam_width` solutions step by step, each tried `expand` ways; the best finished one is the result.
+    """Grow `beam_width` solutions step by step, each tried `expand` ways; the best finished one is
+    the result.
 
-    Returns all finished beams, best first; when the budget ends, those finished so far. ValueError on sizes below 1.
+    Returns all finished beams, best first; when the budget ends, those finished so far. ValueError
+    on sizes below 1.
     """
     if min(beam_width, expand, max_steps) < 1:
-        raise ValueError(f"beam_width={beam_width}, expand={expand}, max_steps={max_steps}: each must be at least 1")
+        raise ValueError(
+            f"beam_width={beam_width}, expand={expand}, max_steps={max_steps}: each must be at least 1"
+        )
     beams: list[tuple[float, Prefix, tuple[float, ...]]] = [(0.0, Prefix(problem), ())]
     try:
         for _ in range(max_steps):
@@ -34,10 +40,14 @@ def beam_search(
                 break
             n = max(expand, beam_width * expand // len(growing))
             children = yield Sample(growing, n=n, until="step", temperature=temperature)
-            distinct = {beam.texts: beam for beam in [*(b for _, b, _ in beams if b.ended), *children]}
+            distinct = {
+                beam.texts: beam for beam in [*(b for _, b, _ in beams if b.ended), *children]
+            }
             candidates = list(distinct.values())
             scores = yield Score(candidates)
-            ranked = [(combine(row, aggregate), beam, tuple(row)) for beam, row in zip(candidates, scores)]
+            ranked = [
+                (combine(row, aggregate), beam, tuple(row)) for beam, row in zip(candidates, scores)
+            ]
             beams = sorted(ranked, key=lambda entry: -entry[0])[:beam_width]
     except Stopped:
         pass  # the driver notes the reason; what has finished so far is the result

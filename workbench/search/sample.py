@@ -1,4 +1,5 @@
-"""Independent samples: the pool from which votes, best-of-n and pass@k are computed. Taught in notebook 06."""
+"""Independent samples: the pool from which votes, best-of-n and pass@k are computed. Taught in
+notebook 06."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Small HTML pieces for notebooks: a table, the environment card, a progress bar. Data in, HTML text out.
+"""Small HTML pieces for notebooks: a table, the environment card, a progress bar. Data in, HTML
+text out.
 
-They survive JupyterLab's sanitiser for untrusted notebooks: inline style only, no scripts, no SVG, no CSS variables;
-tints are translucent and the text colour is inherited, so that light and dark themes both work. All text is escaped.
+They survive JupyterLab's sanitiser for untrusted notebooks: inline style only, no scripts, no SVG,
+no CSS variables; tints are translucent and the text colour is inherited, so that light and dark
+themes both work. All text is escaped.
 """
 
 from __future__ import annotations
@@ -9,9 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-BLUE, GREEN, RED, GREY = "rgba(0,114,178,.15)", "rgba(0,158,115,.15)", "rgba(213,94,0,.15)", "rgba(128,128,128,.15)"
+BLUE, GREEN, RED, GREY = (
+    "rgba(0,114,178,.15)",
+    "rgba(0,158,115,.15)",
+    "rgba(213,94,0,.15)",
+    "rgba(128,128,128,.15)",
+)
 
-BOX = "padding:8px 12px;border-left:3px solid rgba(0,114,178,.6);background-color:rgba(0,114,178,.15)"
+BOX = (
+    "padding:8px 12px;border-left:3px solid rgba(0,114,178,.6);background-color:rgba(0,114,178,.15)"
+)
 LEFT = "text-align:left;padding:3px 14px 3px 6px;vertical-align:top"
 RIGHT = "text-align:right;padding:3px 14px 3px 6px;vertical-align:top"
 
@@ -32,12 +41,16 @@ def table(rows: Sequence[Mapping[str, object]], *, mark: str | None = None) -> s
     if not rows:
         return "<p>(no rows)</p>"
     columns = list(rows[0])
-    numeric = {c: all(isinstance(r.get(c), (int, float, type(None))) for r in rows) for c in columns}
+    numeric = {
+        c: all(isinstance(r.get(c), (int, float, type(None))) for r in rows) for c in columns
+    }
     tint = {c: f";background-color:{BLUE}" if c == mark else "" for c in columns}
     style = {c: (RIGHT if numeric[c] else LEFT) + tint[c] for c in columns}
     head = "".join(f'<th style="{style[c]}">{escape(str(c))}</th>' for c in columns)
     body = "".join(
-        "<tr>" + "".join(f'<td style="{style[c]}">{escape(cell_text(row.get(c)))}</td>' for c in columns) + "</tr>"
+        "<tr>"
+        + "".join(f'<td style="{style[c]}">{escape(cell_text(row.get(c)))}</td>' for c in columns)
+        + "</tr>"
         for row in rows
     )
     return f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -47,21 +60,30 @@ def environment_card(
     info: Mapping[str, object], *, title: str = "", parameters: Mapping[str, object] | None = None
 ) -> str:
     """A tinted card: a title, the parameters of the run, and where it happens (`name value` pairs)."""
-    heading = f'<div style="font-weight:bold;margin-bottom:4px">{escape(title)}</div>' if title else ""
-    knobs = f'<div style="margin-bottom:4px">{_pairs(parameters, bold=True)}</div>' if parameters else ""
+    heading = (
+        f'<div style="font-weight:bold;margin-bottom:4px">{escape(title)}</div>' if title else ""
+    )
+    knobs = (
+        f'<div style="margin-bottom:4px">{_pairs(parameters, bold=True)}</div>'
+        if parameters
+        else ""
+    )
     return f'<div style="{BOX}">{heading}{knobs}<div style="font-size:90%;opacity:.8">{_pairs(info)}</div></div>'
 
 
 def _pairs(values: Mapping[str, object], *, bold: bool = False) -> str:
     weight = "bold" if bold else "normal"
     return " · ".join(
-        f'{escape(str(k))}&nbsp;<span style="font-weight:{weight}">{escape(str(v))}</span>' for k, v in values.items()
+        f'{escape(str(k))}&nbsp;<span style="font-weight:{weight}">{escape(str(v))}</span>'
+        for k, v in values.items()
     )
 
 
 def progress(text: str, done: int, total: int | None) -> str:
     """A bar with a line of text; without a total the bar is left out."""
-    bar = f'<progress value="{done}" max="{total}" style="width:220px"></progress> ' if total else ""
+    bar = (
+        f'<progress value="{done}" max="{total}" style="width:220px"></progress> ' if total else ""
+    )
     return f"<div>{bar}{escape(text)}</div>"
 
 
@@ -72,4 +94,6 @@ def plain_table(rows: Sequence[Mapping[str, object]]) -> str:
     columns = list(rows[0])
     cells = [columns, *[[cell_text(row.get(c)) for c in columns] for row in rows]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells
+    )

@@ -20,9 +20,15 @@ from workbench.show.style import INK, Style, headline, style_of
 
 
 def level_plot(
-    df: pd.DataFrame, *, title: str, subtitle: str, ylabel: str = "accuracy", xlabel: str = "level (steps needed)"
+    df: pd.DataFrame,
+    *,
+    title: str,
+    subtitle: str,
+    ylabel: str = "accuracy",
+    xlabel: str = "level (steps needed)",
 ) -> Figure:
-    """Accuracy over the level of the problems, one line per method; columns method, level, value and low, high."""
+    """Accuracy over the level of the problems, one line per method; columns method, level, value
+    and low, high."""
     _columns(df, ("method", "level", "value"))
     fig, ax = plt.subplots(figsize=(8, 4.6))
     headline(fig, title, subtitle, right=1.7)
@@ -34,7 +40,8 @@ def level_plot(
 
 
 def token_curve(df: pd.DataFrame, *, title: str, subtitle: str, ylabel: str = "pass@1") -> Figure:
-    """Accuracy over training tokens, one line per level, light to dark; columns tokens, level, value and low, high."""
+    """Accuracy over training tokens, one line per level, light to dark; columns tokens, level,
+    value and low, high."""
     _columns(df, ("tokens", "level", "value"))
     fig, ax = plt.subplots(figsize=(8, 4.8))
     headline(fig, title, subtitle, right=1.5)
@@ -50,7 +57,8 @@ def token_curve(df: pd.DataFrame, *, title: str, subtitle: str, ylabel: str = "p
 
 
 def bar_plot(df: pd.DataFrame, *, x: str, y: str, title: str, subtitle: str) -> Figure:
-    """Horizontal bars, one group per value of column `y`, one bar per method; the largest group on top."""
+    """Horizontal bars, one group per value of column `y`, one bar per method; the largest group on
+    top."""
     _columns(df, ("method", x, y))
     order = df.groupby(y)[x].sum().sort_values().index
     methods = list(df["method"].unique())
@@ -69,11 +77,15 @@ def bar_plot(df: pd.DataFrame, *, x: str, y: str, title: str, subtitle: str) -> 
     return fig
 
 
-def dot_plot(df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str, reference: float | None = None) -> Figure:
-    """A dot and its 95 % interval per method, one below the other; columns method, value, low, high.
+def dot_plot(
+    df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str, reference: float | None = None
+) -> Figure:
+    """A dot and its 95 % interval per method, one below the other; columns method, value, low,
+    high.
 
-    With a column `group` (all steps, same position, ...) each group is a block under its own heading; a column `label`
-    says what stands beside a dot in place of the method's own. `reference` draws a dashed line.
+    With a column `group` (all steps, same position, ...) each group is a block under its own
+    heading; a column `label` says what stands beside a dot in place of the method's own.
+    `reference` draws a dashed line.
     """
     _columns(df, ("method", "value", "low", "high"))
     blocks = [(None, df)] if "group" not in df else list(df.groupby("group", sort=False))
@@ -103,9 +115,28 @@ def dot_plot(df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str, refere
 
 def _dot(ax, y: float, row: Mapping[str, Any]) -> None:
     style = style_of(row["method"])
-    ax.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=2.5, solid_capstyle="butt", alpha=0.55)
-    ax.plot(row["value"], y, color=style.color, marker=style.marker, markeredgecolor="white", markeredgewidth=0.6)
-    at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10.5, "annotation_clip": False}
+    ax.plot(
+        [row["low"], row["high"]],
+        [y, y],
+        color=style.color,
+        linewidth=2.5,
+        solid_capstyle="butt",
+        alpha=0.55,
+    )
+    ax.plot(
+        row["value"],
+        y,
+        color=style.color,
+        marker=style.marker,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+    )
+    at = {
+        "xycoords": ("axes fraction", "data"),
+        "va": "center",
+        "fontsize": 10.5,
+        "annotation_clip": False,
+    }
     ax.annotate(f"{row['value']:.3f}", (1.02, y), **at)
 
 

@@ -1,4 +1,5 @@
-"""Where step labels go wrong, in one picture: right steps missed, over the completer's chance, and wrong steps passed.
+"""Where step labels go wrong, in one picture: right steps missed, over the completer's chance, and
+wrong steps passed.
 
 Data in, `Figure` out, in the style of `show.plots`. Taught in notebook 02.
 """
@@ -18,11 +19,14 @@ from workbench.show.style import GREY, RED, headline, style_of
 LOW_HIGH = ("value", "low", "high")
 
 
-def label_errors(misses: pd.DataFrame, passes: pd.DataFrame, *, rollouts: int, title: str, subtitle: str) -> Figure:
-    """Left: share of right steps called bad over the chance p that a completion ends right, on the law (1 - p)^N.
+def label_errors(
+    misses: pd.DataFrame, passes: pd.DataFrame, *, rollouts: int, title: str, subtitle: str
+) -> Figure:
+    """Left: share of right steps called bad over the chance p that a completion ends right, on the
+    law (1 - p)^N.
 
-    Right: share of wrong steps called good, in blocks. `misses` has columns method, p, value, low, high; `passes` has
-    group (the heading of a block), name, n, value, low, high. `rollouts` is N.
+    Right: share of wrong steps called good, in blocks. `misses` has columns method, p, value, low,
+    high; `passes` has group (the heading of a block), name, n, value, low, high. `rollouts` is N.
     """
     _columns(misses, ("method", "p", *LOW_HIGH))
     _columns(passes, ("group", "name", "n", *LOW_HIGH))
@@ -37,13 +41,37 @@ def label_errors(misses: pd.DataFrame, passes: pd.DataFrame, *, rollouts: int, t
 
 def _misses(ax, misses: pd.DataFrame, rollouts: int) -> None:
     p = np.linspace(0, 1, 201)
-    ax.plot(p, (1 - p) ** rollouts, color=GREY, dashes=(5, 2), linewidth=1.5, label=f"$(1-p)^{{{rollouts}}}$")
+    ax.plot(
+        p,
+        (1 - p) ** rollouts,
+        color=GREY,
+        dashes=(5, 2),
+        linewidth=1.5,
+        label=f"$(1-p)^{{{rollouts}}}$",
+    )
     for method, rows in misses.groupby("method", sort=False):
         style = style_of(method)
         errors = np.maximum([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0)
-        look = {"color": style.color, "marker": style.marker, "linestyle": "none", "label": style.label}
-        ax.errorbar(rows["p"], rows["value"], errors, elinewidth=1.3, capsize=2.5, markeredgecolor="white", **look)
-    ax.set(xlabel="chance p that a completion ends right", ylabel="right steps called bad", ylim=(-0.03, 1.03))
+        look = {
+            "color": style.color,
+            "marker": style.marker,
+            "linestyle": "none",
+            "label": style.label,
+        }
+        ax.errorbar(
+            rows["p"],
+            rows["value"],
+            errors,
+            elinewidth=1.3,
+            capsize=2.5,
+            markeredgecolor="white",
+            **look,
+        )
+    ax.set(
+        xlabel="chance p that a completion ends right",
+        ylabel="right steps called bad",
+        ylim=(-0.03, 1.03),
+    )
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper right")
 
@@ -56,8 +84,17 @@ def _passes(ax, passes: pd.DataFrame) -> None:
         for row in rows.itertuples():
             y += 1
             ticks.append((y, f"{row.name} ({row.n:,})", False))
-            ax.plot([row.low, row.high], [y, y], color=RED, linewidth=2.5, solid_capstyle="butt", alpha=0.55)
-            ax.plot(row.value, y, color=RED, marker="o", markeredgecolor="white", markeredgewidth=0.6)
+            ax.plot(
+                [row.low, row.high],
+                [y, y],
+                color=RED,
+                linewidth=2.5,
+                solid_capstyle="butt",
+                alpha=0.55,
+            )
+            ax.plot(
+                row.value, y, color=RED, marker="o", markeredgecolor="white", markeredgewidth=0.6
+            )
         y += 1
     ax.set(xlabel="wrong steps called good", xlim=(-0.03, 1.03))
     ax.xaxis.set_major_formatter(PercentFormatter(1))

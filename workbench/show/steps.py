@@ -1,4 +1,5 @@
-"""The step strip: a solution with one step a line, each marked right or wrong, with the reason and a score if known.
+"""The step strip: a solution with one step a line, each marked right or wrong, with the reason and
+a score if known.
 
 Plain data in, HTML out, under the same rules as `workbench.show.cards`.
 """
@@ -16,12 +17,15 @@ ROW = "padding:3px 10px;vertical-align:top;text-align:left"
 
 
 def step_strip(
-    steps: Sequence[str], reasons: Sequence[str | None] | None = None, scores: Sequence[float] | None = None
+    steps: Sequence[str],
+    reasons: Sequence[str | None] | None = None,
+    scores: Sequence[float] | None = None,
 ) -> str:
-    """One line per step: ✓ or ✗ with the reason (`reasons[i]` is None for a right step), and a bar for its score.
+    """One line per step: ✓ or ✗ with the reason (`reasons[i]` is None for a right step), and a bar
+    for its score.
 
-    Without `reasons` the steps are numbered instead. ValueError if reasons or scores are not one per step, or a score
-    lies outside [0, 1].
+    Without `reasons` the steps are numbered instead. ValueError if reasons or scores are not one
+    per step, or a score lies outside [0, 1].
     """
     for name, row in (("reasons", reasons), ("scores", scores)):
         if row is not None and len(row) != len(steps):
@@ -32,10 +36,17 @@ def step_strip(
     return f'<table style="border-collapse:collapse"><tbody>{rows}</tbody></table>'
 
 
-def _row(i: int, step: str, reasons: Sequence[str | None] | None, scores: Sequence[float] | None) -> str:
+def _row(
+    i: int, step: str, reasons: Sequence[str | None] | None, scores: Sequence[float] | None
+) -> str:
     reason = reasons[i] if reasons is not None else None
-    tint, mark = (GREY, str(i + 1)) if reasons is None else (GREEN, "✓") if reason is None else (RED, "✗")
-    cells = [f'<td style="{ROW}">{mark}</td>', f'<td style="{ROW};white-space:pre-wrap">{escape(step)}</td>']
+    tint, mark = (
+        (GREY, str(i + 1)) if reasons is None else (GREEN, "✓") if reason is None else (RED, "✗")
+    )
+    cells = [
+        f'<td style="{ROW}">{mark}</td>',
+        f'<td style="{ROW};white-space:pre-wrap">{escape(step)}</td>',
+    ]
     if scores is not None:
         meter = f'<meter min="0" max="1" value="{scores[i]:.3f}"></meter>'
         cells.append(f'<td style="{ROW}">{meter} {scores[i]:.2f}</td>')
@@ -44,8 +55,11 @@ def _row(i: int, step: str, reasons: Sequence[str | None] | None, scores: Sequen
     return f'<tr style="background-color:{tint}">{"".join(cells)}</tr>'
 
 
-def solution_strip(problem: Problem, steps: Sequence[str], scores: Sequence[float] | None = None) -> str:
-    """The question and a solution's steps, marked by the exact checker where the problem's kind has one."""
+def solution_strip(
+    problem: Problem, steps: Sequence[str], scores: Sequence[float] | None = None
+) -> str:
+    """The question and a solution's steps, marked by the exact checker where the problem's kind has
+    one."""
     from workbench.problems import explain
 
     try:
@@ -65,8 +79,16 @@ def result_view(result: SearchResult) -> str:
     meter = result.meter
     cost = f"{len(result.rollouts)} solutions · {meter.samples} samples · {meter.tokens:,} tokens · {meter.calls} calls"
     notes = [
-        note for note in (result.error and f"error: {result.error}", result.stopped and f"stopped: {result.stopped}")
+        note
+        for note in (
+            result.error and f"error: {result.error}",
+            result.stopped and f"stopped: {result.stopped}",
+        )
     ]
     line = " · ".join([cost, *filter(None, notes)])
-    body = prefix_view(result.best) if result.best is not None else f"<div>{escape(result.problem.question)}</div>"
+    body = (
+        prefix_view(result.best)
+        if result.best is not None
+        else f"<div>{escape(result.problem.question)}</div>"
+    )
     return f'{body}<div style="font-size:90%;opacity:.8;padding:4px 10px">{escape(line)}</div>'

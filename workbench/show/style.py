@@ -1,6 +1,8 @@
-"""How every figure looks: one colour, marker and dash per method and per model, the same in the whole repository.
+"""How every figure looks: one colour, marker and dash per method and per model, the same in the
+whole repository.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; marker and dash tell them apart in grey, too.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; marker and dash tell them
+apart in grey, too.
 """
 
 from __future__ import annotations
@@ -57,10 +59,12 @@ METHOD_STYLE = {
     "orm": Style("ORM", PINK, "s", DASHED),
     "reward": Style("Bradley–Terry", PINK, "v", MIXED),
     "genrm": Style("generative verifier", BLUE, "P"),
-    "ceiling": Style("ceiling", BLACK, "D", DASHED),  # the same verifier trained on exact step labels
+    # the same verifier trained on exact step labels
+    "ceiling": Style("ceiling", BLACK, "D", DASHED),
     "position": Style("position only", GREY, "s", DASHED),
     "likelihood": Style("policy's likelihood", ORANGE, "o", DOTTED),
-    "host": Style("host's likelihood", SKY, "v", MIXED),  # of the checkpoint that the verifier is trained from
+    # of the checkpoint that the verifier is trained from
+    "host": Style("host's likelihood", SKY, "v", MIXED),
     "tokens_only": Style("PRM, label tokens only", RED, "X", DASHED),
     "picked_score": Style("score of the chosen", GREY, "o", DASHED),
     "picked_right": Style("chosen are right", RED, "o"),
@@ -81,15 +85,20 @@ METHOD_STYLE = {
 METHOD_STYLE["beam"] = METHOD_STYLE["beam_search"]
 METHOD_STYLE["dvts"] = METHOD_STYLE["diverse_beam_search"]
 
-OTHERS = tuple(zip((BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK), "os^DvPX", ("-", DASHED, MIXED, DOTTED) * 2))
+OTHERS = tuple(
+    zip((BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK), "os^DvPX", ("-", DASHED, MIXED, DOTTED) * 2)
+)
 
 
 def style_of(name: str, index: int | None = None) -> Style:
-    """The style of a method or model; other series take the `index`-th style. ValueError if there is neither."""
+    """The style of a method or model; other series take the `index`-th style. ValueError if there
+    is neither."""
     if name in METHOD_STYLE:
         return METHOD_STYLE[name]
     if index is None:
-        raise ValueError(f"no style for {name!r}: use one of {', '.join(METHOD_STYLE)}, or add it to METHOD_STYLE")
+        raise ValueError(
+            f"no style for {name!r}: use one of {', '.join(METHOD_STYLE)}, or add it to METHOD_STYLE"
+        )
     return Style(name, *OTHERS[index % len(OTHERS)])
 
 
@@ -129,13 +138,18 @@ def use_style() -> None:
     )
 
 
-def headline(fig, title: str, subtitle: str = "", *, left=0.75, right=0.25, bottom=0.7, above=0.18) -> None:
-    """Write the finding and, smaller, how it was measured; the axes get the room below. Margins are in inches."""
+def headline(
+    fig, title: str, subtitle: str = "", *, left=0.75, right=0.25, bottom=0.7, above=0.18
+) -> None:
+    """Write the finding and, smaller, how it was measured; the axes get the room below. Margins are
+    in inches."""
     width, height = fig.get_size_inches()
     lines = textwrap.wrap(title, int(width * 9.2), break_on_hyphens=False) or [""]
     notes = textwrap.wrap(subtitle, int(width * 12), break_on_hyphens=False)
     x, y = 0.14 / width, 1 - 0.12 / height
-    fig.text(x, y, "\n".join(lines), ha="left", va="top", fontsize=13, fontweight="bold", linespacing=1.2)
+    fig.text(
+        x, y, "\n".join(lines), ha="left", va="top", fontsize=13, fontweight="bold", linespacing=1.2
+    )
     y -= 0.235 * len(lines) / height
     fig.text(x, y, "\n".join(notes), ha="left", va="top", fontsize=10, color=FAINT, linespacing=1.2)
     top = y - (0.19 * len(notes) + above) / height

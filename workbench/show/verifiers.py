@@ -1,6 +1,8 @@
-"""How good a verifier is, in pictures: reliability, AUC beside its baselines, and the wrong solutions it likes best.
+"""How good a verifier is, in pictures: reliability, AUC beside its baselines, and the wrong
+solutions it likes best.
 
-Data in (from `workbench.analyse.verifiers`), `Figure` or HTML out, in the style of `show.plots`. Taught in notebook 03.
+Data in (from `workbench.analyse.verifiers`), `Figure` or HTML out, in the style of `show.plots`.
+Taught in notebook 03.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ from workbench.types import Problem
 CALIBRATION = ("low_edge", "high_edge", "mean_score", "share_right", "n", "low", "high")
 
 
-def reliability_plot(rows: pd.DataFrame | Sequence[Mapping[str, Any]], *, title: str, subtitle: str) -> Figure:
-    """Share of right steps over their mean score, with Wilson intervals, and how many steps there are, below.
+def reliability_plot(
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]], *, title: str, subtitle: str
+) -> Figure:
+    """Share of right steps over their mean score, with Wilson intervals, and how many steps there
+    are, below.
 
     `rows` are those of `reliability`; with a column `method` each method gets its own points.
     """
@@ -39,7 +44,9 @@ def reliability_plot(rows: pd.DataFrame | Sequence[Mapping[str, Any]], *, title:
     ax.plot([0, 1], [0, 1], color=GREY, dashes=(5, 2), linewidth=1.5, label="score = share right")
     methods = list(df["method"].unique())
     for i, method in enumerate(methods):
-        _calibration(ax, below, df[df["method"] == method], method, i / len(methods), 1 / len(methods))
+        _calibration(
+            ax, below, df[df["method"] == method], method, i / len(methods), 1 / len(methods)
+        )
     ax.set(ylabel="share of right steps", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
     ax.legend(loc="upper left")
     below.set(xlabel="score of the step", ylabel="steps")
@@ -50,10 +57,16 @@ def reliability_plot(rows: pd.DataFrame | Sequence[Mapping[str, Any]], *, title:
 
 
 def _calibration(ax, below, rows: pd.DataFrame, method: str, start: float, share: float) -> None:
-    """Points and bars of one method; `start` and `share` say which part of a bin's width its bars take."""
+    """Points and bars of one method; `start` and `share` say which part of a bin's width its bars
+    take."""
     style = style_of(method)
     errors = [rows["share_right"] - rows["low"], rows["high"] - rows["share_right"]]
-    look = {"color": style.color, "marker": style.marker, "linestyle": style.dash, "label": style.label}
+    look = {
+        "color": style.color,
+        "marker": style.marker,
+        "linestyle": style.dash,
+        "label": style.label,
+    }
     ax.errorbar(
         rows["mean_score"], rows["share_right"], np.maximum(errors, 0), elinewidth=1.3, capsize=2.5,
         markeredgecolor="white", markeredgewidth=0.8, **look,
@@ -63,17 +76,27 @@ def _calibration(ax, below, rows: pd.DataFrame, method: str, start: float, share
     below.bar(left, rows["n"], width * 0.9 * share, align="edge", color=style.color, alpha=0.75)
 
 
-def auc_bars(df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str = "AUC over steps") -> Figure:
-    """A dot and its 95 % interval per method; columns as for `comparisons.dot_plot`. The dashed line is guessing."""
-    return dot_plot(df, title=title, subtitle=subtitle, xlabel=f"{xlabel} (dashed: guessing)", reference=0.5)
+def auc_bars(
+    df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str = "AUC over steps"
+) -> Figure:
+    """A dot and its 95 % interval per method; columns as for `comparisons.dot_plot`. The dashed
+    line is guessing."""
+    return dot_plot(
+        df, title=title, subtitle=subtitle, xlabel=f"{xlabel} (dashed: guessing)", reference=0.5
+    )
 
 
 def exploit_gallery(
-    rows: Iterable[tuple[Problem, Sequence[str], Sequence[float], bool]], *, how: str = "min", limit: int = 5
+    rows: Iterable[tuple[Problem, Sequence[str], Sequence[float], bool]],
+    *,
+    how: str = "min",
+    limit: int = 5,
 ) -> str:
-    """The wrong solutions that a verifier scored highest, each text once, as folds; the first is open.
+    """The wrong solutions that a verifier scored highest, each text once, as folds; the first is
+    open.
 
-    `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates step scores, as in best of n.
+    `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates step scores, as
+    in best of n.
     """
     wrong = {
         (problem.id, tuple(steps)): (aggregate(scores, how), problem, steps, scores)
@@ -86,7 +109,9 @@ def exploit_gallery(
     return "".join(_exploit(i, how, *row) for i, row in enumerate(worst))
 
 
-def _exploit(i: int, how: str, score: float, problem: Problem, steps: Sequence[str], scores: Sequence[float]) -> str:
+def _exploit(
+    i: int, how: str, score: float, problem: Problem, steps: Sequence[str], scores: Sequence[float]
+) -> str:
     facts = [f"{how} score {score:.2f}", problem.id]
     facts += [f"level {problem.level}"] if problem.level is not None else []
     facts += [f"right answer {problem.answer}"] if problem.answer is not None else []

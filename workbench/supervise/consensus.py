@@ -1,15 +1,17 @@
-"""Fewer and better labels: keep what several labellers agree on, or what one labeller is likely to have got right.
+"""Fewer and better labels: keep what several labellers agree on, or what one labeller is likely to
+have got right.
 
-- `agree`, between labellers: "solutions" keeps those for which all find the same first error (consensus filtering,
-  Zhang et al. 2025, arXiv 2501.07301, between Monte-Carlo labels and a judge); "steps" keeps every solution and only
-  the labels that all give.
-- `denoise`, within Monte-Carlo labels, after SCAN (Ding et al. 2025, arXiv 2509.16548). Its findings: where the
-  completer seldom solves the problem, it fails from good steps, too, and the error is seen too early; where it is
-  strong, it repairs bad steps and the error is seen a little too late. So problems of low confidence are left out, and
-  the steps just before the error that was seen carry no label.
+- `agree`, between labellers: "solutions" keeps those for which all find the same first error
+  (consensus filtering, Zhang et al. 2025, arXiv 2501.07301, between Monte-Carlo labels and a
+  judge); "steps" keeps every solution and only the labels that all give.
+- `denoise`, within Monte-Carlo labels, after SCAN (Ding et al. 2025, arXiv 2509.16548). Its
+  findings: where the completer seldom solves the problem, it fails from good steps, too, and the
+  error is seen too early; where it is strong, it repairs bad steps and the error is seen a little
+  too late. So problems of low confidence are left out, and the steps just before the error that was
+  seen carry no label.
 
-Deviation from SCAN: it gives the steps before the error soft targets and weighs rows by confidence; here the steps
-carry no label and rows are kept or not. Nothing is sampled here: rows in, rows out.
+Deviation from SCAN: it gives the steps before the error soft targets and weighs rows by confidence;
+here the steps carry no label and rows are kept or not. Nothing is sampled here: rows in, rows out.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ def agree(
 ) -> list[LabelledSolution]:
     """What labellers of the same solutions agree on; `values` and `meta` are those of the first.
 
-    A step that one of them does not label gets no label. Raises ValueError unless all label the same solutions in the
-    same order.
+    A step that one of them does not label gets no label. Raises ValueError unless all label the
+    same solutions in the same order.
 
     >>> from workbench.types import Problem
     >>> one, other = (LabelledSolution(Problem("p", "math", "?"), ("a", "b"), labels) for labels in ((1, 0), (1, 1)))
@@ -38,25 +40,35 @@ def agree(
     if keep not in ("solutions", "steps"):
         raise ValueError(f"keep={keep!r}: use 'solutions' or 'steps'")
     if len({tuple((row.problem.id, row.steps) for row in rows) for rows in labellings}) != 1:
-        raise ValueError(f"{len(labellings)} labellings of different solutions: need the same ones in the same order")
+        raise ValueError(
+            f"{len(labellings)} labellings of different solutions: need the same ones in the same order"
+        )
     out = []
     for rows in zip(*labellings):
         if keep == "solutions" and len({row.first_error for row in rows}) > 1:
             continue
-        labels = tuple(given[0] if len(set(given)) == 1 else None for given in zip(*(row.labels for row in rows)))
+        labels = tuple(
+            given[0] if len(set(given)) == 1 else None
+            for given in zip(*(row.labels for row in rows))
+        )
         out.append(_with(rows[0], labels, "consensus"))
     return out
 
 
-def denoise(rows: Sequence[LabelledSolution], *, confidence: float = 0.5, slack: int = 1) -> list[LabelledSolution]:
-    """Rows of problems solved at least as often as `confidence`, with no label on the `slack` steps before an error.
+def denoise(
+    rows: Sequence[LabelledSolution], *, confidence: float = 0.5, slack: int = 1
+) -> list[LabelledSolution]:
+    """Rows of problems solved at least as often as `confidence`, with no label on the `slack` steps
+    before an error.
 
-    How often a problem is solved is read off its rows, the share whose last step is labelled good: so there must be one
-    row per solution that the completer sampled from the question. Raises ValueError unless 0 <= confidence <= 1 and
-    slack >= 0.
+    How often a problem is solved is read off its rows, the share whose last step is labelled good:
+    so there must be one row per solution that the completer sampled from the question. Raises
+    ValueError unless 0 <= confidence <= 1 and slack >= 0.
     """
     if not 0 <= confidence <= 1 or slack < 0:
-        raise ValueError(f"confidence={confidence}, slack={slack}: need 0 <= confidence <= 1 and slack >= 0")
+        raise ValueError(
+            f"confidence={confidence}, slack={slack}: need 0 <= confidence <= 1 and slack >= 0"
+        )
     solved: dict[str, list[bool]] = {}
     for row in rows:
         solved.setdefault(row.problem.id, []).append(row.labels[-1] == 1)
@@ -65,8 +77,11 @@ def denoise(rows: Sequence[LabelledSolution], *, confidence: float = 0.5, slack:
 
 
 def _with(row: LabelledSolution, labels: tuple[int | None, ...], source: str) -> LabelledSolution:
-    """The row with other labels; a step without one has no value either, which would be a soft target."""
-    values = row.values and tuple(None if label is None else v for v, label in zip(row.values, labels))
+    """The row with other labels; a step without one has no value either, which would be a soft
+    target."""
+    values = row.values and tuple(
+        None if label is None else v for v, label in zip(row.values, labels)
+    )
     return replace(row, labels=labels, values=values, source=source)
 
 

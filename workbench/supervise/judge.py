@@ -1,11 +1,13 @@
 """An untrained judge: step labels from a model's opinion instead of completions ("LLM-as-a-judge").
 
-Whatever answers `Score` requests may judge: a general model that is prompted to check each step, a public PRM, or the
-likelihoods of a language model that was never trained to verify (notebook 03 shows how far these alone go). One reading
-of a solution costs what one completion costs, so it is by far the cheapest labeller. The judge sees no answer.
+Whatever answers `Score` requests may judge: a general model that is prompted to check each step, a
+public PRM, or the likelihoods of a language model that was never trained to verify (notebook 03
+shows how far these alone go). One reading of a solution costs what one completion costs, so it is
+by far the cheapest labeller. The judge sees no answer.
 
-A score above `threshold` is a good step; the scores stay as `values`. See "The Lessons of Developing PRMs" (Zhang et
-al. 2025, arXiv 2501.07301), where solutions on which a judge and Monte-Carlo labels agree train better than either.
+A score above `threshold` is a good step; the scores stay as `values`. See "The Lessons of
+Developing PRMs" (Zhang et al. 2025, arXiv 2501.07301), where solutions on which a judge and
+Monte-Carlo labels agree train better than either.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from workbench.types import LabelledSolution, Prefix, Problem, Sample, Score, SearchResult, sees_answer
+from workbench.types import (
+    LabelledSolution,
+    Prefix,
+    Problem,
+    Sample,
+    Score,
+    SearchResult,
+    sees_answer,
+)
 
 
 @sees_answer
@@ -31,7 +41,9 @@ def judge(
     return SearchResult(problem, rollouts=tuple(pool), labelled=tuple(rows))
 
 
-def label(problem: Problem, pool: Sequence[Prefix], *, by: str = "verifier", threshold: float = 0.5):
+def label(
+    problem: Problem, pool: Sequence[Prefix], *, by: str = "verifier", threshold: float = 0.5
+):
     """Label the steps of given solutions; yields one request, returns rows.
 
     Raises ValueError unless the threshold lies in [0, 1] and there is one score per step.
@@ -42,7 +54,12 @@ def label(problem: Problem, pool: Sequence[Prefix], *, by: str = "verifier", thr
     meta = {"by": by, "threshold": threshold}
     return [
         LabelledSolution(
-            problem, solution.texts, tuple(int(s > threshold) for s in row), tuple(map(float, row)), "judge", meta
+            problem,
+            solution.texts,
+            tuple(int(s > threshold) for s in row),
+            tuple(map(float, row)),
+            "judge",
+            meta,
         )
         for solution, row in zip(pool, scores)
     ]

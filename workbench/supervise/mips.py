@@ -1,14 +1,17 @@
-r"""MiPS: Monte-Carlo values as targets, from a completer that need not be the generator (Wang et al. 2024, 2402.02658).
+r"""MiPS: Monte-Carlo values as targets, from a completer that need not be the generator (Wang et
+al. 2024, 2402.02658).
 
 The policy writes the solutions; a helper, weaker or stronger, completes every prefix n times:
 
 $$\text{value}_t = \text{share of the } n \text{ completions of step } t\text{'s prefix that end right.}$$
 
-The value itself is the target (`PRMRecipe(soft=True)`). Labels for those who want some: value above `threshold`. With
-values this noisy the paper finds that aggregates of high scores (`max`, `sum`) choose better than the worst step's.
+The value itself is the target (`PRMRecipe(soft=True)`). Labels for those who want some: value above
+`threshold`. With values this noisy the paper finds that aggregates of high scores (`max`, `sum`)
+choose better than the worst step's.
 
-The completions are those of `shepherd`: equal prefixes are completed once, and the last step of a finished solution is
-graded instead. The helper reads the token ids that the policy wrote, so both must share a tokenizer.
+The completions are those of `shepherd`: equal prefixes are completed once, and the last step of a
+finished solution is graded instead. The helper reads the token ids that the policy wrote, so both
+must share a tokenizer.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ def mips(
     by: str = "helper",
     threshold: float = 0.0,
 ):
-    """Sample `solutions` from the policy and value their steps by `n` completions each, drawn from the model `by`.
+    """Sample `solutions` from the policy and value their steps by `n` completions each, drawn from
+    the model `by`.
 
     Raises ValueError unless n >= 1 and 0 <= threshold < 1.
     """

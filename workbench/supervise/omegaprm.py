@@ -1,28 +1,33 @@
-r"""OmegaPRM: the first wrong step of many wrong solutions, by binary search in a tree (Luo et al. 2024, 2406.06592).
+r"""OmegaPRM: the first wrong step of many wrong solutions, by binary search in a tree (Luo et al.
+2024, 2406.06592).
 
-A node is a prefix s, known by the texts of its steps, with N(s) visits and MC(s), the share right of n rollouts.
+A node is a prefix s, known by the texts of its steps, with N(s) visits and MC(s), the share right
+of n rollouts.
 
 1. Root: n rollouts from the question.
-2. Select, of all rollouts r that ended wrong from a node s with 0 < MC(s) < 1, the one with the largest Q + U, and
-   consume it: $Q(s, r) = \alpha^{1 - MC(s)} \cdot \beta^{len(r)/L}$, $U(s) = c \sqrt{\sum_i N(s_i)} / (1 + N(s))$.
-   Q prefers promising prefixes and short rollouts, U prefixes seldom met; len(r) counts tokens, or words of a
-   step without ids.
-3. Search the steps of r after s for the first with MC = 0, by halves. Each prefix probed becomes a node; its rollouts
-   join those of 2. One that is a node already is looked up. The whole solution needs no rollouts: it is wrong.
+2. Select, of all rollouts r that ended wrong from a node s with 0 < MC(s) < 1, the one with the
+   largest Q + U, and consume it: $Q(s, r) = \alpha^{1 - MC(s)} \cdot \beta^{len(r)/L}$, $U(s) = c
+   \sqrt{\sum_i N(s_i)} / (1 + N(s))$. Q prefers promising prefixes and short rollouts, U prefixes
+   seldom met; len(r) counts tokens, or words of a step without ids.
+3. Search the steps of r after s for the first with MC = 0, by halves. Each prefix probed becomes a
+   node; its rollouts join those of 2. One that is a node already is looked up. The whole solution
+   needs no rollouts: it is wrong.
 4. Count: every node met, as start or as probe, gets N + 1. Back to 2.
-5. Rows: one per distinct solution, whatever it was drawn for. The question is no step. `values`: MC where the prefix
-   is a node, the grade (0 or 1) of the last step, else None. `labels`, equal for equal prefixes that go on:
+5. Rows: one per distinct solution, whatever it was drawn for. The question is no step. `values`: MC
+   where the prefix is a node, the grade (0 or 1) of the last step, else None. `labels`, equal for
+   equal prefixes that go on:
    **1** if a solution that ended right passes through it; so all before a node with MC > 0 is good,
    **0** for a node with MC = 0 and all after it, and for the last step of a wrong solution,
    **None** between the last step known good and the first known bad: a trainer leaves these out.
 
-MC is noisy: a right step may show 0 and a wrong one more; the search then ends at one border of several. Where a node
-shows 0 and a right rollout drawn elsewhere passes through, the value stays 0 and the label is 1. Known weakness: a
-solution that is right by luck makes all its steps good.
+MC is noisy: a right step may show 0 and a wrong one more; the search then ends at one border of
+several. Where a node shows 0 and a right rollout drawn elsewhere passes through, the value stays 0
+and the label is 1. Known weakness: a solution that is right by luck makes all its steps good.
 
-Deviations: N + 1 for all nodes met, not for s alone. MC(s) takes only rollouts drawn at s: s was chosen because one
-from further up ended wrong, so that counting those would bias it (labels do count them). A wrong solution is searched
-once, however often drawn; with one step after s there is nothing to search.
+Deviations: N + 1 for all nodes met, not for s alone. MC(s) takes only rollouts drawn at s: s was
+chosen because one from further up ended wrong, so that counting those would bias it (labels do
+count them). A wrong solution is searched once, however often drawn; with one step after s there is
+nothing to search.
 """
 
 from __future__ import annotations
@@ -32,29 +37,43 @@ from dataclasses import dataclass, field
 from math import sqrt
 
 from workbench.problems import is_right
-from workbench.types import LabelledSolution, Prefix, Problem, Sample, SearchResult, Stopped, sees_answer
+from workbench.types import (
+    LabelledSolution,
+    Prefix,
+    Problem,
+    Sample,
+    SearchResult,
+    Stopped,
+    sees_answer,
+)
 
 Texts = tuple[str, ...]  # of the steps of a prefix, by which it is known
 
 
 def q_value(mc: float, length: int, *, alpha: float, beta: float, max_length: int) -> float:
-    """How promising a rollout of `length` tokens from a prefix with value `mc` is; ValueError outside the ranges."""
+    """How promising a rollout of `length` tokens from a prefix with value `mc` is; ValueError
+    outside the ranges."""
     if not 0 <= mc <= 1 or length < 0:
         raise ValueError(f"mc={mc}, length={length}: need 0 <= mc <= 1 and length >= 0")
     if not (0 < alpha <= 1 and 0 < beta <= 1 and max_length > 0):
-        raise ValueError(f"alpha={alpha}, beta={beta}, max_length={max_length}: need both in (0, 1], max_length > 0")
+        raise ValueError(
+            f"alpha={alpha}, beta={beta}, max_length={max_length}: need both in (0, 1], max_length > 0"
+        )
     return alpha ** (1 - mc) * beta ** (length / max_length)
 
 
 def u_value(visits: int, total_visits: int, *, c_puct: float) -> float:
     """What a prefix gains for being seldom met; ValueError for a negative number."""
     if not (visits >= 0 and total_visits >= 0 and c_puct >= 0):
-        raise ValueError(f"visits={visits}, total_visits={total_visits}, c_puct={c_puct}: none may be negative")
+        raise ValueError(
+            f"visits={visits}, total_visits={total_visits}, c_puct={c_puct}: none may be negative"
+        )
     return c_puct * sqrt(total_visits) / (1 + visits)
 
 
 def bisection(length: int) -> Generator[int, float, int | None]:
-    """Yield the index of the value needed next, take the value, return the index of the first that is 0, or None."""
+    """Yield the index of the value needed next, take the value, return the index of the first that
+    is 0, or None."""
     low, high = 0, length  # the first 0 lies in low..high, where `length` stands for none
     while low < high:
         middle = (low + high) // 2
@@ -66,10 +85,12 @@ def bisection(length: int) -> Generator[int, float, int | None]:
 
 
 def first_error(values: Sequence[float]) -> int | None:
-    """0-based index of the first step with MC = 0; `values[i]` is the MC after step i + 1. None if there is none.
+    """0-based index of the first step with MC = 0; `values[i]` is the MC after step i + 1. None if
+    there is none.
 
-    Reads at most floor(log2(M)) + 1 of M values; the last, like any other, only if it is needed. Where values rise
-    again from 0, it finds one border of several, or none. ValueError outside [0, 1].
+    Reads at most floor(log2(M)) + 1 of M values; the last, like any other, only if it is needed.
+    Where values rise again from 0, it finds one border of several, or none. ValueError outside [0,
+    1].
 
     >>> first_error([0.9, 0.8, 0.5, 0, 0, 0, 0, 0]), first_error([0.9, 0.5]), first_error([])
     (3, None, None)
@@ -85,7 +106,8 @@ def first_error(values: Sequence[float]) -> int | None:
 
 @dataclass
 class Node:
-    """A prefix met by the search: MC value and number of visits; `wrong` holds its own rollouts that ended wrong."""
+    """A prefix met by the search: MC value and number of visits; `wrong` holds its own rollouts
+    that ended wrong."""
 
     depth: int
     value: float
@@ -95,7 +117,8 @@ class Node:
 
 @dataclass
 class Known:
-    """All that a search knows, and how it may draw more. `grades`: did a solution with these texts end right?"""
+    """All that a search knows, and how it may draw more. `grades`: did a solution with these texts
+    end right?"""
 
     problem: Problem
     n: int
@@ -108,7 +131,8 @@ class Known:
     consumed: set[Texts] = field(default_factory=set)
 
     def meet(self, prefix: Prefix):
-        """The node of a prefix; a new one is worth `n` rollouts. Stopped if the limit leaves fewer than that."""
+        """The node of a prefix; a new one is worth `n` rollouts. Stopped if the limit leaves fewer
+        than that."""
         if prefix.texts not in self.nodes:
             if self.limit is not None and len(self.rollouts) + self.n > self.limit:
                 raise Stopped("rollouts")
@@ -120,7 +144,9 @@ class Known:
         """Grade the rollouts `ends` of a new prefix; the node that they make."""
         right = [is_right(self.problem, end) for end in ends]
         wrong = tuple(end for end, ok in zip(ends, right) if not ok)
-        node = self.nodes[prefix.texts] = Node(len(prefix.steps), sum(right) / max(1, len(ends)), wrong)
+        node = self.nodes[prefix.texts] = Node(
+            len(prefix.steps), sum(right) / max(1, len(ends)), wrong
+        )
         self.rollouts += ends
         for end, ok in zip(ends, right):
             self.grades[end.texts] = ok or self.grades.get(end.texts, False)
@@ -141,15 +167,20 @@ def omegaprm(
     temperature: float | None = None,
     by: str = "policy",
 ):
-    """Label solutions that the model `by` writes, by at most `searches` binary searches with `n` rollouts a node.
+    """Label solutions that the model `by` writes, by at most `searches` binary searches with `n`
+    rollouts a node.
 
-    `rollouts` caps all that is drawn: a search breaks off rather than pass it. `labelled` holds the rows of stage 5,
-    of which `step_tree.as_tree` makes the tree; when a budget ends, those so far. ValueError for sizes that cannot be.
+    `rollouts` caps all that is drawn: a search breaks off rather than pass it. `labelled` holds the
+    rows of stage 5, of which `step_tree.as_tree` makes the tree; when a budget ends, those so far.
+    ValueError for sizes that cannot be.
     """
     if n < 1 or searches < 0 or (rollouts is not None and rollouts < n):
-        raise ValueError(f"n={n}, searches={searches}, rollouts={rollouts}: need n >= 1, searches >= 0, rollouts >= n")
+        raise ValueError(
+            f"n={n}, searches={searches}, rollouts={rollouts}: need n >= 1, searches >= 0, rollouts >= n"
+        )
     known = Known(problem, n, rollouts, temperature, by)
-    q_value(0, 0, alpha=alpha, beta=beta, max_length=max_length), u_value(0, 0, c_puct=c_puct)  # refuse bad options
+    # refuse bad options
+    q_value(0, 0, alpha=alpha, beta=beta, max_length=max_length), u_value(0, 0, c_puct=c_puct)
     try:
         yield from known.meet(Prefix(problem))
         for _ in range(searches):
@@ -170,10 +201,11 @@ def label(
     temperature: float | None = None,
     by: str = "policy",
 ):
-    """Label given solutions, which stand for the root's rollouts: each wrong text is searched once, none selected.
+    """Label given solutions, which stand for the root's rollouts: each wrong text is searched once,
+    none selected.
 
-    Yields requests, returns one row per solution of `pool`; prefixes that they share are completed once. ValueError
-    unless n >= 1.
+    Yields requests, returns one row per solution of `pool`; prefixes that they share are completed
+    once. ValueError unless n >= 1.
     """
     if n < 1:
         raise ValueError(f"n={n} rollouts a node: need at least 1")
@@ -187,7 +219,8 @@ def label(
 
 
 def _select(known: Known, *, c_puct: float, **q_options) -> tuple[Node, Prefix] | None:
-    """Stage 2: the wrong rollout with the largest Q + U as of now, of equal ones the first; None if none is left."""
+    """Stage 2: the wrong rollout with the largest Q + U as of now, of equal ones the first; None if
+    none is left."""
     total = sum(node.visits for node in known.nodes.values())
     best, chosen = -1.0, None
     for node in known.nodes.values():
@@ -205,10 +238,12 @@ def _select(known: Known, *, c_puct: float, **q_options) -> tuple[Node, Prefix] 
 
 
 def _search(known: Known, node: Node, end: Prefix):
-    """Stages 3 and 4: consume the rollout `end` of `node`, probe its prefixes by halves, count every node met."""
+    """Stages 3 and 4: consume the rollout `end` of `node`, probe its prefixes by halves, count
+    every node met."""
     known.consumed.add(end.texts)
     node.visits += 1
-    search, value = bisection(len(end.steps) - node.depth - 1), None  # if none before it is, the last is wrong
+    # if none before it is, the last is wrong
+    search, value = bisection(len(end.steps) - node.depth - 1), None
     while True:
         try:
             depth = node.depth + 1 + search.send(value)
@@ -220,20 +255,27 @@ def _search(known: Known, node: Node, end: Prefix):
 
 
 def _rows(known: Known) -> Iterator[LabelledSolution]:
-    """Stage 5. `meta` holds n, the visits of each step's node, and value and visits of the question's."""
+    """Stage 5. `meta` holds n, the visits of each step's node, and value and visits of the
+    question's."""
     nodes, grades = known.nodes, known.grades
     good = {texts[:t] for texts, right in grades.items() if right for t in range(1, len(texts) + 1)}
     for texts, right in grades.items():
-        path = [nodes.get(texts[:t]) for t in range(1, len(texts))]  # the last step is no node but an end
+        # the last step is no node but an end
+        path = [nodes.get(texts[:t]) for t in range(1, len(texts))]
         values = (*(node and node.value for node in path), float(right))
         visits = [*(node and node.visits for node in path), None]
-        meta = {"n": known.n, "visits": visits, "question": {"value": nodes[()].value, "visits": nodes[()].visits}}
+        meta = {
+            "n": known.n,
+            "visits": visits,
+            "question": {"value": nodes[()].value, "visits": nodes[()].visits},
+        }
         labels = _labels([texts[:t] in good for t in range(1, len(texts))], values)
         yield LabelledSolution(known.problem, texts, labels, values, "omegaprm", meta)
 
 
 def _labels(good: Sequence[bool], values: Sequence[float | None]) -> tuple[int | None, ...]:
-    """Hard labels of a solution's steps, whose last is graded; `good`: does a right one pass through each before?
+    """Hard labels of a solution's steps, whose last is graded; `good`: does a right one pass
+    through each before?
 
     >>> _labels([True, False, False, False], [0.5, None, 0.0, None, 0.0])
     (1, None, 0, 0, 0)

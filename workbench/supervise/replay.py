@@ -1,29 +1,41 @@
-"""Labellers side by side on the same solutions and the same completions: draw once, then let each take its share.
+"""Labellers side by side on the same solutions and the same completions: draw once, then let each
+take its share.
 
-Comparing labellers that each draw for themselves mixes two things: how they use completions, and which ones chance
-gave them. So `completions` draws n from every prefix of given solutions, and a `Replay` is a policy that hands out
-these: whatever a labeller asks of it costs the meter what it would have cost, and nothing is sampled. `start` says
-where in the n it begins, so that one recording holds several independent repetitions of a labeller that needs few.
+Comparing labellers that each draw for themselves mixes two things: how they use completions, and
+which ones chance gave them. So `completions` draws n from every prefix of given solutions, and a
+`Replay` is a policy that hands out these: whatever a labeller asks of it costs the meter what it
+would have cost, and nothing is sampled. `start` says where in the n it begins, so that one
+recording holds several independent repetitions of a labeller that needs few.
 
     made = solve(problems, given(completions, pools), policy=completer, seed=0, n=64)
     recorded = Replay(made)
     rows = solve(problems, given(shepherd.label, pools), policy=recorded.at(16), n=8)
 
-Only prefixes that were recorded can be continued: labellers that choose where to go on, such as a tree of their own,
-need the living policy. Taught in notebook 02.
+Only prefixes that were recorded can be continued: labellers that choose where to go on, such as a
+tree of their own, need the living policy. Taught in notebook 02.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from workbench.types import LabelledSolution, Meter, Method, Prefix, Problem, Sample, SearchResult, sees_answer
+from workbench.types import (
+    LabelledSolution,
+    Meter,
+    Method,
+    Prefix,
+    Problem,
+    Sample,
+    SearchResult,
+    sees_answer,
+)
 
 Pools = Mapping[str, Sequence[Prefix]]  # by the id of the problem
 
 
 def given(label: Callable, pools: Pools) -> Method:
-    """A method for `solve` that gives each problem's own solutions to `label(problem, pool, **options)`."""
+    """A method for `solve` that gives each problem's own solutions to `label(problem, pool,
+    **options)`."""
 
     @sees_answer
     def method(problem: Problem, **options):
@@ -35,30 +47,54 @@ def given(label: Callable, pools: Pools) -> Method:
 
 
 def completions(
-    problem: Problem, pool: Sequence[Prefix], *, n: int, temperature: float | None = None, by: str = "policy"
+    problem: Problem,
+    pool: Sequence[Prefix],
+    *,
+    n: int,
+    temperature: float | None = None,
+    by: str = "policy",
 ):
-    """Draw `n` completions of every prefix of `pool` that goes on, each text once; yields one request.
+    """Draw `n` completions of every prefix of `pool` that goes on, each text once; yields one
+    request.
 
-    Returns a row per prefix, without labels: `meta["ends"]` holds its completions. ValueError unless n >= 1.
+    Returns a row per prefix, without labels: `meta["ends"]` holds its completions. ValueError
+    unless n >= 1.
     """
     if n < 1:
         raise ValueError(f"n={n} completions a prefix: need at least 1")
     prefixes: dict[tuple[str, ...], Prefix] = {}
     for solution in pool:
         for t in range(1, len(solution.steps)):
-            prefixes.setdefault(solution.texts[:t], Prefix(problem, solution.steps[:t], prompt=solution.prompt))
-    ends = (yield Sample(list(prefixes.values()), n=n, temperature=temperature, by=by)) if prefixes else []
+            prefixes.setdefault(
+                solution.texts[:t], Prefix(problem, solution.steps[:t], prompt=solution.prompt)
+            )
+    ends = (
+        (yield Sample(list(prefixes.values()), n=n, temperature=temperature, by=by))
+        if prefixes
+        else []
+    )
     return [
-        LabelledSolution(problem, texts, (None,) * len(texts), source="completions", meta={"ends": ends[i * n :][:n]})
+        LabelledSolution(
+            problem,
+            texts,
+            (None,) * len(texts),
+            source="completions",
+            meta={"ends": ends[i * n :][:n]},
+        )
         for i, texts in enumerate(prefixes)
     ]
 
 
 class Replay:
-    """A policy that hands out recorded completions; rows of one prefix in a call get different ones."""
+    """A policy that hands out recorded completions; rows of one prefix in a call get different
+    ones."""
 
     def __init__(self, results: Sequence[SearchResult], *, start: int = 0):
-        self.ends = {(result.problem.id, row.steps): row.meta["ends"] for result in results for row in result.labelled}
+        self.ends = {
+            (result.problem.id, row.steps): row.meta["ends"]
+            for result in results
+            for row in result.labelled
+        }
         self.start = start
         self.name = "replay"
 
@@ -78,7 +114,8 @@ class Replay:
         prompt: str = "solve",
         meters: Sequence[Meter] | None = None,
     ) -> list[Prefix]:
-        """ValueError for a prefix that was not recorded, for more completions than were, and for single steps."""
+        """ValueError for a prefix that was not recorded, for more completions than were, and for
+        single steps."""
         if until != "end":
             raise ValueError(f"until={until!r}: whole completions were recorded")
         drawn: dict[tuple, int] = {}
@@ -86,10 +123,16 @@ class Replay:
         for i, prefix in enumerate(prefixes):
             known = self.ends.get((prefix.problem.id, prefix.texts))
             if known is None:
-                raise ValueError(f"{prefix.problem.id}: no completions were recorded after {prefix.texts}")
-            turn = drawn[prefix.problem.id, prefix.texts] = drawn.get((prefix.problem.id, prefix.texts), -1) + 1
+                raise ValueError(
+                    f"{prefix.problem.id}: no completions were recorded after {prefix.texts}"
+                )
+            turn = drawn[prefix.problem.id, prefix.texts] = (
+                drawn.get((prefix.problem.id, prefix.texts), -1) + 1
+            )
             if turn >= len(known):
-                raise ValueError(f"{prefix.problem.id}: {turn + 1} completions asked for, {len(known)} recorded")
+                raise ValueError(
+                    f"{prefix.problem.id}: {turn + 1} completions asked for, {len(known)} recorded"
+                )
             out.append(known[(self.start + turn) % len(known)])
             if meters is not None:
                 meters[i].samples += 1

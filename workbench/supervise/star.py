@@ -1,14 +1,17 @@
-"""STaR: keep rationales that end right; where none does, ask again with the answer (Zelikman et al. 2022, 2203.14465).
+"""STaR: keep rationales that end right; where none does, ask again with the answer (Zelikman et al.
+2022, 2203.14465).
 
 1. Sample `n` solutions; keep those whose answer is right.
-2. If none is, sample `hints` more from a prompt that tells the answer (template `hint`); keep those that end right.
+2. If none is, sample `hints` more from a prompt that tells the answer (template `hint`); keep those
+   that end right.
 3. Strip the hint: the kept texts become solutions of the plain question.
 
-What is kept is training data; the policy is then fine-tuned **from the original base** and the next round
-begins. Rejection sampling (RFT, arXiv 2308.01825) is the same without 2: `hints=0`.
+What is kept is training data; the policy is then fine-tuned **from the original base** and the next
+round begins. Rejection sampling (RFT, arXiv 2308.01825) is the same without 2: `hints=0`.
 
-All steps of a kept solution are labelled good, which is what the method believes. It looks at answers alone: a solution
-that is right by wrong steps is kept like any other, and with the answer in sight there are more of them.
+All steps of a kept solution are labelled good, which is what the method believes. It looks at
+answers alone: a solution that is right by wrong steps is kept like any other, and with the answer
+in sight there are more of them.
 
 Deviation: several samples a problem instead of one greedy solution.
 """

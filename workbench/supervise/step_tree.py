@@ -13,9 +13,11 @@ from workbench.types import LabelledSolution
 
 
 def segments(rows: Sequence[LabelledSolution]) -> list[LabelledSolution]:
-    """The rows with every step valued: one without a value is joined to the next that has one, by a newline.
+    """The rows with every step valued: one without a value is joined to the next that has one, by a
+    newline.
 
-    So `process_data.write` can store them as MATH-APS, whose nodes, too, may hold several steps. A label is value > 0.
+    So `process_data.write` can store them as MATH-APS, whose nodes, too, may hold several steps. A
+    label is value > 0.
     """
     out = []
     for row in rows:
@@ -30,7 +32,8 @@ def segments(rows: Sequence[LabelledSolution]) -> list[LabelledSolution]:
 
 @dataclass(frozen=True)
 class TreeNode:
-    """A step (the root: the question) and what was written after it. None: not known, no node or no step."""
+    """A step (the root: the question) and what was written after it. None: not known, no node or no
+    step."""
 
     text: str
     value: float | None
@@ -46,8 +49,15 @@ def as_tree(rows: Sequence[LabelledSolution]) -> TreeNode:
     """
     found = {(row.problem.id, row.source) for row in rows}
     if len(found) != 1 or rows[0].source != "omegaprm":
-        raise ValueError(f"rows of {sorted(found)}: need those of one problem from omegaprm, at least one")
-    return TreeNode(rows[0].problem.question, **rows[0].meta["question"], label=None, children=_children(rows, 0))
+        raise ValueError(
+            f"rows of {sorted(found)}: need those of one problem from omegaprm, at least one"
+        )
+    return TreeNode(
+        rows[0].problem.question,
+        **rows[0].meta["question"],
+        label=None,
+        children=_children(rows, 0),
+    )
 
 
 def _children(rows: Sequence[LabelledSolution], depth: int) -> tuple[TreeNode, ...]:
@@ -57,6 +67,8 @@ def _children(rows: Sequence[LabelledSolution], depth: int) -> tuple[TreeNode, .
             branches.setdefault((row.steps[depth], len(row.steps) == depth + 1), []).append(row)
     children = []
     for (text, _), own in branches.items():
-        value, visits, label = (row[depth] for row in (own[0].values, own[0].meta["visits"], own[0].labels))
+        value, visits, label = (
+            row[depth] for row in (own[0].values, own[0].meta["visits"], own[0].labels)
+        )
         children.append(TreeNode(text, value, visits, label, _children(own, depth + 1)))
     return tuple(children)

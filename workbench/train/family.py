@@ -1,9 +1,10 @@
 """The shipped policies: one trunk of training, three checkpoints of it.
 
-Weak, base and strong are one model at three budgets. The trunk trains at a constant learning rate; where a member's
-decay begins, the trunk's state is copied ("forked"), its learning rate brought down on the tokens that come next, and
-the result saved as an ordinary Hugging Face checkpoint; the trunk goes on. Resumable: what a killed run had saved is
-not done again, and goes on bit-equal. Taught in notebook 01.
+Weak, base and strong are one model at three budgets. The trunk trains at a constant learning rate;
+where a member's decay begins, the trunk's state is copied ("forked"), its learning rate brought
+down on the tokens that come next, and the result saved as an ordinary Hugging Face checkpoint; the
+trunk goes on. Resumable: what a killed run had saved is not done again, and goes on bit-equal.
+Taught in notebook 01.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from workbench.types import Problem
 
 
 class Budget(NamedTuple):
-    """In tokens: where the decay of the learning rate begins, where it would reach zero, where training stops."""
+    """In tokens: where the decay of the learning rate begins, where it would reach zero, where
+    training stops."""
 
     decay_from: int
     decay_to: int
@@ -45,7 +47,8 @@ REPEATS = 400  # updates on random tokens said twice, before the first lesson
 
 
 def new_model(seed: int) -> torch.nn.Module:
-    """A Llama of 3.6 M parameters with random weights: 6 layers, 256 wide, 4 heads of 64 on 2 key-value heads."""
+    """A Llama of 3.6 M parameters with random weights: 6 layers, 256 wide, 4 heads of 64 on 2
+    key-value heads."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = build_tokenizer()
@@ -59,7 +62,8 @@ def new_model(seed: int) -> torch.nn.Module:
 
 
 def training_data(seed: int, recipe: Recipe, *, skip: int = 0) -> Iterator:
-    """The family's endless batches, from number `skip` on: what an interrupted run would have seen next."""
+    """The family's endless batches, from number `skip` on: what an interrupted run would have seen
+    next."""
     tokenizer = build_tokenizer()
     warm_up = islice(repeats(tokenizer, batch_tokens=recipe.batch_tokens, seed=seed), REPEATS)
     lessons = batches(curriculum(seed), tokenizer, batch_tokens=recipe.batch_tokens, seed=seed)
@@ -76,8 +80,9 @@ def train_family(
 ) -> Iterator[tuple[str, Update]]:
     """Train `members` {name: budget} in order of where their decay begins; yields (run, update).
 
-    Checkpoints go to `folder/<name>`, those on the way, every `save_every` updates, to `folder/<run>_<tokens>` for the
-    learning curve, and with the trunk's its state to `folder/trunk.pt`. Call again to go on after an interruption.
+    Checkpoints go to `folder/<name>`, those on the way, every `save_every` updates, to
+    `folder/<run>_<tokens>` for the learning curve, and with the trunk's its state to
+    `folder/trunk.pt`. Call again to go on after an interruption.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,24 +111,43 @@ def train_family(
                 save_checkpoint(fork, folder / f"{name}_{update.tokens}", seed=seed)
             if update.tokens >= stop:
                 break
-        save_checkpoint(fork, folder / name, seed=seed, mean_loss=sum(losses) / len(losses), decay_from=decay_from)
+        save_checkpoint(
+            fork,
+            folder / name,
+            seed=seed,
+            mean_loss=sum(losses) / len(losses),
+            decay_from=decay_from,
+        )
 
 
 def learning_curve(
     folder: str | Path, member: str, *, problems: Sequence[Problem], samples: int, seed: int
 ) -> Iterator[dict]:
-    """pass@1 by level along the trunk and on to a member: rows {tokens, level, value, low, high, problems}."""
-    on_the_way = {int(p.name.split("_")[1]): p for run in ("trunk", member) for p in Path(folder).glob(f"{run}_*/")}
+    """pass@1 by level along the trunk and on to a member: rows {tokens, level, value, low, high,
+    problems}."""
+    on_the_way = {
+        int(p.name.split("_")[1]): p
+        for run in ("trunk", member)
+        for p in Path(folder).glob(f"{run}_*/")
+    }
     for tokens, path in sorted(on_the_way.items()):
         policy = load_policy(path, dtype="bfloat16", cache_tokens=0)
-        share = correctness(solve(problems, METHODS["sample"], policy=policy, seed=seed, n=samples)).mean(1)
+        share = correctness(
+            solve(problems, METHODS["sample"], policy=policy, seed=seed, n=samples)
+        ).mean(1)
         for level in sorted({p.level for p in problems}):
             own = share[[p.level == level for p in problems]]
-            yield {"tokens": tokens, "level": level, **interval(own, seed=seed), "problems": len(own)}
+            yield {
+                "tokens": tokens,
+                "level": level,
+                **interval(own, seed=seed),
+                "problems": len(own),
+            }
 
 
 def save_checkpoint(trainer: Trainer, folder: Path, **facts: float) -> None:
-    """Write a whole Hugging Face checkpoint in bfloat16 with tokenizer and training facts; renamed when complete."""
+    """Write a whole Hugging Face checkpoint in bfloat16 with tokenizer and training facts; renamed
+    when complete."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed and comes by again
     trainer.model.save_pretrained(part)
@@ -139,7 +163,10 @@ def write_card(folder: Path, table: Sequence[Mapping], measured: str) -> None:
     """
     facts = json.loads((folder / "training.json").read_text())
     kinds = list(dict.fromkeys(row["kind"] for row in table))
-    cells = {(row["level"], row["kind"]): f"{row['value']:.2f} ({row['low']:.2f}–{row['high']:.2f})" for row in table}
+    cells = {
+        (row["level"], row["kind"]): f"{row['value']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
+        for row in table
+    }
     lines = [
         f"| {level} | " + " | ".join(cells[level, kind] for kind in kinds) + " |"
         for level in dict.fromkeys(row["level"] for row in table)

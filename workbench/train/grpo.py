@@ -1,19 +1,24 @@
-"""GRPO: learn from right and wrong final answers alone, each rollout judged against the others of its group.
+"""GRPO: learn from right and wrong final answers alone, each rollout judged against the others of
+its group.
 
-A round draws fresh problems, samples G rollouts of each through the driver, grades their answers and updates the
-policy on them. Group Relative Policy Optimization, DeepSeekMath (Shao et al. 2024, arXiv 2402.03300), equations 3, 4:
+A round draws fresh problems, samples G rollouts of each through the driver, grades their answers
+and updates the policy on them. Group Relative Policy Optimization, DeepSeekMath (Shao et al. 2024,
+arXiv 2402.03300), equations 3, 4:
 
-1. advantage: reward less the mean of its group, over the group's standard deviation (`rl.group_advantages`);
+1. advantage: reward less the mean of its group, over the group's standard deviation
+   (`rl.group_advantages`);
 2. loss: advantage times the ratio of new to old token probability, clipped (`rl.clipped_loss`);
 3. plus `beta` times an estimate of the KL divergence from the frozen reference (`rl.kl_k3`).
 
-By its options also Dr. GRPO (arXiv 2503.20783: advantage "none", normalise "constant"), DAPO's loss (arXiv 2503.14476:
-normalise "token", `epsilon_high`) and RLOO's advantage (arXiv 2402.14740). Taught in notebook 04.
+By its options also Dr. GRPO (arXiv 2503.20783: advantage "none", normalise "constant"), DAPO's loss
+(arXiv 2503.14476: normalise "token", `epsilon_high`) and RLOO's advantage (arXiv 2402.14740).
+Taught in notebook 04.
 
-How this deviates from the paper: answers are graded exactly, there is no reward model; the reference is never renewed;
-old log-probabilities are the trainer's own, those of its first update, so that the ratio starts at 1 also where sampler
-and trainer round differently (`train/ratio_error` and `train/sampler_gap` measure that against the sampler).
-Log-probabilities, entropy and KL are those at the sampling temperature.
+How this deviates from the paper: answers are graded exactly, there is no reward model; the
+reference is never renewed; old log-probabilities are the trainer's own, those of its first update,
+so that the ratio starts at 1 also where sampler and trainer round differently (`train/ratio_error`
+and `train/sampler_gap` measure that against the sampler). Log-probabilities, entropy and KL are
+those at the sampling temperature.
 """
 
 from __future__ import annotations
@@ -57,20 +62,24 @@ class GRPO:
     lr: float = 1e-4
     gain_lr: float | None = None  # of vectors (gains of norms, biases); None: like lr
     decay: bool = True  # the rates fall linearly to zero over the rounds
-    adam_epsilon: float = 1e-8  # far below the gradients: all weights move alike; far above: each by its gradient
+    # far below the gradients: all weights move alike; far above: each by its gradient
+    adam_epsilon: float = 1e-8
     temperature: float = 1.0
     epsilon: float = 0.2
     epsilon_high: float | None = None  # None: like epsilon
     beta: float = 0.01  # weight of the KL term; 0: no reference is kept
     advantage: Literal["std", "none", "leave_one_out"] = "std"
     normalise: Literal["sequence", "token", "constant"] = "sequence"
-    constant_length: int | None = None  # for normalise = "constant"; None: the policy's `max_tokens`
+    # for normalise = "constant"; None: the policy's `max_tokens`
+    constant_length: int | None = None
     clip: float = 1.0  # of the gradient's norm
     batch_tokens: int = 8192  # that go through the model at once, padding included
 
     def __post_init__(self):
         if self.group < 2:
-            raise ValueError(f"group={self.group}: a rollout is judged against others, need at least 2 a problem")
+            raise ValueError(
+                f"group={self.group}: a rollout is judged against others, need at least 2 a problem"
+            )
         for name in ("problems", "updates", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: need at least 1")
@@ -81,12 +90,15 @@ class GRPO:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: use one of {', '.join(allowed)}")
         if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature}: rollouts of a group must differ, need more than 0")
+            raise ValueError(
+                f"temperature={self.temperature}: rollouts of a group must differ, need more than 0"
+            )
 
 
 @dataclass
 class Batch:
-    """Rollouts of like length, which go through the model together, and what the loss must know of them."""
+    """Rollouts of like length, which go through the model together, and what the loss must know of
+    them."""
 
     rows: list[Row]
     sampled: torch.Tensor  # (N,) the sampler's log-probabilities, row after row
@@ -96,10 +108,14 @@ class Batch:
     ref: torch.Tensor | None = None  # (B, T) the reference's
 
 
-def batches_of(policy: HFPolicy, results: Sequence[SearchResult], advantages: torch.Tensor, settings: GRPO):
-    """The rollouts of a round in batches by length; `advantages` (P, G) in their order. -> list[Batch]
+def batches_of(
+    policy: HFPolicy, results: Sequence[SearchResult], advantages: torch.Tensor, settings: GRPO
+):
+    """The rollouts of a round in batches by length; `advantages` (P, G) in their order. ->
+    list[Batch]
 
-    Rollouts without an advantage have no gradient: unless the KL term holds them (`beta`), they are left out.
+    Rollouts without an advantage have no gradient: unless the KL term holds them (`beta`), they are
+    left out.
     """
     rollouts = [rollout for result in results for rollout in result.rollouts]
     starts = [policy.prompt_ids(rollout.problem, rollout.prompt) for rollout in rollouts]
@@ -115,7 +131,9 @@ def batches_of(policy: HFPolicy, results: Sequence[SearchResult], advantages: to
     return [
         Batch(
             rows=[rows[i] for i in group],
-            sampled=torch.tensor([x for i in group for x in rollouts[i].logprobs], device=flat.device),
+            sampled=torch.tensor(
+                [x for i in group for x in rollouts[i].logprobs], device=flat.device
+            ),
             advantages=flat[group],
             share=sum(weights[i] for i in group) / sum(weights),
         )
@@ -124,7 +142,7 @@ def batches_of(policy: HFPolicy, results: Sequence[SearchResult], advantages: to
     ]
 
 
-# -- training ---------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 def objective(logp: torch.Tensor, mask: torch.Tensor, batch: Batch, settings: GRPO) -> torch.Tensor:
@@ -138,7 +156,8 @@ def objective(logp: torch.Tensor, mask: torch.Tensor, batch: Batch, settings: GR
 
 
 def backward(model: torch.nn.Module, batches: Sequence[Batch], settings: GRPO) -> dict[str, float]:
-    """Add up the gradients of the round's loss, batch by batch: the same as if all were one batch. -> metrics"""
+    """Add up the gradients of the round's loss, batch by batch: the same as if all were one batch.
+    -> metrics"""
     loss, seen = 0.0, []
     for batch in batches:
         logp, entropy, mask = token_logps(model, batch.rows, settings.temperature)
@@ -150,15 +169,26 @@ def backward(model: torch.nn.Module, batches: Sequence[Batch], settings: GRPO) -
     tokens = {name: torch.cat([one[name] for one in seen]).float() for name in seen[0]}  # (N,) each
     worst = tokens["off"].expm1().abs().max().item()
     tokens["sampler_gap"] = tokens.pop("off").abs()
-    return {"loss": loss, "ratio_error": worst, **{name: x.mean().item() for name, x in tokens.items()}}
+    return {
+        "loss": loss,
+        "ratio_error": worst,
+        **{name: x.mean().item() for name, x in tokens.items()},
+    }
 
 
 def _watch(logp, entropy, mask, batch: Batch, settings: GRPO) -> dict[str, torch.Tensor]:
     """What is worth knowing of every sampled token of a batch, (N,) each."""
     high = settings.epsilon if settings.epsilon_high is None else settings.epsilon_high
-    ratio, advantages = (logp - batch.old)[mask].exp(), per_token(batch.advantages, mask)[mask]  # (N,)
-    clipped = (ratio > 1 + high) & (advantages > 0) | (ratio < 1 - settings.epsilon) & (advantages < 0)
-    watched = {"entropy": entropy[mask], "clip_fraction": clipped, "off": logp[mask] - batch.sampled}
+    # (N,)
+    ratio, advantages = (logp - batch.old)[mask].exp(), per_token(batch.advantages, mask)[mask]
+    clipped = (ratio > 1 + high) & (advantages > 0) | (ratio < 1 - settings.epsilon) & (
+        advantages < 0
+    )
+    watched = {
+        "entropy": entropy[mask],
+        "clip_fraction": clipped,
+        "off": logp[mask] - batch.sampled,
+    }
     return watched if batch.ref is None else watched | {"kl": kl_k3(logp, batch.ref)[mask]}
 
 
@@ -173,16 +203,19 @@ def grpo(
 ) -> Iterator[dict[str, float]]:
     """Train `policy` in place on its own rollouts, yielding the round's metrics after every round.
 
-    `train/reward` is the share of right answers, `train/zero_signal` that of groups with equal rewards, from which
-    nothing is learnt, `train/tokens` how many were sampled so far, `train/length` how many a rollout. `train/entropy`,
-    `train/kl`, `train/sampler_gap` (mean |difference| of log-probabilities) and `train/ratio_error` (max |trainer /
-    sampler - 1|) belong to the policy that sampled; `train/loss`, `train/clip_fraction` and `train/gradient_norm`
-    (before it is clipped) are means over the updates. With `beta` 0 these cover the rollouts that have an advantage,
-    and a round without any has none of them. A loss near 0 is no fault: advantages sum to 0, their gradient does not.
+    `train/reward` is the share of right answers, `train/zero_signal` that of groups with equal
+    rewards, from which nothing is learnt, `train/tokens` how many were sampled so far,
+    `train/length` how many a rollout. `train/entropy`, `train/kl`, `train/sampler_gap` (mean
+    |difference| of log-probabilities) and `train/ratio_error` (max |trainer / sampler - 1|) belong
+    to the policy that sampled; `train/loss`, `train/clip_fraction` and `train/gradient_norm`
+    (before it is clipped) are means over the updates. With `beta` 0 these cover the rollouts that
+    have an advantage, and a round without any has none of them. A loss near 0 is no fault:
+    advantages sum to 0, their gradient does not.
 
-    `ref_policy` is the reference of the KL term (the policy as it is now, unless given); with `beta` 0 and none given
-    there is no `train/kl`. An interrupt while sampling ends the training. The model computes in its own dtype, its
-    weights are kept in float32 (`precision`). Raises ValueError without problems or without their answers.
+    `ref_policy` is the reference of the KL term (the policy as it is now, unless given); with
+    `beta` 0 and none given there is no `train/kl`. An interrupt while sampling ends the training.
+    The model computes in its own dtype, its weights are kept in float32 (`precision`). Raises
+    ValueError without problems or without their answers.
     """
     if not problems:
         raise ValueError("no problems to train on: need at least one, with its answer")
@@ -195,7 +228,9 @@ def grpo(
     return _rounds(policy, problems, settings, seed, rounds, ref_policy)
 
 
-def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy) -> Iterator[dict[str, float]]:
+def _rounds(
+    policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
+) -> Iterator[dict[str, float]]:
     reference = _reference(policy, ref_policy, settings)
     model, deck, tokens = policy.model.eval(), shuffled(problems, seed), 0
     master = MasterWeights(model)
@@ -210,7 +245,9 @@ def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
         if any(result.stopped for result in results):
             return
         rewards = grade(results)  # (P, G)
-        batches = batches_of(policy, results, group_advantages(rewards, normalise=settings.advantage), settings)
+        batches = batches_of(
+            policy, results, group_advantages(rewards, normalise=settings.advantage), settings
+        )
         for batch in batches if reference is not None else ():
             with torch.no_grad():
                 batch.ref = token_logps(reference, batch.rows, settings.temperature)[0]
@@ -223,7 +260,11 @@ def _rounds(policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
             master.write()
         written = sum(result.meter.generated for result in results)
         tokens += written
-        yield {**_metrics(rewards, updates), "train/tokens": tokens, "train/length": written / rewards.numel()}
+        yield {
+            **_metrics(rewards, updates),
+            "train/tokens": tokens,
+            "train/length": written / rewards.numel(),
+        }
 
 
 def _optimizer(weights: list[torch.Tensor], settings: GRPO) -> torch.optim.AdamW:
@@ -237,7 +278,9 @@ def _optimizer(weights: list[torch.Tensor], settings: GRPO) -> torch.optim.AdamW
     return torch.optim.AdamW(used, lr=settings.lr, eps=settings.adam_epsilon, weight_decay=0.0)
 
 
-def _reference(policy: HFPolicy, ref_policy: HFPolicy | None, settings: GRPO) -> torch.nn.Module | None:
+def _reference(
+    policy: HFPolicy, ref_policy: HFPolicy | None, settings: GRPO
+) -> torch.nn.Module | None:
     """The model of the KL term, one that training leaves alone."""
     if ref_policy is not None and ref_policy.model is not policy.model:
         return ref_policy.model.eval()
@@ -251,11 +294,14 @@ def shuffled(problems: Sequence[Problem], seed: int) -> Iterator[Problem]:
 
 
 def grade(results: Sequence[SearchResult]) -> torch.Tensor:
-    """Reward 1 where a rollout's final answer is right, else 0. -> (P, G). Raises ValueError where sampling failed."""
+    """Reward 1 where a rollout's final answer is right, else 0. -> (P, G). Raises ValueError where
+    sampling failed."""
     for result in results:
         if result.error:
             raise ValueError(f"{result.problem.id} could not be sampled: {result.error}")
-    return torch.tensor([[float(is_right(result.problem, r)) for r in result.rollouts] for result in results])
+    return torch.tensor(
+        [[float(is_right(result.problem, r)) for r in result.rollouts] for result in results]
+    )
 
 
 def _metrics(rewards: torch.Tensor, updates: list[dict[str, float]]) -> dict[str, float]:
@@ -274,13 +320,16 @@ def _metrics(rewards: torch.Tensor, updates: list[dict[str, float]]) -> dict[str
     return {f"train/{name}": x for name, x in metrics.items()}
 
 
-# -- the simplest rival -----------------------------------------------------------------------------------------------
+# -- the simplest rival ----------------------------------------------------------------------------
 
 
 def rejection_lessons(results: Sequence[SearchResult]) -> list[Lesson]:
-    """The right rollouts of each problem, each text once: lessons for rejection-sampling fine-tuning with `sft`.
+    """The right rollouts of each problem, each text once: lessons for rejection-sampling
+    fine-tuning with `sft`.
 
     Rejection-sampling fine-tuning is RFT (Yuan et al. 2023, arXiv 2308.01825).
     """
     right = [r for result in results for r in result.rollouts if is_right(result.problem, r)]
-    return list(dict.fromkeys(Lesson(rollout.problem, rollout.prompt, rollout.text) for rollout in right))
+    return list(
+        dict.fromkeys(Lesson(rollout.problem, rollout.prompt, rollout.text) for rollout in right)
+    )

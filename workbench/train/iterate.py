@@ -1,8 +1,9 @@
 """Loops over stages: collect with the policy as it is, fine-tune, and round again.
 
-`iterate` is the frame of STaR (Zelikman et al. 2022, arXiv 2203.14465) and of repeated rejection sampling: in each
-round the newest policy writes, `collect` makes lessons of it, and a policy is fine-tuned on them **from the original
-start**, so that errors of one round are not built upon by the next.
+`iterate` is the frame of STaR (Zelikman et al. 2022, arXiv 2203.14465) and of repeated rejection
+sampling: in each round the newest policy writes, `collect` makes lessons of it, and a policy is
+fine-tuned on them **from the original start**, so that errors of one round are not built upon by
+the next.
 
 Deviation from STaR: the rounds train on equally many tokens, not on a fifth more each time.
 """
@@ -18,30 +19,50 @@ from workbench.models.templates import EMBEDDED
 from workbench.train.sft import Lesson, Recipe, Trainer, batches
 from workbench.types import SearchResult
 
-GENTLE = Recipe(matrix_lr=0.003, other_lr=6e-4, warmup_updates=10)  # for a policy that can do its task already
+# for a policy that can do its task already
+GENTLE = Recipe(matrix_lr=0.003, other_lr=6e-4, warmup_updates=10)
 
 
 def lessons_of(results: Iterable[SearchResult]) -> list[Lesson]:
-    """The solutions that a labeller such as `star` calls good in every step, to be written after the plain question."""
-    rows = [row for result in results for row in result.labelled if all(label == 1 for label in row.labels)]
+    """The solutions that a labeller such as `star` calls good in every step, to be written after
+    the plain question."""
+    rows = [
+        row
+        for result in results
+        for row in result.labelled
+        if all(label == 1 for label in row.labels)
+    ]
     return [Lesson(row.problem, "solve", "\n".join(row.steps)) for row in rows]
 
 
 def fine_tune(
-    policy: HFPolicy, lessons: Sequence[Lesson], *, tokens: int, seed: int, recipe: Recipe | None = None
+    policy: HFPolicy,
+    lessons: Sequence[Lesson],
+    *,
+    tokens: int,
+    seed: int,
+    recipe: Recipe | None = None,
 ) -> float:
-    """Train a policy in place for `tokens` tokens, over the lessons as often as it takes; returns the last loss.
+    """Train a policy in place for `tokens` tokens, over the lessons as often as it takes; returns
+    the last loss.
 
-    Each pass goes through the lessons in another order. The rate falls linearly to zero; the model then computes in
-    bfloat16. Raises ValueError without lessons or tokens, and for a policy with prompts of its own.
+    Each pass goes through the lessons in another order. The rate falls linearly to zero; the model
+    then computes in bfloat16. Raises ValueError without lessons or tokens, and for a policy with
+    prompts of its own.
     """
     if not lessons or tokens < 1:
-        raise ValueError(f"{len(lessons)} lessons, tokens={tokens}: need at least one of each to fine-tune on")
+        raise ValueError(
+            f"{len(lessons)} lessons, tokens={tokens}: need at least one of each to fine-tune on"
+        )
     if dict(policy.templates) != EMBEDDED:
-        raise ValueError(f"policy {policy.name!r} has prompts of its own; lessons are written for the embedded ones")
+        raise ValueError(
+            f"policy {policy.name!r} has prompts of its own; lessons are written for the embedded ones"
+        )
     recipe = recipe or GENTLE
     trainer = Trainer(policy.model, recipe)
-    data = batches(_passes(lessons, seed), policy.tokenizer, batch_tokens=recipe.batch_tokens, seed=seed)
+    data = batches(
+        _passes(lessons, seed), policy.tokenizer, batch_tokens=recipe.batch_tokens, seed=seed
+    )
     for _ in trainer.train(data, until=tokens, decay_from=0):
         pass
     policy.model.eval()
@@ -64,7 +85,8 @@ def iterate(
 ) -> Iterator[tuple[HFPolicy, Sequence[Lesson]]]:
     """Yield the policy of each round and the lessons that made it.
 
-    `start` loads the original policy, anew each time; `collect(policy, round)` makes lessons with the newest one.
+    `start` loads the original policy, anew each time; `collect(policy, round)` makes lessons with
+    the newest one.
     """
     policy = start()
     for number in range(rounds):

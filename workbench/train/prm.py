@@ -1,18 +1,20 @@
-r"""Training a process reward model: LoRA on a causal LM, binary cross-entropy at the step separators only.
+r"""Training a process reward model: LoRA on a causal LM, binary cross-entropy at the step
+separators only.
 
-With $d_i = \text{logit}_{good} - \text{logit}_{bad}$ at the last id of step i's separator (plus, if the format says so,
-$\lambda \log P(\text{step}_i)$ under the same model: see `step_format`), and $y_i \in [0, 1]$ its target,
+With $d_i = \text{logit}_{good} - \text{logit}_{bad}$ at the last id of step i's separator (plus, if
+the format says so, $\lambda \log P(\text{step}_i)$ under the same model: see `step_format`), and
+$y_i \in [0, 1]$ its target,
 
 $$L = -\frac{1}{S} \sum_i y_i \log \sigma(d_i) + (1 - y_i) \log (1 - \sigma(d_i)),$$
 
-over all S labelled steps of a batch. Hard labels are y in {0, 1} (Math-Shepherd, arXiv 2312.08935), soft ones the
-estimated value itself (MiPS, 2402.02658). Nothing else of the text carries loss. The position and the logits are those
-that `StepVerifier` reads, for both go through `StepFormat`.
+over all S labelled steps of a batch. Hard labels are y in {0, 1} (Math-Shepherd, arXiv 2312.08935),
+soft ones the estimated value itself (MiPS, 2402.02658). Nothing else of the text carries loss. The
+position and the logits are those that `StepVerifier` reads, for both go through `StepFormat`.
 
-Deviations: the softmax runs over the two label tokens, not over the whole vocabulary as in Math-Shepherd's code, so a
-soft target needs no second loss; the likelihood term; and nothing is learnt past the first step labelled bad (as in
-PRM800K): what follows a fault is wrong whatever it says, which teaches nothing about how a wrong step looks. Taught in
-notebook 03.
+Deviations: the softmax runs over the two label tokens, not over the whole vocabulary as in
+Math-Shepherd's code, so a soft target needs no second loss; the likelihood term; and nothing is
+learnt past the first step labelled bad (as in PRM800K): what follows a fault is wrong whatever it
+says, which teaches nothing about how a wrong step looks. Taught in notebook 03.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ from workbench.types import LabelledSolution
 
 @dataclass(frozen=True)
 class PRMRecipe:
-    """How to train: LoRA rank (0: all weights), its scaling and dropout, rates, batch size in solutions, epochs."""
+    """How to train: LoRA rank (0: all weights), its scaling and dropout, rates, batch size in
+    solutions, epochs."""
 
     rank: int = 16
     alpha: int = 32
@@ -64,10 +67,11 @@ def examples(
 ):
     """For each solution {input_ids, targets, steps}: what `step_loss` needs, one entry per token.
 
-    `targets` holds the target of a step at the last id of its separator, IGNORE elsewhere; `steps` the number of the
-    step that a word belongs to, from 1, and 0 for question and separators. A solution ends with the first step labelled
-    bad (unless `past_error`) or at the step border before token `longest`; one without a labelled step left is left
-    out. ValueError if soft targets are asked of rows without values.
+    `targets` holds the target of a step at the last id of its separator, IGNORE elsewhere; `steps`
+    the number of the step that a word belongs to, from 1, and 0 for question and separators. A
+    solution ends with the first step labelled bad (unless `past_error`) or at the step border
+    before token `longest`; one without a labelled step left is left out. ValueError if soft targets
+    are asked of rows without values.
 
     >>> from workbench.models.tokenizer import build_tokenizer
     >>> from workbench.types import Problem
@@ -83,13 +87,21 @@ def examples(
     out = []
     for row in rows:
         segments = form.segments(tokenizer, row.problem, row.steps)
-        ids, targets, steps = list(segments[0]), [float(IGNORE)] * len(segments[0]), [0] * len(segments[0])
-        for number, (segment, target) in enumerate(zip(segments[1:], _wanted(row, soft, past_error)), 1):
+        ids, targets, steps = (
+            list(segments[0]),
+            [float(IGNORE)] * len(segments[0]),
+            [0] * len(segments[0]),
+        )
+        for number, (segment, target) in enumerate(
+            zip(segments[1:], _wanted(row, soft, past_error)), 1
+        ):
             if len(ids) + len(segment) > longest:
                 break
             words = len(segment) - len(form.ids[0])
             ids += segment
-            targets += [float(IGNORE)] * (len(segment) - 1) + [float(IGNORE if target is None else target)]
+            targets += [float(IGNORE)] * (len(segment) - 1) + [
+                float(IGNORE if target is None else target)
+            ]
             steps += [number] * words + [0] * len(form.ids[0])
         if any(t != IGNORE for t in targets):
             out.append({"input_ids": ids, "targets": targets, "steps": steps})
@@ -132,25 +144,32 @@ def margins(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepForm
 
 
 def said(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
-    """log P of the step that a word belongs to, plus that no word comes after this one, (B, T). logits (B, T, V)"""
+    """log P of the step that a word belongs to, plus that no word comes after this one, (B, T).
+    logits (B, T, V)"""
     logp = logits.float().log_softmax(-1)  # (B, T, V)
     over = logp[..., form.closers].logsumexp(-1)  # (B, T) that no word comes next
     of_word = logp[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[..., 0]  # (B, T - 1)
     words = batch["steps"]  # (B, T)
-    of_step = of_word.new_zeros(len(words), int(words.max()) + 1).scatter_add(1, words[:, 1:], of_word)  # (B, 1 + S)
+    of_step = of_word.new_zeros(len(words), int(words.max()) + 1).scatter_add(
+        1, words[:, 1:], of_word
+    )  # (B, 1 + S)
     of_step = of_step * (torch.arange(of_step.shape[1], device=words.device) > 0)  # 0: no step
     return of_step.gather(1, words) + over
 
 
-def step_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
-    """Mean binary cross-entropy over the labelled steps of a batch that `collate` made. logits (B, T, V)"""
+def step_loss(
+    logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat
+) -> torch.Tensor:
+    """Mean binary cross-entropy over the labelled steps of a batch that `collate` made. logits (B,
+    T, V)"""
     labelled = batch["targets"] != IGNORE  # (B, T)
     margin = margins(logits, batch, form)[labelled]  # (S,)
     return binary_cross_entropy_with_logits(margin, batch["targets"][labelled].float())
 
 
 def balance(rows: Sequence[LabelledSolution]) -> dict[str, int]:
-    """How many labels say good, bad and nothing, up to each solution's first bad one: what hard training sees.
+    """How many labels say good, bad and nothing, up to each solution's first bad one: what hard
+    training sees.
 
     >>> from workbench.types import Problem
     >>> balance([LabelledSolution(Problem("p", "math", "?"), ("a", "b", "c", "d"), (1, None, 0, 0))])
@@ -178,17 +197,25 @@ def train_prm(
 ) -> tuple[StepVerifier, list[dict]]:
     """Fine-tune `model` (changed in place) on labelled solutions by transformers' `Trainer`.
 
-    `held_out` measures the verifier `evaluations` times along the way; with `keep`, the name of one of its measures
-    (more is better), the weights of the best time are those that remain, and after `patience` times without a better
-    one training ends. `checkpoints` names a folder: what is needed to go on is written there at each of these times,
-    and a call that finds it there goes on from the last one, exactly. `loss` takes logits, a batch of `collate` and the
-    format. Returns the verifier and the log, rows of {update, train/loss} or {update, measures ...}. `save` keeps it.
+    `held_out` measures the verifier `evaluations` times along the way; with `keep`, the name of one
+    of its measures (more is better), the weights of the best time are those that remain, and after
+    `patience` times without a better one training ends. `checkpoints` names a folder: what is
+    needed to go on is written there at each of these times, and a call that finds it there goes on
+    from the last one, exactly. `loss` takes logits, a batch of `collate` and the format. Returns
+    the verifier and the log, rows of {update, train/loss} or {update, measures ...}. `save` keeps
+    it.
 
-    Warns of solutions cut at a step border because the model reads no further. ValueError if no row holds a labelled
-    step, and for `keep` or `patience` without what they need.
+    Warns of solutions cut at a step border because the model reads no further. ValueError if no row
+    holds a labelled step, and for `keep` or `patience` without what they need.
     """
     recipe, form = recipe or PRMRecipe(), (form or StepFormat()).bound(tokenizer)
-    data = _data(rows, tokenizer, form, recipe, getattr(model.config, "max_position_embeddings", None) or 10**9)
+    data = _data(
+        rows,
+        tokenizer,
+        form,
+        recipe,
+        getattr(model.config, "max_position_embeddings", None) or 10**9,
+    )
     torch.manual_seed(seed)
     with quiet():
         model = with_lora(model, recipe)
@@ -204,22 +231,34 @@ def train_prm(
 
 
 def _logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    return model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+    ).logits
 
 
-def _data(rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, recipe: PRMRecipe, longest: int) -> list[dict]:
-    data = examples(rows, tokenizer, form, soft=recipe.soft, past_error=recipe.past_error, longest=longest)
+def _data(
+    rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, recipe: PRMRecipe, longest: int
+) -> list[dict]:
+    data = examples(
+        rows, tokenizer, form, soft=recipe.soft, past_error=recipe.past_error, longest=longest
+    )
     if not data:
         raise ValueError(f"none of {len(rows)} solutions holds a labelled step")
-    wanted = sum(t is not None for row in rows for t in _wanted(row, recipe.soft, recipe.past_error))
+    wanted = sum(
+        t is not None for row in rows for t in _wanted(row, recipe.soft, recipe.past_error)
+    )
     kept = sum(t != IGNORE for row in data for t in row["targets"])
     if kept < wanted:
-        warnings.warn(f"{wanted - kept} of {wanted} labelled steps lie beyond {longest} tokens: cut off", stacklevel=3)
+        warnings.warn(
+            f"{wanted - kept} of {wanted} labelled steps lie beyond {longest} tokens: cut off",
+            stacklevel=3,
+        )
     return data
 
 
 def with_lora(model: torch.nn.Module, recipe: Any, *, task: str = "CAUSAL_LM") -> torch.nn.Module:
-    """The model under adapters of the recipe's rank, alpha, dropout and targets, which alone will train.
+    """The model under adapters of the recipe's rank, alpha, dropout and targets, which alone will
+    train.
 
     Rank 0 leaves it as it is, to train whole: a ValueError if its weights are in 4 bits.
     """
@@ -230,13 +269,18 @@ def with_lora(model: torch.nn.Module, recipe: Any, *, task: str = "CAUSAL_LM") -
 
     targets = recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets)
     config = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=targets, task_type=task
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=targets,
+        task_type=task,
     )
     return get_peft_model(model, config)
 
 
 def save(verifier: StepVerifier, folder: str | Path) -> None:
-    """Write adapter (or whole model), tokenizer and step format; `models.load_verifier` reads them back."""
+    """Write adapter (or whole model), tokenizer and step format; `models.load_verifier` reads them
+    back."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     adapters = getattr(verifier.model, "peft_config", {})
     for config in adapters.values():

@@ -1,8 +1,11 @@
-"""The equations of policy learning: advantages, the clipped loss, KL, and what a model says of a rollout.
+"""The equations of policy learning: advantages, the clipped loss, KL, and what a model says of a
+rollout.
 
-- advantage of a rollout within its group, of GRPO (DeepSeekMath, Shao et al. 2024, arXiv 2402.03300), Dr. GRPO
-  (2503.20783) and RLOO (2402.14740): `group_advantages`; with a value function: `gae` (1506.02438);
-- PPO's clipped loss (1707.06347) under the normalisers of GRPO, DAPO (2503.14476) and Dr. GRPO: `clipped_loss`;
+- advantage of a rollout within its group, of GRPO (DeepSeekMath, Shao et al. 2024, arXiv
+  2402.03300), Dr. GRPO (2503.20783) and RLOO (2402.14740): `group_advantages`; with a value
+  function: `gae` (1506.02438);
+- PPO's clipped loss (1707.06347) under the normalisers of GRPO, DAPO (2503.14476) and Dr. GRPO:
+  `clipped_loss`;
 - KL divergence from a frozen reference: `kl_k3`;
 - log-probability and entropy of every sampled token: `token_logps`.
 
@@ -20,21 +23,25 @@ from workbench.train.sft import IGNORE, collate
 Row = tuple[list[int], int]  # ids of prompt + rollout, exactly as sampled, and the prompt's length
 
 
-# -- the equations ----------------------------------------------------------------------------------------------------
+# -- the equations ---------------------------------------------------------------------------------
 
 
 def group_advantages(rewards, *, normalise: str = "std") -> torch.Tensor:
-    """How much better each rollout did than its group; exactly 0 where all did equally well. (P, G) -> (P, G)
+    """How much better each rollout did than its group; exactly 0 where all did equally well. (P, G)
+    -> (P, G)
 
-    "std": reward - mean, over sample standard deviation + 1e-4 (GRPO); "none": not divided (Dr. GRPO);
-    "leave_one_out": reward - mean of the others (RLOO). Raises ValueError on another shape, G < 2, or NaN.
+    "std": reward - mean, over sample standard deviation + 1e-4 (GRPO); "none": not divided (Dr.
+    GRPO); "leave_one_out": reward - mean of the others (RLOO). Raises ValueError on another shape,
+    G < 2, or NaN.
 
     >>> group_advantages([[1, 0, 0, 0], [1, 1, 1, 1]], normalise="none").tolist()
     [[0.75, -0.25, -0.25, -0.25], [0.0, 0.0, 0.0, 0.0]]
     """
     rewards = _floats(rewards)
     if rewards.ndim != 2 or rewards.shape[1] < 2 or not rewards.isfinite().all():
-        raise ValueError(f"rewards of shape {tuple(rewards.shape)}: need finite (P, G), at least 2 a group")
+        raise ValueError(
+            f"rewards of shape {tuple(rewards.shape)}: need finite (P, G), at least 2 a group"
+        )
     size = rewards.shape[1]
     above = rewards - rewards.mean(1, keepdim=True)  # (P, G)
     if normalise == "std":
@@ -54,14 +61,17 @@ def without_signal(rewards: torch.Tensor) -> torch.Tensor:
 def gae(rewards, values, *, gamma: float, lam: float) -> torch.Tensor:
     """Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438). (T,), (T,) -> (T,)
 
-    A_t = delta_t + gamma lam A_t+1 with delta_t = r_t + gamma V_t+1 - V_t; the value beyond the end is 0.
+    A_t = delta_t + gamma lam A_t+1 with delta_t = r_t + gamma V_t+1 - V_t; the value beyond the end
+    is 0.
 
     >>> [round(x, 3) for x in gae([0, 0, 1], [0.5, 0.6, 0.7], gamma=1.0, lam=0.95).tolist()]
     [0.466, 0.385, 0.3]
     """
     rewards, values = _floats(rewards), _floats(values)
     if rewards.ndim != 1 or rewards.shape != values.shape:
-        raise ValueError(f"{tuple(rewards.shape)} rewards, {tuple(values.shape)} values: need one of each a step, (T,)")
+        raise ValueError(
+            f"{tuple(rewards.shape)} rewards, {tuple(values.shape)} values: need one of each a step, (T,)"
+        )
     after = torch.cat([values, values.new_zeros(1)])[1:]  # (T,)
     advantages = rewards + gamma * after - values  # (T,)
     for t in reversed(range(len(advantages) - 1)):
@@ -80,9 +90,11 @@ def clipped_loss(
     normalise: str = "sequence",
     constant_length: int | None = None,
 ) -> torch.Tensor:
-    """PPO's clipped loss: no gain from moving a token's probability further than `epsilon` from the old one.
+    """PPO's clipped loss: no gain from moving a token's probability further than `epsilon` from the
+    old one.
 
-    `logp`, `old_logp` and `mask` are (B, T), `advantages` (B,) or one per token (B, T); `normalise` as for `average`.
+    `logp`, `old_logp` and `mask` are (B, T), `advantages` (B,) or one per token (B, T); `normalise`
+    as for `average`.
 
     >>> one = torch.ones(1, 1)
     >>> clipped_loss(torch.log(1.5 * one), 0 * one, one, one, epsilon=0.2).item()  # 1.5 counts as 1.2
@@ -91,24 +103,30 @@ def clipped_loss(
     high = epsilon if epsilon_high is None else epsilon_high
     advantages = per_token(advantages, mask)  # (B, T)
     ratio = (logp - old_logp).masked_fill(mask == 0, 0.0).exp()  # (B, T)
-    gain = torch.minimum(ratio * advantages, ratio.clamp(1 - epsilon, 1 + high) * advantages)  # (B, T)
+    # (B, T)
+    gain = torch.minimum(ratio * advantages, ratio.clamp(1 - epsilon, 1 + high) * advantages)
     return average(-gain, mask, normalise=normalise, constant_length=constant_length)
 
 
 def kl_k3(logp: torch.Tensor, ref_logp: torch.Tensor) -> torch.Tensor:
-    """Estimate of KL(policy || reference) from one sampled token: exp(d) - d - 1, d = ref - policy; elementwise.
+    """Estimate of KL(policy || reference) from one sampled token: exp(d) - d - 1, d = ref - policy;
+    elementwise.
 
-    Never negative, and unbiased for tokens that the policy drew (Schulman 2020, "Approximating KL divergence").
+    Never negative, and unbiased for tokens that the policy drew (Schulman 2020, "Approximating KL
+    divergence").
     """
     d = ref_logp - logp
     return torch.expm1(d) - d
 
 
-def average(x: torch.Tensor, mask: torch.Tensor, *, normalise: str, constant_length: int | None = None) -> torch.Tensor:
+def average(
+    x: torch.Tensor, mask: torch.Tensor, *, normalise: str, constant_length: int | None = None
+) -> torch.Tensor:
     """One number from terms per token (B, T), where the mask is 1.
 
-    "sequence": mean within each row, then over rows (GRPO); "token": mean over all tokens (DAPO); "constant": sum over
-    B x `constant_length`, so that no token's weight depends on a length (Dr. GRPO).
+    "sequence": mean within each row, then over rows (GRPO); "token": mean over all tokens (DAPO);
+    "constant": sum over B x `constant_length`, so that no token's weight depends on a length (Dr.
+    GRPO).
     """
     x = x.masked_fill(mask == 0, 0.0)
     if normalise == "sequence":
@@ -118,7 +136,9 @@ def average(x: torch.Tensor, mask: torch.Tensor, *, normalise: str, constant_len
     if normalise != "constant":
         raise ValueError(f"normalise={normalise!r}: use 'sequence', 'token' or 'constant'")
     if not constant_length or constant_length < 1:
-        raise ValueError(f"constant_length={constant_length}: normalise='constant' divides by it, need at least 1")
+        raise ValueError(
+            f"constant_length={constant_length}: normalise='constant' divides by it, need at least 1"
+        )
     return x.sum() / (len(x) * constant_length)
 
 
@@ -130,20 +150,24 @@ def _floats(x) -> torch.Tensor:
 def per_token(advantages: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """One advantage per token from one per row, (B,) or (B, T) -> (B, T)."""
     if advantages.shape not in (mask.shape, mask.shape[:1]):
-        raise ValueError(f"advantages {tuple(advantages.shape)} for tokens {tuple(mask.shape)}: need (B,) or (B, T)")
+        raise ValueError(
+            f"advantages {tuple(advantages.shape)} for tokens {tuple(mask.shape)}: need (B,) or (B, T)"
+        )
     return advantages if advantages.ndim == 2 else advantages[:, None].expand(mask.shape)
 
 
-# -- what the model says of the rollouts ------------------------------------------------------------------------------
+# -- what the model says of the rollouts -----------------------------------------------------------
 
 
 def token_logps(
     model: torch.nn.Module, rows: Sequence[Row], temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probability of each sampled token, entropy of what it was drawn from, and the mask, (B, T) each.
+    """Log-probability of each sampled token, entropy of what it was drawn from, and the mask, (B,
+    T) each.
 
-    Position t holds the token that *follows* ids[t], so that a rollout begins at its prompt's last position; prompt
-    and padding are 0 and carry no gradient. The entropy is a number to watch: it has no gradient either.
+    Position t holds the token that *follows* ids[t], so that a rollout begins at its prompt's last
+    position; prompt and padding are 0 and carry no gradient. The entropy is a number to watch: it
+    has no gradient either.
     """
     device = next(model.parameters()).device
     ids, labels = (x.to(device) for x in collate(list(rows), pad=0))  # (B, T)

@@ -1,13 +1,14 @@
 """Supervised fine-tuning: next-token prediction on solution tokens, one problem a row.
 
-`batches` turns an endless stream of problems into padded tensors, `train` is a generator that yields after every
-update, so that a notebook decides what to show and when to look. Weights are kept in float32 and computed in bfloat16;
-Muon (Jordan et al. 2024, `torch.optim.Muon`) updates the matrices, AdamW everything else. The learning rate is
-constant and then decays linearly to zero ("warm-up, stable, decay"), so that one trunk serves models of several sizes
-of budget: `fork` them where their decay begins. Taught in notebook 01.
+`batches` turns an endless stream of problems into padded tensors, `train` is a generator that
+yields after every update, so that a notebook decides what to show and when to look. Weights are
+kept in float32 and computed in bfloat16; Muon (Jordan et al. 2024, `torch.optim.Muon`) updates the
+matrices, AdamW everything else. The learning rate is constant and then decays linearly to zero
+("warm-up, stable, decay"), so that one trunk serves models of several sizes of budget: `fork` them
+where their decay begins. Taught in notebook 01.
 
-Deviation: row-wise right padding without an attention mask. Causal attention never looks right and padded positions
-carry no loss, so the mask would change nothing.
+Deviation: row-wise right padding without an attention mask. Causal attention never looks right and
+padded positions carry no loss, so the mask would change nothing.
 """
 
 from __future__ import annotations
@@ -63,11 +64,12 @@ class Update:
 
 
 def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
-    """Endless lessons. Over the first `ramp` the highest level grows from 1 to 8 and order comes into the text.
+    """Endless lessons. Over the first `ramp` the highest level grows from 1 to 8 and order comes
+    into the text.
 
-    Lessons begin with short, shuffled problems, three in ten of them to be said "in other words" (each fact once more,
-    in another order); that share falls to a twentieth, that of shuffled problems to a quarter. A tenth is told the
-    answer, a twentieth are programs.
+    Lessons begin with short, shuffled problems, three in ten of them to be said "in other words"
+    (each fact once more, in another order); that share falls to a twentieth, that of shuffled
+    problems to a quarter. A tenth is told the answer, a twentieth are programs.
     """
     for i in count():
         rng = random.Random(f"lessons/{seed}/{i}")
@@ -77,7 +79,9 @@ def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
             yield Lesson(programs.problem_at(i, levels=levels, seed=seed))
             continue
         shuffled = 1 - 0.75 * way
-        problem = quantities.problem_at(i, levels=levels, seed=seed, split="train", shuffled=shuffled)
+        problem = quantities.problem_at(
+            i, levels=levels, seed=seed, split="train", shuffled=shuffled
+        )
         draw = rng.random()
         if draw < 0.3 - 0.25 * way:
             yield Lesson(problem, "rephrase", quantities.rephrase(problem, seed=i))
@@ -85,12 +89,16 @@ def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
             yield Lesson(problem, "hint" if draw > 0.9 else "solve")
 
 
-def repeats(tokenizer, *, batch_tokens: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
-    """Endless batches of random tokens said twice, with loss on the second time: what comes next was seen before.
+def repeats(
+    tokenizer, *, batch_tokens: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
+    """Endless batches of random tokens said twice, with loss on the second time: what comes next
+    was seen before.
 
-    Nothing but looking up the token before can lower this loss, so the heads that do it ("induction heads", Olsson et
-    al. 2022, arXiv 2209.11895) form within some hundred updates. Word problems alone hardly call them forth: most of
-    their next words can be guessed from position and kind. Length and place of a row vary, so position does not help.
+    Nothing but looking up the token before can lower this loss, so the heads that do it ("induction
+    heads", Olsson et al. 2022, arXiv 2209.11895) form within some hundred updates. Word problems
+    alone hardly call them forth: most of their next words can be guessed from position and kind.
+    Length and place of a row vary, so position does not help.
     """
     rng = random.Random(f"repeats/{seed}")
     first = tokenizer.convert_tokens_to_ids("0")  # below it are the special tokens
@@ -105,14 +113,20 @@ def repeats(tokenizer, *, batch_tokens: int, seed: int) -> Iterator[tuple[torch.
 
 
 def encode(tokenizer, lessons: Sequence[Lesson]) -> list[tuple[list[int], int]]:
-    """For each lesson the ids of prompt + text + end, and the prompt's length, from which on tokens carry loss."""
-    starts = tokenizer([render(EMBEDDED, lesson.prompt, lesson.problem) for lesson in lessons]).input_ids
+    """For each lesson the ids of prompt + text + end, and the prompt's length, from which on tokens
+    carry loss."""
+    starts = tokenizer(
+        [render(EMBEDDED, lesson.prompt, lesson.problem) for lesson in lessons]
+    ).input_ids
     texts = tokenizer([lesson.text or lesson.problem.solution for lesson in lessons]).input_ids
-    return [(start + ids + [tokenizer.eos_token_id], len(start)) for start, ids in zip(starts, texts)]
+    return [
+        (start + ids + [tokenizer.eos_token_id], len(start)) for start, ids in zip(starts, texts)
+    ]
 
 
 def collate(rows: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad rows on the right: ids and labels (B, T), where `labels[b, t]` is the token that *follows* `ids[b, t]`.
+    """Pad rows on the right: ids and labels (B, T), where `labels[b, t]` is the token that
+    *follows* `ids[b, t]`.
 
     >>> ids, labels = collate([([5, 6, 7, 1], 2), ([5, 1], 1)], pad=0)
     >>> ids.tolist(), labels.tolist()
@@ -143,27 +157,49 @@ def batches(
             groups[-1].append(row)
         rng.shuffle(groups)
         for group in groups:
-            yield *collate(group, tokenizer.pad_token_id), sum(len(ids) for ids, _ in group), len(group)
+            yield (
+                *collate(group, tokenizer.pad_token_id),
+                sum(len(ids) for ids, _ in group),
+                len(group),
+            )
         number += 1
 
 
 class Trainer:
-    """The state of a run: float32 weights, their computing copy, both optimisers, and how far it has come."""
+    """The state of a run: float32 weights, their computing copy, both optimisers, and how far it
+    has come."""
 
-    def __init__(self, model: torch.nn.Module, recipe: Recipe | None = None, *, dtype: torch.dtype = torch.bfloat16):
-        self.model, self.recipe, self.master = model, recipe or Recipe(), MasterWeights(model, dtype)
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        recipe: Recipe | None = None,
+        *,
+        dtype: torch.dtype = torch.bfloat16,
+    ):
+        self.model, self.recipe, self.master = (
+            model,
+            recipe or Recipe(),
+            MasterWeights(model, dtype),
+        )
         self.done = Update(0, 0, 0, float("nan"), 0.0)
         weights = self.master.weights
-        matrices = [p for name, p in weights.items() if p.ndim == 2 and "embed" not in name and "head" not in name]
+        matrices = [
+            p
+            for name, p in weights.items()
+            if p.ndim == 2 and "embed" not in name and "head" not in name
+        ]
         others = [p for p in weights.values() if not any(p is m for m in matrices)]
         decay = self.recipe.weight_decay
         self.optimizers = [
             torch.optim.Muon(matrices, lr=self.recipe.matrix_lr, weight_decay=decay),
-            torch.optim.AdamW(others, lr=self.recipe.other_lr, betas=(0.9, 0.98), weight_decay=decay),
+            torch.optim.AdamW(
+                others, lr=self.recipe.other_lr, betas=(0.9, 0.98), weight_decay=decay
+            ),
         ]
 
     def update(self, ids: torch.Tensor, labels: torch.Tensor, lr: float) -> float:
-        """One optimiser update at `lr` times the peak rate; returns the mean loss per solution token."""
+        """One optimiser update at `lr` times the peak rate; returns the mean loss per solution
+        token."""
         logits = self.model(input_ids=ids, use_cache=False).logits  # (B, T, V)
         loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
         self.model.zero_grad()
@@ -175,30 +211,40 @@ class Trainer:
         self.master.write()
         return loss.item()
 
-    def train(self, data: Iterable, *, until: int, decay_from: int | None = None) -> Iterator[Update]:
+    def train(
+        self, data: Iterable, *, until: int, decay_from: int | None = None
+    ) -> Iterator[Update]:
         """Train until `until` tokens have been seen, yielding after every update.
 
-        `decay_from`: tokens at which the learning rate starts its straight way down to zero at `until`.
+        `decay_from`: tokens at which the learning rate starts its straight way down to zero at
+        `until`.
         """
         device = next(self.model.parameters()).device
         self.model.train()
         data = iter(data)
         while self.done.tokens < until:
             if (batch := next(data, None)) is None:
-                raise ValueError(f"the data ended after {self.done.tokens} tokens, before the {until} asked for")
+                raise ValueError(
+                    f"the data ended after {self.done.tokens} tokens, before the {until} asked for"
+                )
             ids, labels, tokens, problems = batch
             lr = min(1.0, (self.done.updates + 1) / max(1, self.recipe.warmup_updates))
             if decay_from is not None and self.done.tokens > decay_from:
                 lr *= (until - self.done.tokens) / (until - decay_from)
             loss = self.update(ids.to(device), labels.to(device), lr)
             done = self.done
-            self.done = Update(done.updates + 1, done.tokens + tokens, done.problems + problems, loss, lr)
+            self.done = Update(
+                done.updates + 1, done.tokens + tokens, done.problems + problems, loss, lr
+            )
             yield self.done
 
     def save(self, path: str | Path, **extra: Any) -> None:
-        """Write everything that resuming needs, whole or not at all; `extra` holds plain values only."""
+        """Write everything that resuming needs, whole or not at all; `extra` holds plain values
+        only."""
         state = dict(
-            weights=self.master.weights, optimizers=[o.state_dict() for o in self.optimizers], done=vars(self.done)
+            weights=self.master.weights,
+            optimizers=[o.state_dict() for o in self.optimizers],
+            done=vars(self.done),
         )
         part = Path(path).with_suffix(".part")
         torch.save(state | extra, part)

@@ -1,20 +1,24 @@
-r"""A value function over steps by TD($\lambda$): a process reward model learnt from rollouts and their endings alone.
+r"""A value function over steps by TD($\lambda$): a process reward model learnt from rollouts and
+their endings alone.
 
-A rollout is a walk through its steps $s_1 \dots s_S$, with one reward r at the end: was the answer right? The value of
-a step is the chance to end right from there, V(s) = P(right | s), which is what Monte-Carlo labels estimate by drawing
-completions. Here nothing more is drawn. The target of each step is the $\lambda$-return (Sutton & Barto 2018, eq. 12.2;
-no discount), computed backwards with the values that the model has *now*, without gradient:
+A rollout is a walk through its steps $s_1 \dots s_S$, with one reward r at the end: was the answer
+right? The value of a step is the chance to end right from there, V(s) = P(right | s), which is what
+Monte-Carlo labels estimate by drawing completions. Here nothing more is drawn. The target of each
+step is the $\lambda$-return (Sutton & Barto 2018, eq. 12.2; no discount), computed backwards with
+the values that the model has *now*, without gradient:
 
 $$G_S = r, \qquad G_t = (1 - \lambda) \, V(s_{t+1}) + \lambda \, G_{t+1}, \qquad V(s_S) = r,$$
 
-and the loss is the cross-entropy between $G_t$ and $V(s_t) = \sigma(d_t)$, with $d_t$ as in `prm`. $\lambda = 1$ calls
-all steps of a rollout what its answer is; $\lambda = 0$ believes the next step. In between, a good step on the way to a
-wrong answer is told so by the steps that, elsewhere, went on rightly from its like (a PRM as value iteration; TS-LLM,
-arXiv 2309.17179, learns its value function so).
+and the loss is the cross-entropy between $G_t$ and $V(s_t) = \sigma(d_t)$, with $d_t$ as in `prm`.
+$\lambda = 1$ calls all steps of a rollout what its answer is; $\lambda = 0$ believes the next step.
+In between, a good step on the way to a wrong answer is told so by the steps that, elsewhere, went
+on rightly from its like (a PRM as value iteration; TS-LLM, arXiv 2309.17179, learns its value
+function so).
 
-Deviations: the head is the pair of label tokens that every PRM of ours is read from, so that `StepVerifier` reads the
-values (a linear head of its own would be the same function); targets move with every update, without a target network.
-The last step's value is its grade. Taught in notebook 03.
+Deviations: the head is the pair of label tokens that every PRM of ours is read from, so that
+`StepVerifier` reads the values (a linear head of its own would be the same function); targets move
+with every update, without a target network. The last step's value is its grade. Taught in notebook
+03.
 """
 
 from __future__ import annotations
@@ -32,8 +36,11 @@ from workbench.train.orm import Outcome, outcomes
 from workbench.train.sft import IGNORE
 
 
-def lambda_returns(values: torch.Tensor, rewards: torch.Tensor, ends: torch.Tensor, *, lam: float) -> torch.Tensor:
-    """Targets G of steps, (B, S), from values (B, S), rewards (B,) and the index (B,) of each rollout's last step.
+def lambda_returns(
+    values: torch.Tensor, rewards: torch.Tensor, ends: torch.Tensor, *, lam: float
+) -> torch.Tensor:
+    """Targets G of steps, (B, S), from values (B, S), rewards (B,) and the index (B,) of each
+    rollout's last step.
 
     Behind a rollout's end the target is its reward. ValueError unless 0 <= lam <= 1.
 
@@ -51,7 +58,9 @@ def lambda_returns(values: torch.Tensor, rewards: torch.Tensor, ends: torch.Tens
     return returns
 
 
-def td_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat, *, lam: float) -> torch.Tensor:
+def td_loss(
+    logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat, *, lam: float
+) -> torch.Tensor:
     """Mean cross-entropy of step values against their TD(lam) targets. logits (B, T, V)
 
     `batch` is `prm.collate`'s; the target at every separator is the reward of the rollout.
@@ -62,10 +71,14 @@ def td_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepForm
     ends = number[:, -1]  # (B,)
     rows = torch.arange(len(steps), device=steps.device)
     values = margin.new_zeros(len(steps), int(ends.max()) + 1)  # (B, S)
-    values[rows[:, None].expand_as(steps)[steps], number[steps]] = torch.sigmoid(margin.detach()[steps])
+    values[rows[:, None].expand_as(steps)[steps], number[steps]] = torch.sigmoid(
+        margin.detach()[steps]
+    )
     rewards = batch["targets"].masked_fill(~steps, 0).amax(1).float()  # (B,)
     returns = lambda_returns(values, rewards, ends, lam=lam)  # (B, S)
-    return binary_cross_entropy_with_logits(margin[steps], returns.gather(1, number.clamp(min=0))[steps])
+    return binary_cross_entropy_with_logits(
+        margin[steps], returns.gather(1, number.clamp(min=0))[steps]
+    )
 
 
 def train_td(
@@ -79,7 +92,8 @@ def train_td(
     seed: int,
     **options,
 ) -> tuple[StepVerifier, list[dict]]:
-    """Fine-tune `model` (changed in place) on graded rollouts, as `orm.outcomes` takes them; like `prm.train_prm`.
+    """Fine-tune `model` (changed in place) on graded rollouts, as `orm.outcomes` takes them; like
+    `prm.train_prm`.
 
     Every step counts, those after a fault, too. Raises ValueError for a recipe with soft targets.
     """
@@ -88,4 +102,6 @@ def train_td(
         raise ValueError("soft=True: the targets of TD are returns, made of the model's own values")
     graded = [replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in outcomes(rows)]
     recipe, losses = replace(recipe, past_error=True), lambda *batch: td_loss(*batch, lam=lam)
-    return prm.train_prm(model, tokenizer, graded, recipe=recipe, form=form, seed=seed, loss=losses, **options)
+    return prm.train_prm(
+        model, tokenizer, graded, recipe=recipe, form=form, seed=seed, loss=losses, **options
+    )
