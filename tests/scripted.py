@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from workbench.models.decoding import uniforms
+from workbench.models.draws import uniforms
 from workbench.problems import check_steps
 from workbench.types import Prefix, Problem, Step
 

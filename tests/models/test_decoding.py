@@ -9,7 +9,8 @@ import torch
 from scipy.stats import chisquare
 from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy
 
-from workbench.models.decoding import Context, Entry, PrefixCache, draw, uniforms
+from workbench.models.draws import draw, uniforms
+from workbench.models.prefix_cache import Context, Entry, PrefixCache
 from workbench.problems import quantities
 from workbench.types import Meter, Prefix
 

@@ -10,7 +10,7 @@ from tiny import FAMILIES, TOKENIZER, tiny_model
 
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
-from workbench.models.decoding import Context, draw, uniforms
+from workbench.models.draws import draw, uniforms
 from workbench.models.generative import (
     ASKS,
     GenerativeFormat,
@@ -18,6 +18,7 @@ from workbench.models.generative import (
     load_generative,
     stream_of,
 )
+from workbench.models.prefix_cache import Context
 from workbench.models.step_format import StepFormat
 from workbench.problems import quantities
 from workbench.search import METHODS

@@ -41,7 +41,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from workbench.models.decoding import Context, Engine, Row
+from workbench.models.engine import Engine, Row
+from workbench.models.prefix_cache import Context
 from workbench.models.quantised import flops_per_token
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import MOST_SCORES, host_of, log_probability, need_steps

@@ -32,7 +32,7 @@ from pathlib import Path
 import torch
 
 from workbench.models.checkpoints import SHIPPED, check_complete
-from workbench.models.decoding import Context
+from workbench.models.prefix_cache import Context
 from workbench.models.quantised import exact, flops_per_token, four_bit, is_quantised
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workbench.models.decoding import Context, Engine, Row
-from workbench.models.quantised import exact, flops_per_token, four_bit
+from workbench.models.engine import Engine, Row
+from workbench.models.prefix_cache import Context
+from workbench.models.quantised import exact, four_bit
 from workbench.models.templates import EMBEDDED, render
 from workbench.types import Meter, Prefix, Problem, Step
 
@@ -50,7 +51,6 @@ class HFPolicy:
         self._stops = self._stop_tables()
         config = self.engine.config
         self._room = getattr(config, "max_position_embeddings", None) or 10**9
-        self._flops = flops_per_token(model)
         # per token of context
         self._attention_flops = 4 * config.num_hidden_layers * config.hidden_size
 
@@ -84,12 +84,9 @@ class HFPolicy:
             Row(*contexts[id(prefix)], key, meter)
             for prefix, key, meter in zip(prefixes, keys, meters)
         ]
-        before = {id(meter): meter.prefilled for meter in meters}
         self.engine.run(
             rows, stops=self._stops[until], temperature=temperature, keep=until == "step"
         )
-        for meter in {id(meter): meter for meter in meters}.values():
-            meter.flops += self._flops * (meter.prefilled - before[id(meter)])
         for row in rows:
             self._pay(row)
         return self._extend(prefixes, rows, prompt)
@@ -182,7 +179,9 @@ class HFPolicy:
         n, start = len(row.ids), len(row.context.ids)
         row.meter.samples += 1
         row.meter.generated += n
-        row.meter.flops += n * self._flops + self._attention_flops * (n * start + n * (n - 1) // 2)
+        row.meter.flops += n * self.engine.flops_per_token + self._attention_flops * (
+            n * start + n * (n - 1) // 2
+        )
 
 
 def load_policy(

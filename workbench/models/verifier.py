@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from workbench.models.checkpoints import SHIPPED
-from workbench.models.decoding import Context, Engine, Row
-from workbench.models.quantised import flops_per_token, is_quantised
+from workbench.models.engine import Engine, Row
+from workbench.models.prefix_cache import Context
+from workbench.models.quantised import is_quantised
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.types import Meter, Prefix
@@ -78,7 +79,6 @@ class StepVerifier:
         self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
         self._scores: dict[bytes, float] = {}  # by the name of the border at which the step ends
         self._room = getattr(self.engine.config, "max_position_embeddings", None) or 10**9
-        self._flops = flops_per_token(model)
 
     def score(
         self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
@@ -173,7 +173,7 @@ class StepVerifier:
 
     def _pay(self, row: Row, meter: Meter) -> None:
         meter.verifier += row.meter.prefilled
-        meter.flops += self._flops * row.meter.prefilled
+        meter.flops += row.meter.flops
 
 
 def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVerifier:

@@ -19,64 +19,20 @@ Taught in notebook 06.
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from workbench.models.draws import draw, uniforms
+from workbench.models.prefix_cache import Context, Entry, KeyValues, PrefixCache
+from workbench.models.quantised import flops_per_token
 from workbench.types import Meter
 
-Layers = list[tuple[torch.Tensor, torch.Tensor]]  # per layer: keys and values, (B, H, T, D)
 ROOM = 32  # columns to decode before the buffer is assembled anew
-
-
-# -- randomness ------------------------------------------------------------------------------------
-
-
-def uniforms(keys: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
-    """`n` numbers in [0, 1) of each stream from position `starts` on: SplitMix64 (Steele et al.
-    2014). (B,) -> (B, n)
-
-    >>> uniforms(np.array([0], np.uint64), np.array([0], np.uint64), 2).round(6).tolist()
-    [[0.883311, 0.431528]]
-    """
-    with np.errstate(over="ignore"):
-        steps = starts[:, None] + np.arange(1, n + 1, dtype=np.uint64)  # (B, n)
-        z = keys[:, None] + steps * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def draw(
-    logits: torch.Tensor, temperature: float, u: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Next token of each row by inverting its distribution at `u`, and its log-probability. (B, V),
-    (B,) -> (B,), (B,)
-
-    Temperature 0 is greedy; its log-probabilities are those at temperature 1.
-    """
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    logp = torch.log_softmax(logits / temperature if temperature else logits, -1)  # (B, V)
-    if temperature == 0:
-        token = logits.argmax(-1)
-    else:
-        cdf = logp.exp().cumsum(-1)  # (B, V)
-        total = cdf[:, -1:]
-        at = torch.as_tensor(u, dtype=cdf.dtype, device=cdf.device)[:, None] * total
-        # rounded up, it would draw an impossible token
-        at = torch.minimum(at, total.nextafter(total.new_zeros(())))
-        token = torch.searchsorted(cdf, at, right=True)[:, 0]
-    return token, logp.gather(-1, token[:, None])[:, 0]
-
-
-# -- key-values ------------------------------------------------------------------------------------
 
 
 class RoomyLayer(DynamicLayer):
@@ -102,100 +58,6 @@ class RoomyLayer(DynamicLayer):
         self.buffer[1][:, :, used : used + new] = value_states
         self.keys, self.values = (b[:, :, : used + new] for b in self.buffer)
         return self.keys, self.values
-
-
-@dataclass
-class Entry:
-    """Key-values of one token sequence, (H, T, D) per layer, and the cache keys that point here."""
-
-    layers: Layers
-    length: int
-    names: list[bytes] = field(default_factory=list)
-
-
-class PrefixCache:
-    """Key-values of prefixes, found by segment border, least recently used dropped beyond
-    `max_tokens`."""
-
-    def __init__(self, max_tokens: int = 131_072):
-        self.max_tokens, self.tokens = max_tokens, 0
-        # border -> entry, tokens up to that border
-        self._found: dict[bytes, tuple[Entry, int]] = {}
-        self._order: OrderedDict[int, Entry] = OrderedDict()  # by id, oldest first
-
-    def clear(self) -> None:
-        self.tokens = 0
-        self._found.clear()
-        self._order.clear()
-
-    def get(self, context: Context, at_most: int) -> tuple[Entry | None, int]:
-        """The entry that shares the longest run of segments with `context`, and how many tokens of
-        it to take."""
-        for name, border in zip(reversed(context.names), reversed(context.borders)):
-            if name in self._found:
-                entry, end = self._found[name]
-                self._order.move_to_end(id(entry))
-                return entry, min(border, end, at_most)
-        return None, 0
-
-    def holds(self, context: Context) -> bool:
-        """Are the key-values of the whole context here, or of all its tokens but the last?"""
-        return self._found.get(context.names[-1], (None, 0))[1] >= len(context.ids) - 1
-
-    def put(self, context: Context, entry: Entry) -> None:
-        """Keep the key-values of a context (all its tokens, or all but the last) under all its
-        borders."""
-        length = entry.length
-        if length > self.max_tokens or self._found.get(context.names[-1], (None, -1))[1] >= length:
-            return
-        for name, border in zip(context.names, context.borders):
-            if name not in self._found or self._found[name][1] < min(border, length):
-                entry.names.append(name)
-                self._found[name] = entry, min(border, length)
-        self._order[id(entry)] = entry
-        self.tokens += length
-        while self.tokens > self.max_tokens:
-            _, oldest = self._order.popitem(last=False)
-            self.tokens -= oldest.length
-            for name in oldest.names:
-                if self._found[name][0] is oldest:
-                    del self._found[name]
-
-
-class Context:
-    """Token ids in segments; `names[i]` identifies everything up to the end of segment i."""
-
-    def __init__(self, segments: Sequence[Sequence[int]]):
-        self.ids: list[int] = []
-        self.names: list[bytes] = []
-        self.borders: list[int] = []
-        for segment in segments:
-            self._add(segment)
-
-    def _add(self, segment: Sequence[int]) -> None:
-        last = self.names[-1] if self.names else b""
-        self.ids += segment
-        self.names.append(
-            blake2b(last + np.asarray(segment, np.int64).tobytes(), digest_size=16).digest()
-        )
-        self.borders.append(len(self.ids))
-
-    def cut(self, segments: int) -> Context:
-        """The first so many segments."""
-        shorter = copy.copy(self)
-        shorter.names, shorter.borders = self.names[:segments], self.borders[:segments]
-        shorter.ids = self.ids[: shorter.borders[-1]]
-        return shorter
-
-    def extended(self, segment: Sequence[int]) -> Context:
-        """This context and one more segment."""
-        longer = copy.copy(self)
-        longer.ids, longer.names, longer.borders = self.ids[:], self.names[:], self.borders[:]
-        longer._add(segment)
-        return longer
-
-
-# -- the engine ------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -227,7 +89,7 @@ class Row:
 class Buffer:
     """Key-values of the live rows, right-aligned: (B, H, `used` + spare, D) per layer."""
 
-    layers: Layers
+    layers: KeyValues
     used: int
 
     def entry(self, b: int, length: int, end: int) -> Entry:
@@ -242,7 +104,7 @@ class Buffer:
 
 
 @dataclass(frozen=True)
-class Ask:
+class Drawing:
     """What all rows of one run have in common."""
 
     stops: np.ndarray  # (V,) of bool: tokens that end a continuation
@@ -260,6 +122,8 @@ class Engine:
         self.forwards = self.positions = 0
         self._weights = self._fingerprint()
         self.config = model.config.get_text_config()
+        self.has_head = model.get_output_embeddings() is not None
+        self.flops_per_token = flops_per_token(model)
         self.device = next(model.parameters()).device
 
     @torch.inference_mode()
@@ -268,7 +132,7 @@ class Engine:
     ) -> None:
         """Continue every row up to a stop token or the end of its room; fills `ids` and `logprobs`."""
         self.refresh()
-        ask = Ask(stops, temperature, keep)
+        drawing = Drawing(stops, temperature, keep)
         waiting = deque(
             sorted(rows, key=lambda row: (-len(row.context.ids), row.context.names[-1]))
         )
@@ -276,18 +140,20 @@ class Engine:
         buffer = None
         while waiting or live:
             admitted = self._admit(live, waiting)
-            entries = self._prefill(admitted, ask)
+            entries = self._prefill(admitted, drawing)
             entering = [(row, entry) for row, entry in zip(admitted, entries) if not row.done]
             if not entering and all(row.done for row in live):
                 live = []
                 continue
             buffer, live = self._assemble(buffer, live, entering)
-            self._decode(buffer, live, ask)
+            self._decode(buffer, live, drawing)
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Row]) -> list[torch.Tensor]:
-        """Logits of every row after its `wanted` numbers of tokens, (len(wanted), V) each; nothing
-        is drawn."""
+        """What stands after the `wanted` numbers of tokens of every row; nothing is drawn.
+
+        Logits (len(wanted), V), or, of a model without next-token head, states (len(wanted), D).
+        """
         done = self._compute(rows)
         return [done[row.context.names[-1]][1] for row in rows]
 
@@ -331,7 +197,7 @@ class Engine:
 
     # -- contexts ---------------------------------------------------------------------------------
 
-    def _prefill(self, rows: list[Row], ask: Ask) -> list[Entry]:
+    def _prefill(self, rows: list[Row], drawing: Drawing) -> list[Entry]:
         """Compute each distinct context once, draw every row's first token, return each row's
         key-values."""
         done = self._compute(rows)
@@ -341,12 +207,12 @@ class Engine:
                 np.array([row.key for row in rows], np.uint64), np.zeros(len(rows), np.uint64), 1
             )
             tokens, logprobs = draw(
-                torch.cat([logits for _, logits in results]), ask.temperature, u[:, 0]
+                torch.cat([logits for _, logits in results]), drawing.temperature, u[:, 0]
             )
             for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist()):
                 row.ids.append(token)
                 row.logprobs.append(logprob)
-                row.done = bool(ask.stops[token]) or row.room <= 1
+                row.done = bool(drawing.stops[token]) or row.room <= 1
         return [entry for entry, _ in results]
 
     def _compute(self, rows: Sequence[Row]) -> dict[bytes, tuple[Entry, torch.Tensor]]:
@@ -395,6 +261,7 @@ class Engine:
             ids[b, new - len(tail) :] = torch.tensor(tail)
             row.meter.prefilled += len(tail)
             row.meter.cached += lengths[b] - len(tail)
+            row.meter.flops += self.flops_per_token * len(tail)
         known = [(entry, n - new) for (_, entry, _), n in zip(group, lengths)]
         buffer = Buffer(self._lay_out(known, width - new, new), width - new)
         logits = self._forward(ids, buffer, lengths, torch.tensor(keep))  # (B, len(keep), V)
@@ -403,7 +270,7 @@ class Engine:
 
     def _lay_out(
         self, pieces: Sequence[tuple[Entry | None, int]], width: int, spare: int
-    ) -> Layers:
+    ) -> KeyValues:
         """Right-align the first so many tokens of each entry in `width` columns and leave `spare`
         more."""
         shape = next((entry.layers for entry, n in pieces if entry is not None and n > 0), [])
@@ -444,7 +311,7 @@ class Engine:
             layers.append(into)
         return Buffer(layers, width), [live[b] for b in stay] + [row for row, _ in entering]
 
-    def _decode(self, buffer: Buffer, live: list[Row], ask: Ask) -> None:
+    def _decode(self, buffer: Buffer, live: list[Row], drawing: Drawing) -> None:
         """Draw tokens for all live rows until an eighth of them has finished or the buffer's spare
         columns are used."""
         start, n = buffer.used, len(live)
@@ -457,17 +324,17 @@ class Engine:
         newest = torch.tensor([row.ids[-1] for row in live])
         for t in range(ROOM):
             logits = self._forward(newest[:, None], buffer, lengths + t, 1)[:, 0]  # (B, V)
-            newest, logprob = draw(logits, ask.temperature, u[:, t])
+            newest, logprob = draw(logits, drawing.temperature, u[:, t])
             tokens[:, t], logprobs[:, t] = newest.cpu(), logprob.cpu()
             count += ~done
-            done |= ask.stops[tokens[:, t]] | (count >= left)
+            done |= drawing.stops[tokens[:, t]] | (count >= left)
             if done.sum() >= max(1, n // 8):
                 break
         for b, row in enumerate(live):
             row.ids += tokens[b, : count[b]].tolist()
             row.logprobs += logprobs[b, : count[b]].tolist()
             row.done = bool(done[b])
-            if ask.keep and row.done:
+            if drawing.keep and row.done:
                 longer = row.context.extended(row.ids)
                 self.cache.put(longer, buffer.entry(b, row.stored, start + int(count[b])))
 
@@ -486,13 +353,20 @@ class Engine:
         columns = torch.arange(width)
         mask = None if not pad.any() else (columns >= pad).long().to(self.device)  # (B, width)
         positions = (columns[width - new :] - pad).clamp_min(0).to(self.device)  # (B, new)
-        out = self.model(
-            input_ids=ids.to(self.device), attention_mask=mask, position_ids=positions,
-            past_key_values=Cache(layers=layers), use_cache=True, logits_to_keep=keep,
-        )  # fmt: skip
+        reads = {
+            "input_ids": ids.to(self.device),
+            "attention_mask": mask,
+            "position_ids": positions,
+        }
+        reads |= {"past_key_values": Cache(layers=layers), "use_cache": True}
+        if self.has_head:
+            found = self.model(**reads, logits_to_keep=keep).logits
+        else:
+            states = self.model(**reads)[0]
+            found = states[:, -keep:] if isinstance(keep, int) else states[:, keep]
         if not buffer.layers:
             buffer.layers = [layer.buffer for layer in layers]
         buffer.used = width
         self.forwards += 1
         self.positions += ids.numel()
-        return out.logits
+        return found
