@@ -11,11 +11,13 @@ import textwrap
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from workbench import jsonl
 from workbench.drive import solve, stream, stream_key
 from workbench.search import METHODS
+from workbench.supervise import replay
 from workbench.types import (
     Budget,
     LabelledSolution,
@@ -292,9 +294,183 @@ def test_results_survive_json():
     rollout = Prefix(problem, (Step("5 + 4 = 9 · é", (1, 2), (-0.25, -1e-9)),), "end")
     row = LabelledSolution(problem, ("a", "b"), (1, None), (0.5, None), "shepherd")
     result = SearchResult(
-        problem, (rollout, rollout), (0.5, 1.0), rollout, (row,), ((0.5,), (1.0,)), Meter(samples=2, flops=1e9),
+        problem, (rollout, rollout), (0.5, 1.0), rollout, (row,), ((0.5,), (1.0,)),
+        Meter(samples=2, flops=1e9),
         None, "budget",
     )  # fmt: skip
     assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(result)))) == result
     other = replace(result, best=Prefix(problem), scores=None)
     assert jsonl.from_json(json.loads(json.dumps(jsonl.to_json(other)))) == other
+
+
+# -- replies that do not fit -----------------------------------------------------------------------
+
+
+class Off(Scripted):
+    """A model whose replies to one problem, p3, are spoilt by `spoil`."""
+
+    name = "off"
+
+    def __init__(self, spoil):
+        super().__init__()
+        self.spoil = spoil
+
+    def sample(self, prefixes, *args, **kwargs):
+        return self.spoilt(prefixes, super().sample(prefixes, *args, **kwargs))
+
+    def score(self, prefixes, *, meters):
+        return self.spoilt(prefixes, super().score(prefixes, meters=meters))
+
+    def spoilt(self, prefixes, replies):
+        at = [i for i, p in enumerate(prefixes) if p.problem.id == "p3"]
+        return self.spoil(replies, at[0]) if at else replies
+
+
+def without(replies, i):
+    return replies[:i] + replies[i + 1 :]
+
+
+def doubled(replies, i):
+    return [*replies, replies[i]]
+
+
+def put(value):
+    return lambda replies, i: [*replies[:i], value, *replies[i + 1 :]]
+
+
+def pool_and_scores(problem, *, n=2):
+    rollouts = yield Sample([Prefix(problem)], n=n)
+    yield Score(rollouts)
+    return SearchResult(problem, tuple(rollouts))
+
+
+@pytest.mark.parametrize(
+    ("role", "spoil", "says"),
+    [
+        ("policy", without, "off: expected 2 replies, one per row, found 1"),
+        ("policy", doubled, "off: expected 2 replies, one per row, found 3"),
+        ("policy", put("text"), "off: expected a Prefix, found 'text'"),
+        ("verifier", without, "off: expected 2 replies, one per row, found 1"),
+        ("verifier", doubled, "off: expected 2 replies, one per row, found 3"),
+        ("verifier", put([0.5]), "off: expected 3 scores, found 1 ([0.5]): need one per step"),
+        ("verifier", put([0.5] * 4), "off: expected 3 scores, found 4"),
+        ("verifier", put([0.5, 0.5, float("nan")]), "off: expected scores from 0 to 1, found nan"),
+        ("verifier", put([0.5, float("inf"), 0.5]), "off: expected scores from 0 to 1, found inf"),
+        ("verifier", put([1.5, 0.5, 0.5]), "off: expected scores from 0 to 1, found 1.5"),
+        ("verifier", put([0.5, 0.5, -0.1]), "off: expected scores from 0 to 1, found -0.1"),
+    ],
+)
+def test_a_reply_that_does_not_fit_is_the_error_of_its_problem_alone(role, spoil, says):
+    models = {"policy": Scripted(), "verifier": Scripted(), role: Off(spoil)}
+    results = solve(PROBLEMS, pool_and_scores, **models)
+    assert says in results[3].error
+    assert [r.error for r in results if r.problem.id != "p3"] == [None] * 9
+    fine = solve(PROBLEMS, pool_and_scores, policy=Scripted(), verifier=Scripted())
+    assert [r.rollouts for i, r in enumerate(results) if i != 3] == [
+        r.rollouts for i, r in enumerate(fine) if i != 3
+    ]
+
+
+def test_a_verifier_of_whole_solutions_gives_one_score_each():
+    class Whole(Scripted):
+        per = "solution"
+
+        def score(self, prefixes, *, meters):
+            return [[0.5] for _ in prefixes]
+
+    class Three(Whole):
+        name, score = "three", Scripted.score
+
+    fine = solve(PROBLEMS, pool_and_scores, policy=Scripted(), verifier=Whole())
+    assert not any(r.error for r in fine)
+    (wrong,) = solve(PROBLEMS[:1], pool_and_scores, policy=Scripted(), verifier=Three())
+    assert "three: expected 1 scores, found 3" in wrong.error
+    assert "need one per solution" in wrong.error
+
+
+@pytest.mark.parametrize("value", [None, 3, ["a"], [None], {"labelled": []}])
+def test_a_method_that_returns_nothing_of_use_is_an_error(value):
+    def method(problem):
+        yield Sample([Prefix(problem)])
+        return value
+
+    results = solve(PROBLEMS[:2], method, policy=Scripted())
+    assert all("returns a SearchResult or a list of LabelledSolutions" in r.error for r in results)
+    assert all(r.meter.samples == 1 for r in results)
+
+
+# -- result files belong to one run ----------------------------------------------------------------
+
+
+class Weighted(Scripted):
+    """A model that says what it is."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = weights
+
+    def fingerprint(self):
+        return f"weights {self.weights}"
+
+
+def test_weights_changed_in_place_under_one_name_never_read_old_rows(tmp_path):
+    model = Weighted(1)
+    run(model=model, save=tmp_path / "r.jsonl")
+    model.weights = 2
+    with pytest.raises(ValueError, match=r"another run \(policy was scripted .*, is scripted "):
+        run(model=model, save=tmp_path / "r.jsonl")
+    model.weights, model.calls = 1, []
+    run(model=model, save=tmp_path / "r.jsonl")
+    assert model.calls == []  # the same again: all is read back
+
+
+def label_pool(problem, pool):
+    yield Sample([Prefix(problem)])
+    return [LabelledSolution(problem, solution.texts, (1,)) for solution in pool]
+
+
+def test_a_pool_given_as_an_option_belongs_to_the_run_by_its_content(tmp_path):
+    def go(text):
+        pools = {p.id: [Prefix.of(p, [text], ended=True)] for p in PROBLEMS}
+        given_pools = replay.given(label_pool, pools)
+        return solve(PROBLEMS, given_pools, policy=Scripted(), save=tmp_path / "r.jsonl")
+
+    first = go("one")
+    assert go("one") == first
+    with pytest.raises(ValueError, match=r"another run \(method was replay\.given"):
+        go("two")
+
+
+def test_options_are_compared_by_content_not_by_how_they_print(tmp_path):
+    def method(problem, *, table):
+        (rollout,) = yield Sample([Prefix(problem)])
+        return SearchResult(problem, (rollout,))
+
+    def go(last):
+        table = np.zeros(5000)  # printed, its middle is left out
+        table[2500] = last
+        solve(PROBLEMS, method, policy=Scripted(), table=table, save=tmp_path / "r.jsonl")
+
+    go(1), go(1)
+    with pytest.raises(ValueError, match="option table was"):
+        go(2)
+
+
+def test_another_problem_under_the_same_id_is_refused(tmp_path):
+    run(save=tmp_path / "r.jsonl")
+    other = [replace(PROBLEMS[0], question="Another?"), *PROBLEMS[1:]]
+    with pytest.raises(ValueError, match="holds another problem by the id 'p0'"):
+        run(problems=other, save=tmp_path / "r.jsonl")
+
+
+def test_what_is_read_back_equals_what_was_written_with_records_in_meta(tmp_path):
+    def method(problem):
+        ends = yield Sample([Prefix(problem)], n=2)
+        meta = {"ends": ends, "first": ends[0].steps[0], "at": (1, [2])}
+        return [LabelledSolution(problem, ("a",), (1,), meta=meta)]
+
+    method = sees_answer(method)
+    written = solve(PROBLEMS, method, policy=Scripted(), save=tmp_path / "r.jsonl")
+    read = solve(PROBLEMS, method, policy=Scripted(), save=tmp_path / "r.jsonl")
+    assert read == written
+    assert isinstance(read[0].labelled[0].meta["ends"][0], Prefix)

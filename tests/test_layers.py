@@ -10,18 +10,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "workbench"
 ALLOWED = {
     "types": set(),
+    "fingerprint": set(),  # what a run or a model is
     "problems": {"types"},
     "analyse": {"types", "problems"},
     "jsonl": {"types"},  # records on disk, for the driver and for training
-    "drive": {"types", "jsonl"},
-    "supervise": {"types", "problems", "analyse"},
-    "search": {"types", "problems", "analyse"},
-    "models": {"types", "problems"},
-    "train": {"types", "problems", "analyse", "jsonl", "drive", "supervise", "search", "models"},
-    "show": {"types", "problems", "analyse"},
+    "drive": {"types", "jsonl", "fingerprint"},
+    "tree": {"types", "jsonl"},
+    "supervise": {"types", "fingerprint", "problems", "analyse", "tree"},
+    "search": {"types", "problems", "analyse", "tree"},
+    "models": {"types", "fingerprint", "problems"},
+    "show": {"types", "problems", "analyse", "tree"},
 }
+ALLOWED["train"] = {*ALLOWED} - {"show"}
 TOP = {"runs", "__main__", "__init__"}  # may import everything
-LIGHT = {"types", "jsonl", "problems", "analyse", "drive", "supervise", "search", "show"}
+LIGHT = {*ALLOWED} - {"models", "train"}
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
 
 

@@ -1,15 +1,39 @@
-"""The driver: run a method written for one problem on all problems, with full batches and an honest
-meter.
+"""The driver: run a method written for one problem on all of them, in full batches, with a meter.
 
-A method is a generator function `method(problem, **options)` that yields `Sample` and `Score`
-requests and returns a `SearchResult` (or a list of `LabelledSolution`s). The driver advances all
-problems in flight to their next request, answers requests of a kind together, and resumes each
-generator with its reply.
+A method is a generator function `method(problem, **options)`. It yields `Sample` and `Score`
+requests, gets the reply at the same line, and returns a `SearchResult` (or a list of
+`LabelledSolution`s). The driver lets all problems in flight run to their next request, answers
+requests of a kind in one call, and hands each problem its reply. The whole idea in a toy:
 
-Every draw has its own random stream, keyed by (seed, problem id and occurrence, request number,
-row): what a problem gets does not depend on which problems run beside it. Search methods see the
-problem without answer and solution; a method marked `@sees_answer` (labellers) sees it whole.
-Models arrive as arguments; this module knows only `types`. Taught in notebook 00.
+>>> def toy_solve(problems, method, write):
+...     generators = [method(problem) for problem in problems]
+...     requests = {g: next(g) for g in generators}  # every problem runs to its first request
+...     results = {}
+...     while requests:
+...         rows = [p for r in requests.values() for p in r.prefixes for _ in range(r.n)]
+...         texts = iter(write(rows))  # one large batch, whoever asked
+...         for g, request in list(requests.items()):
+...             reply = [next(texts) for _ in request.prefixes for _ in range(request.n)]
+...             try:
+...                 requests[g] = g.send(reply)  # the method goes on to its next request ...
+...             except StopIteration as end:
+...                 results[g] = end.value  # ... or to its end
+...                 del requests[g]
+...     return [results[g] for g in generators]
+>>> def until_long(problem):
+...     text = ""
+...     while len(text) < len(problem):
+...         (more,) = yield Sample([text])
+...         text += more
+...     return text
+>>> toy_solve(["abc", "a"], until_long, lambda rows: ["x"] * len(rows))
+['xxx', 'x']
+
+What the real one adds. Every draw has its own random stream, keyed by (seed, problem id and
+occurrence, request number, row): what a problem gets does not depend on which problems run beside
+it. Search methods see the problem without answer and solution; a method marked `@sees_answer`
+(labellers) sees it whole. No reply is believed unseen: as many as asked, scores in [0, 1]. Budgets,
+interrupts, errors of one problem, result files. Models arrive as arguments. Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -21,23 +45,30 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from workbench import jsonl
+from workbench.fingerprint import PLAIN, digest
 from workbench.types import (
     Budget,
+    LabelledSolution,
     Meter,
     Method,
     Policy,
     Prefix,
     Problem,
+    Reply,
+    Request,
     Sample,
     Score,
     SearchResult,
     Stopped,
     Verifier,
 )
+
+Models = Mapping[str, Any]  # who answers, by the name that requests use: policies and verifiers
 
 
 def stream_key(seed: int, problem_id: str, occurrence: int, request: int, row: int) -> int:
@@ -47,12 +78,12 @@ def stream_key(seed: int, problem_id: str, occurrence: int, request: int, row: i
 
 
 def solve(problems: Sequence[Problem], method: Method, **arguments: Any) -> list[SearchResult]:
-    """Run `method` on every problem; results come in the order of the problems. Arguments as for
-    `stream`."""
-    results: list[SearchResult | None] = [None] * len(problems)
-    for i, result in stream(problems, method, **arguments):
-        results[i] = result
-    return results
+    """Run `method` on every problem; results come in the order of the problems.
+
+    Arguments as for `stream`.
+    """
+    results = dict(stream(problems, method, **arguments))
+    return [results[i] for i in range(len(problems))]
 
 
 def stream(
@@ -71,42 +102,69 @@ def stream(
     """Like `solve`, but yields (index, result) as problems finish, in order of finishing.
 
     `in_flight` problems run at once. `budget` is per problem, checked before each request, so the
-    last request may overrun it. `save` names a JSONL file: each finished problem is appended, and
-    problems that it already holds are read back instead of run; ValueError if the method, its
-    options, seed, budget or the models' names were others. An error inside one problem becomes its
+    last request may overrun it. An error inside one problem, or a wrong reply to it, becomes its
     result's `error`; on an interrupt every problem in flight returns its best so far, the rest come
     back with `stopped="interrupt"`, and nothing of these is saved.
+
+    `save` names a JSONL file: each finished problem is appended, and problems that it already holds
+    are read back instead of run. It belongs to one run: ValueError if the method, its options (by
+    content), seed, budget or models were others. A model with a method `fingerprint() -> str` is
+    known by that (weights, adapters, settings), any other one by its `name`.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: need at least 1")
     models = {"policy": policy, "verifier": verifier, **(helpers or {})}
+    models = {by: model for by, model in models.items() if model is not None}
     tasks = _tasks(problems, method, seed, options)
     file = None
     if save:
-        names = {
-            by: getattr(model, "name", type(model).__name__)
-            for by, model in models.items()
-            if model is not None
-        }
-        run = dict(method=method.__name__, seed=seed, budget=repr(budget), options=repr(options))
-        file = jsonl.ResultFile(save, names | run)
-        done = [(task, file.get(task.problem.id, task.occurrence)) for task in tasks]
-        yield from (
-            (task.index, replace(saved, problem=task.problem)) for task, saved in done if saved
-        )
-        tasks = [task for task, saved in done if not saved]
+        file = jsonl.ResultFile(save, _identity(models, method, options, seed, budget))
+        saved = [(task, file.get(task.problem.id, task.occurrence)) for task in tasks]
+        if other := [task for task, result in saved if result and result.problem != task.problem]:
+            raise ValueError(
+                f"{save} holds another problem by the id {other[0].problem.id!r}: name a new file"
+            )
+        yield from ((task.index, result) for task, result in saved if result)
+        tasks = [task for task, result in saved if not result]
     for task in _run(tasks, models, budget, in_flight, file):
+        assert task.result is not None
         yield task.index, task.result
+
+
+def _identity(
+    models: Models, method: Method, options: Mapping[str, Any], seed: int, budget: Budget | None
+) -> dict[str, str]:
+    """What a result file belongs to, in words: who answers, what is run, and how."""
+
+    def content(value: Any) -> str:
+        plain = isinstance(value, PLAIN) and len(repr(value)) < 80
+        return repr(value) if plain else f"{type(value).__name__} {digest(value)}"
+
+    def model(value: Any) -> str:  # without weights, the name says all
+        return " ".join([_name(value), *([digest(value)] if hasattr(value, "fingerprint") else [])])
+
+    name = f"{method.__module__.rpartition('.')[2]}.{method.__qualname__}"
+    made = "<" in name or name.startswith(
+        "__main__"
+    )  # on the way: its code and what it holds count
+    about = {by: model(value) for by, value in models.items()}
+    about["method"] = f"{name} {digest(method)}" if made else name
+    about |= {f"option {key}": content(value) for key, value in sorted(options.items())}
+    return about | {"seed": repr(seed), "budget": repr(budget)}
+
+
+def _name(model: Any) -> str:
+    return str(getattr(model, "name", type(model).__name__))
 
 
 def _run(
     tasks: list[_Task],
-    models: Mapping[str, Any],
+    models: Models,
     budget: Budget | None,
     in_flight: int,
     file: jsonl.ResultFile | None,
 ) -> Iterator[_Task]:
-    """Keep `in_flight` tasks going, answer what they wait for, save and yield them as they finish."""
+    """Keep `in_flight` tasks going and answer what they wait for; save and yield the finished."""
     waiting, live = iter(tasks), []
     while True:
         try:
@@ -130,16 +188,19 @@ def _run(
         yield from over
 
 
+# -- one problem on its way ------------------------------------------------------------------------
+
+
 @dataclass
 class _Task:
-    """One problem on its way: its generator, its meter, and the request it waits for."""
+    """A problem's generator, its meter, and the request it waits for."""
 
     index: int
     problem: Problem
     occurrence: int
     seed: int
-    generator: Generator
-    request: Sample | Score | None = None
+    generator: Generator[Request, Reply, Any]
+    request: Request | None = None
     meter: Meter = field(default_factory=Meter)
     sampled: int = 0  # Sample requests so far
     result: SearchResult | None = None
@@ -149,28 +210,10 @@ class _Task:
     def over(self) -> bool:
         return self.result is not None
 
-    def start(self) -> _Task:
+    def start(self) -> None:
         self.resume(lambda: next(self.generator))
-        return self
 
-    def resume(self, advance: Callable[[], Any], stopped: str | None = None) -> None:
-        """Let the generator run to its next request or its end."""
-        try:
-            self.request = advance()
-            if stopped:
-                self.finish(None, stopped=stopped)  # it goes on asking: nothing was brought back
-            elif not isinstance(self.request, Sample | Score):
-                raise TypeError(
-                    f"a method yields Sample or Score requests, not {self.request!r:.80}"
-                )
-        except StopIteration as end:
-            self.finish(end.value, stopped=stopped)
-        except Stopped as end:
-            self.finish(None, stopped=end.reason)
-        except Exception as error:
-            self.fail(error)
-
-    def reply(self, value: list) -> None:
+    def reply(self, value: Reply) -> None:
         self.meter.calls += 1
         self.resume(lambda: self.generator.send(value))
 
@@ -179,22 +222,48 @@ class _Task:
         if self.over:
             return
         if self.request is None:
-            self.finish(None, stopped=reason)
+            self.finish(SearchResult(self.problem), stopped=reason)
         else:
             self.resume(lambda: self.generator.throw(Stopped(reason)), stopped=reason)
 
-    def finish(self, value: Any, stopped: str | None = None) -> None:
+    def resume(self, advance: Callable[[], Request], stopped: str | None = None) -> None:
+        """Let the generator run to its next request or its end."""
+        try:
+            self.request = advance()
+            if stopped:  # it goes on asking: nothing was brought back
+                self.finish(SearchResult(self.problem), stopped=stopped)
+            elif not isinstance(self.request, Sample | Score):
+                raise TypeError(
+                    f"a method yields Sample or Score requests, not {self.request!r:.80}"
+                )
+        except StopIteration as end:
+            self.end(end.value, stopped)
+        except Stopped as end:
+            self.finish(SearchResult(self.problem), stopped=end.reason)
+        except Exception as error:
+            self.fail(error)
+
+    def end(self, value: Any, stopped: str | None) -> None:
+        """Take what the method returned, if it is something."""
+        if isinstance(value, list) and all(isinstance(row, LabelledSolution) for row in value):
+            value = SearchResult(self.problem, labelled=tuple(value))
+        if value is None and stopped:
+            value = SearchResult(self.problem)
+        if isinstance(value, SearchResult):
+            self.finish(value, stopped)
+        else:
+            self.fail(
+                TypeError(
+                    "a method returns a SearchResult or a list of LabelledSolutions, "
+                    f"{self.generator.__name__} returned {value!r:.80}"
+                )
+            )
+
+    def finish(self, result: SearchResult, stopped: str | None = None) -> None:
+        """Keep the result, with the problem as it was given: searches saw a blind copy."""
         self.generator.close()
-        result = (
-            value
-            if isinstance(value, SearchResult)
-            else SearchResult(self.problem, labelled=tuple(value or ()))
-        )
-        whole = {
-            id(p): replace(p, problem=self.problem)
-            for p in (*result.rollouts, result.best)
-            if p is not None
-        }
+        found = (*result.rollouts, result.best)
+        whole = {id(p): replace(p, problem=self.problem) for p in found if p is not None}
         self.result = replace(
             result,
             problem=self.problem,
@@ -206,35 +275,37 @@ class _Task:
 
     def fail(self, error: Exception) -> None:
         self.generator.close()
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        name = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        where = traceback.extract_tb(error.__traceback__)[-1:]
+        at = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in where)
+        name = f"{type(error).__name__}: {error}{at}"
         self.result = SearchResult(self.problem, meter=self.meter, error=name)
 
     def save(self, file: jsonl.ResultFile | None) -> None:
         """Append the result to the file, once; what an interrupt stopped is none."""
-        if file and not self.saved and self.result.stopped != "interrupt":
+        if file and not self.saved and self.result and self.result.stopped != "interrupt":
             self.saved = True  # first: an interrupt amid the writing must not lead to a second row
             file.append(self.result, self.occurrence)
 
     def rows(self) -> list[Prefix]:
         """The pending request as the model sees it: a prefix a row."""
+        if self.request is None:
+            return []
         n = self.request.n if isinstance(self.request, Sample) else 1
         return [prefix for prefix in self.request.prefixes for _ in range(n)]
 
     def keys(self) -> list[int]:
-        """One stream a row of the pending request; the request number counts this problem's
-        `Sample`s."""
-        rows = range(len(self.rows()))
-        keys = [
-            stream_key(self.seed, self.problem.id, self.occurrence, self.sampled, row)
-            for row in rows
-        ]
+        """One stream a row of the pending request; only this problem's `Sample`s are numbered."""
+        if not isinstance(self.request, Sample):
+            return []
+        name = (self.seed, self.problem.id, self.occurrence, self.sampled)
         self.sampled += 1
-        return keys
+        return [stream_key(*name, row) for row in range(len(self.rows()))]
 
 
-def _tasks(problems: Sequence[Problem], method: Method, seed: int, options: dict) -> list[_Task]:
-    whole, seen = getattr(method, "sees_answer", False), Counter()
+def _tasks(
+    problems: Sequence[Problem], method: Method, seed: int, options: Mapping[str, Any]
+) -> list[_Task]:
+    whole, seen = getattr(method, "sees_answer", False), Counter[str]()
     tasks = []
     for i, problem in enumerate(problems):
         generator = method(problem if whole else problem.blind(), **options)
@@ -247,66 +318,105 @@ def _tasks(problems: Sequence[Problem], method: Method, seed: int, options: dict
     return tasks
 
 
-def _answer_all(tasks: list[_Task], models: Mapping[str, Any], budget: Budget | None) -> None:
+# -- answering -------------------------------------------------------------------------------------
+
+
+def _answer_all(tasks: list[_Task], models: Models, budget: Budget | None) -> None:
     """Answer the pending request of every task, those of one kind in one call."""
-    groups: dict[tuple, list[_Task]] = {}
+    groups: dict[tuple[Any, ...], list[_Task]] = {}
     for task in tasks:
         if budget and budget.spent(task.meter):
             task.stop("budget")
             continue
-        request = task.request
-        kind = (type(request), request.by)
-        if isinstance(request, Sample):
-            kind += (request.until, request.temperature, request.prompt)
-        groups.setdefault(kind, []).append(task)
+        groups.setdefault(_kind(task.request), []).append(task)
     for group in groups.values():
-        keys = [task.keys() if isinstance(task.request, Sample) else [] for task in group]
+        keys = [task.keys() for task in group]
         try:
             replies = _answer(group, keys, models)
         except Exception as error:
             if len(group) == 1:
                 group[0].fail(error)
-                continue
-            replies = [_answer_alone(task, own, models) for task, own in zip(group, keys)]
+            else:
+                for task, own in zip(group, keys):
+                    _answer_alone(task, own, models)
+            continue
         for task, reply in zip(group, replies):
-            if reply is not None:
-                task.reply(reply)
+            _hand_over(task, reply, models)
 
 
-def _answer_alone(task: _Task, keys: list[int], models: Mapping[str, Any]) -> list | None:
+def _kind(request: Request | None) -> tuple[Any, ...]:
+    """Requests of one kind can be answered together."""
+    if isinstance(request, Sample):
+        return Sample, request.by, request.until, request.temperature, request.prompt
+    return Score, request and request.by
+
+
+def _answer_alone(task: _Task, keys: list[int], models: Models) -> None:
     """Answer one task of a group that failed together, so that only the culprit fails."""
     try:
-        return _answer([task], [keys], models)[0]
+        (reply,) = _answer([task], [keys], models)
     except Exception as error:
         task.fail(error)
-        return None
+    else:
+        _hand_over(task, reply, models)
 
 
-def _answer(group: list[_Task], keys: list[list[int]], models: Mapping[str, Any]) -> list[list]:
+def _hand_over(task: _Task, reply: Reply, models: Models) -> None:
+    """Give a task its reply, if it is one."""
+    assert task.request is not None
+    try:
+        _check(task.request, task.rows(), reply, models[task.request.by])
+    except ValueError as error:
+        task.fail(error)
+    else:
+        task.reply(reply)
+
+
+def _answer(group: list[_Task], keys: list[list[int]], models: Models) -> list[Reply]:
     """One model call for the requests of a group; the time it takes is shared out by rows."""
     request = group[0].request
-    model = models.get(request.by)
-    if model is None:
-        known = ", ".join(name for name, m in models.items() if m is not None)
-        raise ValueError(f"the method asks for {request.by!r}, but solve was given only {known}")
+    assert request is not None
+    if request.by not in models:
+        raise ValueError(
+            f"the method asks for {request.by!r}, but solve was given only {', '.join(models)}"
+        )
+    model = models[request.by]
     rows = [task.rows() for task in group]
     flat = [prefix for own in rows for prefix in own]
     meters = [task.meter for task, own in zip(group, rows) for _ in own]
     began = time.perf_counter()
     if isinstance(request, Sample):
-        flat_keys = [key for own in keys for key in own]
-        replies = model.sample(
-            flat,
-            flat_keys,
-            until=request.until,
-            temperature=request.temperature,
-            prompt=request.prompt,
-            meters=meters,
-        )
+        how = {"until": request.until, "temperature": request.temperature, "prompt": request.prompt}
+        replies = model.sample(flat, [key for own in keys for key in own], **how, meters=meters)
     else:
         replies = model.score(flat, meters=meters)
     share = (time.perf_counter() - began) / max(1, len(flat))
     for meter in meters:
         meter.seconds += share
-    replies = iter(replies)
-    return [[next(replies) for _ in own] for own in rows]
+    if len(replies) != len(flat):
+        raise ValueError(
+            f"{_name(model)}: expected {len(flat)} replies, one per row, found {len(replies)}"
+        )
+    rest = iter(replies)
+    return [[next(rest) for _ in own] for own in rows]
+
+
+def _check(request: Request, rows: Sequence[Prefix], reply: Reply, model: Any) -> None:
+    """ValueError, with model, expected and found, for a reply that does not fit its request."""
+    per = getattr(model, "per", "step")
+    for prefix, found in zip(rows, reply):
+        if isinstance(request, Sample):
+            if not isinstance(found, Prefix):
+                raise ValueError(f"{_name(model)}: expected a Prefix, found {found!r:.80}")
+            continue
+        n = len(prefix.steps) if per == "step" else 1
+        if len(found) != n:
+            raise ValueError(
+                f"{_name(model)}: expected {n} scores, found {len(found)} ({list(found)!r:.80}): "
+                f"need one per {per}"
+            )
+        if wrong := [score for score in found if not (isfinite(score) and 0 <= score <= 1)]:
+            raise ValueError(
+                f"{_name(model)}: expected scores from 0 to 1, "
+                f"found {wrong[0]} in {list(found)!r:.80}"
+            )

@@ -1,23 +1,36 @@
-"""Records as JSON lines: `SearchResult`s and all they hold, and a result file that survives a kill.
+"""Records as JSON lines, read back equal to what was written; a result file that survives a kill.
 
-The file's first line names the run (method, seed, options); each further line is one finished
-problem. A last line that was cut off is dropped and its problem run again; any other unreadable
-line is an error that names file and line.
+JSON knows neither tuples nor records. So an array is a tuple here, a list is `{"@list": [...]}`, a
+record of ours `{"@Step": {its fields}}` without its defaults. `encode` and `decode` go through
+whatever lies in `meta`. The problem of a result is written once.
+
+A file's first line names the run: what its models are, method, options, seed, budget. Each further
+line is one finished problem. A last line that was cut off is dropped and its problem run again; any
+other unreadable line is an error that names file and line.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
-from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
+from workbench import types
+from workbench.types import Meter, Problem, SearchResult
+
+RECORDS = {
+    kind.__name__: kind
+    for kind in (
+        types.Problem, types.Step, types.Prefix, types.LabelledSolution, types.Sample, types.Score,
+        types.Meter, types.Budget, types.SearchResult,
+    )
+}  # fmt: skip
 
 
-def read_lines(path: str | Path, *, drop_cut_off: bool = False) -> Iterator[dict]:
+def read_lines(path: str | Path, *, drop_cut_off: bool = False) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file; ValueError with file and line number for a line that is none.
 
     `drop_cut_off`: a last line without its newline (the writer was killed) is left out instead.
@@ -37,83 +50,106 @@ def read_lines(path: str | Path, *, drop_cut_off: bool = False) -> Iterator[dict
             yield row
 
 
+# -- values as JSON --------------------------------------------------------------------------------
+
+
+def encode(value: Any, problem: Problem | None = None) -> Any:
+    """A value as plain JSON; where `problem` stands in it, a mark. ValueError for other classes.
+
+    >>> encode((1, [2.5], {"a": types.Step("x", (7,))}))
+    [1, {'@list': [2.5]}, {'a': {'@Step': {'text': 'x', 'ids': [7]}}}]
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, tuple):
+        return [encode(x, problem) for x in value]
+    if isinstance(value, list):
+        return {"@list": [encode(x, problem) for x in value]}
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) and key[:1] != "@" for key in value):
+            return {key: encode(x, problem) for key, x in value.items()}
+        return {"@dict": [[encode(key, problem), encode(x, problem)] for key, x in value.items()]}
+    if value is problem or (isinstance(value, Problem) and value == problem):
+        return {"@Problem": {}}
+    if RECORDS.get(type(value).__name__) is type(value):
+        return {f"@{type(value).__name__}": _fields(value, problem)}
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return encode(value.item(), problem)  # a number of NumPy or torch
+    raise ValueError(
+        f"a {type(value).__name__} can't be saved ({value!r:.40}): results may hold numbers, text, "
+        "tuples, lists, dictionaries and the records of workbench.types"
+    )
+
+
+def _fields(record: Any, problem: Problem | None = None) -> dict[str, Any]:
+    """The fields of a record that differ from their defaults, encoded."""
+    out = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        made = MISSING if field.default_factory is MISSING else field.default_factory()
+        if value != field.default and value != made:
+            out[field.name] = encode(value, problem)
+    return out
+
+
+def decode(value: Any, problem: Problem | None = None) -> Any:
+    """What `encode` wrote, with `problem` where the mark stands.
+
+    >>> decode(json.loads(json.dumps(encode((1, [2], {"a": types.Step("x")})))))
+    (1, [2], {'a': Step(text='x', ids=(), logprobs=())})
+    """
+    if isinstance(value, list):
+        return tuple(decode(x, problem) for x in value)
+    if not isinstance(value, dict):
+        return value
+    tag = next(iter(value), "")
+    if tag[:1] != "@":
+        return {key: decode(x, problem) for key, x in value.items()}
+    content = decode(value[tag], problem)
+    if tag == "@list":
+        return list(content)
+    if tag == "@dict":
+        return dict(content)
+    return problem if tag == "@Problem" and not content else RECORDS[tag[1:]](**content)
+
+
 def to_json(result: SearchResult) -> dict[str, Any]:
-    """A plain dictionary of a result; its problem is kept by id and question, `from_json` brings
-    all else back."""
-    return {
-        "problem": asdict(result.problem),
-        "rollouts": [_prefix(p) for p in result.rollouts],
-        "scores": result.scores,
-        "step_scores": result.step_scores,
-        "best": None if result.best is None else _best(result),
-        "labelled": [{**asdict(row), "problem": row.problem.id} for row in result.labelled],
-        "meter": asdict(result.meter),
-        "error": result.error,
-        "stopped": result.stopped,
-    }
+    """A plain dictionary of a result; `from_json` makes an equal one of it, types included."""
+    row = _fields(result, result.problem)
+    row |= {"problem": _fields(result.problem), "meter": asdict(result.meter)}
+    if result.best in result.rollouts:
+        row["best"] = result.rollouts.index(result.best)  # written once
+    return row
 
 
-def from_json(row: dict[str, Any]) -> SearchResult:
+def from_json(row: Mapping[str, Any]) -> SearchResult:
     """The result that `to_json` wrote."""
-    problem = Problem(**row["problem"])
-    rollouts = tuple(_read_prefix(problem, p) for p in row["rollouts"])
-    best, scores, steps = row["best"], row["scores"], row["step_scores"]
-    return SearchResult(
-        problem,
-        rollouts,
-        scores=None if scores is None else tuple(scores),
-        best=None
-        if best is None
-        else rollouts[best]
-        if isinstance(best, int)
-        else _read_prefix(problem, best),
-        labelled=tuple(_read_labelled(problem, entry) for entry in row["labelled"]),
-        step_scores=None if steps is None else tuple(map(tuple, steps)),
-        meter=Meter(**row["meter"]),
-        error=row["error"],
-        stopped=row["stopped"],
-    )
+    problem = Problem(**decode(row["problem"]))
+    found = {
+        name: decode(x, problem) for name, x in row.items() if name not in ("problem", "meter")
+    }
+    if isinstance(best := found.get("best"), int):
+        found["best"] = found["rollouts"][best]
+    return SearchResult(problem, meter=Meter(**row["meter"]), **found)
 
 
-def _best(result: SearchResult) -> int | dict:
-    """Which of the rollouts the best one is, or the best one itself if it is none of them."""
-    return (
-        result.rollouts.index(result.best)
-        if result.best in result.rollouts
-        else _prefix(result.best)
-    )
-
-
-def _prefix(prefix: Prefix) -> dict[str, Any]:
-    steps = [[step.text, list(step.ids), list(step.logprobs)] for step in prefix.steps]
-    return {"steps": steps, "stop": prefix.stop, "prompt": prefix.prompt}
-
-
-def _read_prefix(problem: Problem, row: dict[str, Any]) -> Prefix:
-    steps = tuple(Step(text, tuple(ids), tuple(logprobs)) for text, ids, logprobs in row["steps"])
-    return Prefix(problem, steps, row["stop"], row["prompt"])
-
-
-def _read_labelled(problem: Problem, row: dict[str, Any]) -> LabelledSolution:
-    values = row["values"]
-    return LabelledSolution(
-        problem, tuple(row["steps"]), tuple(row["labels"]), None if values is None else tuple(values),
-        row["source"], row["meta"],
-    )  # fmt: skip
+# -- the file --------------------------------------------------------------------------------------
 
 
 class ResultFile:
-    """Finished problems on disk, found by (id, occurrence); appended and flushed to disk one by
-    one."""
+    """Finished problems on disk, by (id, occurrence); appended and flushed to disk one by one.
 
-    def __init__(self, path: str | Path, run: dict[str, Any]):
+    `run` says which run this is. ValueError, naming what differs, if another one began the file.
+    """
+
+    def __init__(self, path: str | Path, run: Mapping[str, Any]):
         self.path = Path(path)
         self._results: dict[tuple[str, int], SearchResult] = {}
         if self.path.exists() and self.path.stat().st_size:
             self._read(run)
         else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._write({"run": run})
+            self._write({"run": dict(run)})
 
     def get(self, id: str, occurrence: int) -> SearchResult | None:
         """The saved result of a problem, None if it is still to be run."""
@@ -123,17 +159,29 @@ class ResultFile:
         """Write one finished problem; it is on disk when this returns."""
         self._write({"occurrence": occurrence, **to_json(result)})
 
-    def _read(self, run: dict[str, Any]) -> None:
+    def _read(self, run: Mapping[str, Any]) -> None:
         rows = list(read_lines(self.path, drop_cut_off=True))
-        if rows and rows[0].get("run") != run:
-            raise ValueError(
-                f"{self.path} belongs to another run ({rows[0].get('run')}), this one is {run}: name a new file"
-            )
+        if rows:
+            self._compare(rows[0].get("run"), run)
         for row in rows[1:]:
-            self._results[row["problem"]["id"], row.pop("occurrence")] = from_json(row)
+            occurrence = row.pop("occurrence")
+            self._results[row["problem"]["id"], occurrence] = from_json(row)
         self._cut_off_tail()
         if not rows:
-            self._write({"run": run})
+            self._write({"run": dict(run)})
+
+    def _compare(self, written: Any, run: Mapping[str, Any]) -> None:
+        """ValueError if the first line names another run: it says what differs."""
+        written = written if isinstance(written, dict) else {}
+        differs = [
+            f"{name} was {written.get(name, 'not there')}, is {run.get(name, 'not there')}"
+            for name in dict.fromkeys([*run, *written])
+            if written.get(name) != run.get(name)
+        ]
+        if differs:
+            raise ValueError(
+                f"{self.path} belongs to another run ({'; '.join(differs)}): name a new file"
+            )
 
     def _cut_off_tail(self) -> None:
         """Drop what follows the last newline, so that the next line starts on its own."""

@@ -1,5 +1,4 @@
-"""The nouns of the workbench: problems, prefixes, labelled solutions, and the two requests that
-algorithms make.
+"""The nouns of the workbench: problems, prefixes, solutions, and the two requests of algorithms.
 
 Everything else imports from here and this module imports nothing of ours. An algorithm (a search
 method, a labeller, a roll-out collector) is a generator function for **one** problem that yields
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """One reasoning step: its text without the separator, and the token ids exactly as they were
-    sampled."""
+    """One reasoning step: its text without the separator, and its token ids as sampled."""
 
     text: str
     ids: tuple[int, ...] = ()  # separator or end token included; empty when the step came as text
@@ -47,8 +45,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Prefix:
-    """A problem and the first t steps of a solution; `stop` says why it is over (None while it is
-    not).
+    """A problem and the first t steps of a solution; `stop` says why it is over, if it is.
 
     >>> steps = Step("a", (5, 2), (-0.1, 0.0)), Step("b", (6, 2), (-0.5, 0.0))
     >>> p = Prefix(Problem("p1", "quantities", "How many?"), steps)
@@ -106,7 +103,8 @@ class LabelledSolution:
         for name, row in (("labels", self.labels), ("values", self.values)):
             if row is not None and len(row) != len(self.steps):
                 raise ValueError(
-                    f"{self.problem.id}: {len(row)} {name} for {len(self.steps)} steps, need one per step"
+                    f"{self.problem.id}: {len(row)} {name} for {len(self.steps)} steps, "
+                    "need one per step"
                 )
 
     @property
@@ -120,8 +118,10 @@ class LabelledSolution:
 
 @dataclass(frozen=True)
 class Sample:
-    """Continue each prefix `n` times, up to the next step or the end. Reply: flat, prefix-major
-    list of `Prefix`."""
+    """Continue each prefix `n` times, to the next step or the end.
+
+    Reply: the `Prefix`es in one list, all of the first prefix, then all of the second ...
+    """
 
     prefixes: Sequence[Prefix]
     n: int = 1
@@ -133,11 +133,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Score:
-    """Judge each prefix. Reply: one list of scores per prefix, one score per step (or one, for per
-    = "solution")."""
+    """Judge each prefix. Reply: for each a list of scores, one per step (or one for all)."""
 
     prefixes: Sequence[Prefix]
     by: str = "verifier"
+
+
+Request = Sample | Score
+Reply = list[Any]  # of `Prefix` to a `Sample`, of lists of scores to a `Score`
 
 
 # -- what a run costs and what it brings -----------------------------------------------------------
@@ -145,8 +148,7 @@ class Score:
 
 @dataclass
 class Meter:
-    """What one problem has cost so far, everything thrown away included. Models add to it; the
-    driver owns it."""
+    """What one problem has cost so far, with all that was thrown away. The models add to it."""
 
     samples: int = 0  # continuations drawn from a policy
     generated: int = 0  # tokens sampled
@@ -165,8 +167,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class Budget:
-    """Allowed compute per problem, with its unit: `samples`, `tokens` (policy + verifier) or
-    `flops`."""
+    """Allowed compute per problem in `samples`, `tokens` (policy + verifier) or `flops`."""
 
     amount: float
     unit: Literal["samples", "tokens", "flops"]
@@ -176,25 +177,32 @@ class Budget:
             raise ValueError(f"budget unit {self.unit!r}: use samples, tokens or flops")
 
     def spent(self, meter: Meter) -> bool:
-        return getattr(meter, self.unit) >= self.amount
+        """Is nothing left of it?"""
+        return bool(getattr(meter, self.unit) >= self.amount)
 
 
 class Stopped(Exception):
-    """Thrown into a generator at its `yield`: return the best so far. `reason` is `budget` or
-    `interrupt`."""
+    """Thrown into a method at its `yield`, whose request is not answered: return what there is.
+
+    `reason` is "budget" or "interrupt". What was sampled has been paid for: a method gives it back.
+    """
 
     def __init__(self, reason: str):
         super().__init__(reason)
         self.reason = reason
 
 
+class Unreadable(ValueError):
+    """A solution that a verifier cannot read: too long for it, or of a problem it was not given."""
+
+
 @dataclass(frozen=True)
 class SearchResult:
-    """What a method brings back for one problem; the driver fills in `meter`, `error` and
-    `stopped`.
+    """What a method brings back for one problem; the driver adds `meter`, `error` and `stopped`.
 
-    `rollouts` are the whole solutions found, `scores` (if any) one number each and `step_scores`
-    one per step of each; `best` is the method's choice; labellers put their rows into `labelled`.
+    `rollouts` are the whole solutions found (of a method that was stopped perhaps unfinished ones,
+    too), `scores` (if any) one number each and `step_scores` one per step of each; `best` is the
+    method's choice; labellers put their rows into `labelled`.
     """
 
     problem: Problem
@@ -224,8 +232,7 @@ class Policy(Protocol):
         prompt: str,
         meters: Sequence[Meter] | None,
     ) -> list[Prefix]:
-        """One continuation per row; row i draws its uniforms from the stream `keys[i]` and pays
-        into `meters[i]`."""
+        """One continuation per row; row i draws from the stream `keys[i]` and pays `meters[i]`."""
         ...
 
 
@@ -236,16 +243,26 @@ class Verifier(Protocol):
 
     def score(
         self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]: ...
+    ) -> list[list[float]]:
+        """For each prefix a list of scores in [0, 1]: one per step, or the one of the solution.
+
+        The score of a step says how likely the step is good. It may depend on the question and the
+        steps up to it, neither on what follows nor on the other prefixes: searches score a solution
+        as it grows, in whatever batch the driver makes. What has to be computed for row i is added
+        to `meters[i]` (`verifier` tokens and `flops`; nothing for what is remembered). Raises
+        `Unreadable` for a solution that can't be judged: it fails for its own problem alone.
+        """
+        ...
 
 
 # -- what is run -----------------------------------------------------------------------------------
 
-# a generator function for one problem: method(problem, **options)
-Method = Callable[..., Generator]
+# A method is a generator function for one problem: method(problem, **options).
+Method = Callable[..., Generator[Request, Reply, SearchResult | list[LabelledSolution]]]
+M = TypeVar("M", bound=Method)
 
 
-def sees_answer(method: Method) -> Method:
+def sees_answer(method: M) -> M:
     """Mark a method as a labeller: it receives problems with answer and solution."""
-    method.sees_answer = True
+    method.sees_answer = True  # type: ignore[attr-defined]
     return method

@@ -117,7 +117,8 @@ def expected(run, labeller, tmp_path_factory):
     file = tmp_path_factory.mktemp("undisturbed") / "r.jsonl"
     assert run(labeller, file) == 0
     found = contents(file)
-    labels = {label for row in found.values() for one in row["labelled"] for label in one["labels"]}
+    rows = [one["@LabelledSolution"] for row in found.values() for one in row["labelled"]]
+    labels = {label for row in rows for label in row["labels"]}
     assert labels >= {0, 1} and set(found) == {problem.id for problem in PROBLEMS}
     return found
 
@@ -128,9 +129,9 @@ def contents(file):
     rows = list(jsonl.read_lines(file))[1:]
     for row in rows:
         del row["meter"]
-        row["rollouts"] = [
-            r | {"steps": [step[:2] for step in r["steps"]]} for r in row["rollouts"]
-        ]
+        for rollout in row["rollouts"]:
+            for step in rollout["@Prefix"]["steps"]:
+                del step["@Step"]["logprobs"]
     found = {row["problem"]["id"]: row for row in rows}
     assert len(found) == len(rows)
     return found

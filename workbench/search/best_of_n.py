@@ -1,23 +1,29 @@
-"""Best-of-n: draw n whole solutions, let the verifier judge them, keep the best (Cobbe et al.
-2021). Notebook 06."""
+"""Best-of-n: draw n whole solutions, let the verifier judge them, keep the best.
+
+Cobbe et al. 2021, arXiv 2110.14168. Taught in notebook 06.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from workbench.analyse.metrics import aggregate as combine
-from workbench.types import Prefix, Problem, Sample, Score, SearchResult
+from workbench.types import Prefix, Problem, Reply, Request, Sample, Score, SearchResult, Stopped
 
 
 def best_of_n(
     problem: Problem, *, n: int = 16, aggregate: str = "min", temperature: float | None = None
-):
-    """The solution of `n` whose step scores, put together by `aggregate`, are highest; of several
-    the first.
+) -> Generator[Request, Reply, SearchResult]:
+    """The solution of `n` whose step scores, put together by `aggregate`, are highest.
 
-    Votes over the same pool are functions of the result's `step_scores` (`analyse.scaling`), no
-    further runs.
+    Of several the first. Votes over the same pool are functions of the result's `step_scores`
+    (`analyse.scaling`), no further runs. When the budget ends before the scores: the pool alone.
     """
     rollouts = yield Sample([Prefix(problem)], n=n, temperature=temperature)
-    steps = yield Score(rollouts)
+    try:
+        steps = yield Score(rollouts)
+    except Stopped:
+        return SearchResult(problem, tuple(rollouts))
     scores = tuple(combine(row, aggregate) for row in steps)
     best = rollouts[scores.index(max(scores))]
     return SearchResult(

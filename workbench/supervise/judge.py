@@ -1,9 +1,9 @@
-"""An untrained judge: step labels from a model's opinion instead of completions ("LLM-as-a-judge").
+"""An untrained judge: step labels from a model's opinion instead of completions.
 
-Whatever answers `Score` requests may judge: a general model that is prompted to check each step, a
-public PRM, or the likelihoods of a language model that was never trained to verify (notebook 03
-shows how far these alone go). One reading of a solution costs what one completion costs, so it is
-by far the cheapest labeller. The judge sees no answer.
+"LLM-as-a-judge". Whatever answers `Score` requests may judge: a general model that is prompted to
+check each step, a public PRM, or the likelihoods of a language model that was never trained to
+verify (notebook 03 shows how far these alone go). One reading of a solution costs what one
+completion costs, so it is by far the cheapest labeller. The judge sees no answer.
 
 A score above `threshold` is a good step; the scores stay as `values`. See "The Lessons of
 Developing PRMs" (Zhang et al. 2025, arXiv 2501.07301), where solutions on which a judge and
@@ -12,16 +12,19 @@ Monte-Carlo labels agree train better than either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from workbench.types import (
     LabelledSolution,
     Prefix,
     Problem,
+    Reply,
+    Request,
     Sample,
     Score,
     SearchResult,
+    Stopped,
     sees_answer,
 )
 
@@ -34,32 +37,31 @@ def judge(
     temperature: float | None = None,
     by: str = "verifier",
     threshold: float = 0.5,
-):
+) -> Generator[Request, Reply, SearchResult]:
     """Sample `solutions` from the policy and let the verifier `by` judge their steps."""
     pool = yield Sample([Prefix(problem)], n=solutions, temperature=temperature)
     rows = yield from label(problem, pool, by=by, threshold=threshold)
-    return SearchResult(problem, rollouts=tuple(pool), labelled=tuple(rows))
+    return SearchResult(problem, tuple(pool), labelled=tuple(rows))
 
 
 def label(
     problem: Problem, pool: Sequence[Prefix], *, by: str = "verifier", threshold: float = 0.5
-):
-    """Label the steps of given solutions; yields one request, returns rows.
+) -> Generator[Request, Reply, list[LabelledSolution]]:
+    """Label the steps of given solutions; yields one request, returns a row for each.
 
-    Raises ValueError unless the threshold lies in [0, 1] and there is one score per step.
+    When the budget ends before it, no step has a label. ValueError unless the threshold lies in
+    [0, 1].
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold={threshold}: need 0 <= threshold <= 1")
-    scores = yield Score([replace(solution, problem=problem.blind()) for solution in pool], by=by)
+    try:
+        scores = yield Score([replace(one, problem=problem.blind()) for one in pool], by=by)
+    except Stopped:
+        scores = [[None] * len(one.steps) for one in pool]
     meta = {"by": by, "threshold": threshold}
-    return [
-        LabelledSolution(
-            problem,
-            solution.texts,
-            tuple(int(s > threshold) for s in row),
-            tuple(map(float, row)),
-            "judge",
-            meta,
-        )
-        for solution, row in zip(pool, scores)
-    ]
+    rows = []
+    for one, row in zip(pool, scores):
+        values = tuple(None if s is None else float(s) for s in row)
+        labels = tuple(None if s is None else int(s > threshold) for s in row)
+        rows.append(LabelledSolution(problem, one.texts, labels, values, "judge", meta))
+    return rows

@@ -1,9 +1,9 @@
-r"""MiPS: Monte-Carlo values as targets, from a completer that need not be the generator (Wang et
-al. 2024, 2402.02658).
+r"""MiPS: Monte-Carlo values as targets, from a completer that need not be the generator.
 
-The policy writes the solutions; a helper, weaker or stronger, completes every prefix n times:
+Wang et al. 2024, arXiv 2402.02658. The policy writes the solutions; a helper, weaker or stronger,
+completes every prefix n times:
 
-$$\text{value}_t = \text{share of the } n \text{ completions of step } t\text{'s prefix that end right.}$$
+$$\text{value}_t = \text{share of } n \text{ completions of prefix } t \text{ that end right.}$$
 
 The value itself is the target (`PRMRecipe(soft=True)`). Labels for those who want some: value above
 `threshold`. With values this noisy the paper finds that aggregates of high scores (`max`, `sum`)
@@ -16,10 +16,11 @@ must share a tokenizer.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 
 from workbench.supervise.shepherd import shepherd
-from workbench.types import Problem, sees_answer
+from workbench.types import Problem, Reply, Request, SearchResult, sees_answer
 
 
 @sees_answer
@@ -31,18 +32,17 @@ def mips(
     temperature: float | None = None,
     by: str = "helper",
     threshold: float = 0.0,
-):
-    """Sample `solutions` from the policy and value their steps by `n` completions each, drawn from
-    the model `by`.
+) -> Generator[Request, Reply, SearchResult]:
+    """Sample `solutions` from the policy and value their steps by `n` completions each.
 
-    Raises ValueError unless n >= 1 and 0 <= threshold < 1.
+    The completions come from the model `by`. ValueError unless n >= 1 and 0 <= threshold < 1.
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold={threshold}: need 0 <= threshold < 1")
     result = yield from shepherd(problem, solutions=solutions, n=n, temperature=temperature, by=by)
     meta = {"n": n, "by": by, "threshold": threshold}
-    rows = (
-        replace(row, labels=tuple(int(v > threshold) for v in row.values), source="mips", meta=meta)
-        for row in result.labelled
-    )
+    rows = []
+    for row in result.labelled:
+        labels = tuple(None if v is None else int(v > threshold) for v in row.values or ())
+        rows.append(replace(row, labels=labels, source="mips", meta=meta))
     return replace(result, labelled=tuple(rows))

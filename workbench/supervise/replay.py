@@ -1,5 +1,4 @@
-"""Labellers side by side on the same solutions and the same completions: draw once, then let each
-take its share.
+"""Labellers side by side on the same completions: draw once, then let each take its share.
 
 Comparing labellers that each draw for themselves mixes two things: how they use completions, and
 which ones chance gave them. So `completions` draws n from every prefix of given solutions, and a
@@ -17,14 +16,18 @@ tree of their own, need the living policy. Taught in notebook 02.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
+from workbench.fingerprint import digest
 from workbench.types import (
     LabelledSolution,
     Meter,
     Method,
     Prefix,
     Problem,
+    Reply,
+    Request,
     Sample,
     SearchResult,
     sees_answer,
@@ -33,12 +36,11 @@ from workbench.types import (
 Pools = Mapping[str, Sequence[Prefix]]  # by the id of the problem
 
 
-def given(label: Callable, pools: Pools) -> Method:
-    """A method for `solve` that gives each problem's own solutions to `label(problem, pool,
-    **options)`."""
+def given(label: Callable[..., Generator[Request, Reply, Any]], pools: Pools) -> Method:
+    """A method for `solve` that has `label(problem, pool, **options)` label given solutions."""
 
     @sees_answer
-    def method(problem: Problem, **options):
+    def method(problem: Problem, **options: Any) -> Generator[Request, Reply, SearchResult]:
         rows = yield from label(problem, pools[problem.id], **options)
         return SearchResult(problem, rollouts=tuple(pools[problem.id]), labelled=tuple(rows))
 
@@ -53,41 +55,32 @@ def completions(
     n: int,
     temperature: float | None = None,
     by: str = "policy",
-):
-    """Draw `n` completions of every prefix of `pool` that goes on, each text once; yields one
-    request.
+) -> Generator[Request, Reply, list[LabelledSolution]]:
+    """Draw `n` completions of every prefix of `pool` that goes on, each text once.
 
-    Returns a row per prefix, without labels: `meta["ends"]` holds its completions. ValueError
-    unless n >= 1.
+    Yields one request; returns a row per prefix, without labels: `meta["ends"]` holds its
+    completions. ValueError unless n >= 1.
     """
     if n < 1:
         raise ValueError(f"n={n} completions a prefix: need at least 1")
-    prefixes: dict[tuple[str, ...], Prefix] = {}
+    cuts: dict[tuple[str, ...], Prefix] = {}
     for solution in pool:
         for t in range(1, len(solution.steps)):
-            prefixes.setdefault(
-                solution.texts[:t], Prefix(problem, solution.steps[:t], prompt=solution.prompt)
-            )
-    ends = (
-        (yield Sample(list(prefixes.values()), n=n, temperature=temperature, by=by))
-        if prefixes
-        else []
-    )
+            cut = Prefix(problem, solution.steps[:t], prompt=solution.prompt)
+            cuts.setdefault(cut.texts, cut)
+    if not cuts:
+        return []
+    ends = yield Sample(list(cuts.values()), n=n, temperature=temperature, by=by)
     return [
         LabelledSolution(
-            problem,
-            texts,
-            (None,) * len(texts),
-            source="completions",
-            meta={"ends": ends[i * n :][:n]},
+            problem, texts, (None,) * len(texts), None, "completions", {"ends": ends[i * n :][:n]}
         )
-        for i, texts in enumerate(prefixes)
+        for i, texts in enumerate(cuts)
     ]
 
 
 class Replay:
-    """A policy that hands out recorded completions; rows of one prefix in a call get different
-    ones."""
+    """A policy that hands out recorded completions; rows of one prefix in a call differ."""
 
     def __init__(self, results: Sequence[SearchResult], *, start: int = 0):
         self.ends = {
@@ -97,6 +90,10 @@ class Replay:
         }
         self.start = start
         self.name = "replay"
+
+    def fingerprint(self) -> str:
+        """A digest of what was recorded, and from where on it is handed out."""
+        return digest((self.ends, self.start))
 
     def at(self, start: int) -> Replay:
         """The same recording, handed out from completion `start` on."""

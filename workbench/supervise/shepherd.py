@@ -10,16 +10,26 @@ chance p; a bad one is called good when a completion is right by luck. The last 
 solution needs no completion: it is graded.
 
 Deviation: equal prefixes of a problem are completed once; with `stop_at_zero` nothing is spent
-beyond a step from which no completion was right: it and all later ones get 0. Taught in notebook
-02.
+beyond a step from which no completion was right: it and all later ones get 0. Notebook 02.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 
 from workbench.problems import is_right
-from workbench.types import LabelledSolution, Prefix, Problem, Sample, SearchResult, sees_answer
+from workbench.types import (
+    LabelledSolution,
+    Prefix,
+    Problem,
+    Reply,
+    Request,
+    Sample,
+    SearchResult,
+    Stopped,
+    sees_answer,
+)
 
 
 @sees_answer
@@ -31,14 +41,15 @@ def shepherd(
     temperature: float | None = None,
     by: str = "policy",
     stop_at_zero: bool = False,
-):
-    """Sample `solutions` from the policy and label their steps by `n` completions each, drawn from
-    the model `by`."""
+) -> Generator[Request, Reply, SearchResult]:
+    """Sample `solutions` from the policy and label their steps by `n` completions each.
+
+    The completions come from the model `by`.
+    """
     pool = yield Sample([Prefix(problem)], n=solutions, temperature=temperature)
-    rows = yield from label(
-        problem, pool, n=n, temperature=temperature, by=by, stop_at_zero=stop_at_zero
-    )
-    return SearchResult(problem, rollouts=tuple(pool), labelled=tuple(rows))
+    options = {"n": n, "temperature": temperature, "by": by, "stop_at_zero": stop_at_zero}
+    rows = yield from label(problem, pool, **options)
+    return SearchResult(problem, tuple(pool), labelled=tuple(rows))
 
 
 def label(
@@ -49,45 +60,41 @@ def label(
     temperature: float | None = None,
     by: str = "policy",
     stop_at_zero: bool = False,
-):
-    """Label the steps of given solutions of `problem`, which must hold its answer; yields requests,
-    returns rows.
+) -> Generator[Request, Reply, list[LabelledSolution]]:
+    """Label the steps of given solutions of `problem`, which must hold its answer: a row for each.
 
-    Raises ValueError unless n >= 1.
+    When the budget ends, steps that were not reached have no label. ValueError unless n >= 1.
     """
     if n < 1:
         raise ValueError(f"n={n} completions a step: need at least 1")
     values: dict[tuple[str, ...], float] = {}  # by the texts of the prefix, which goes on
-    ends = {s.texts: float(is_right(problem, s)) for s in pool}  # of whole solutions: graded
-    for depth in range(1, max((len(s.steps) for s in pool), default=0) + 1):
-        open_prefixes: dict[tuple[str, ...], Prefix] = {}
-        for solution in pool:
-            texts = solution.texts[:depth]
-            if len(solution.steps) <= depth or texts in values:
-                continue
-            if stop_at_zero and values.get(texts[:-1]) == 0:
-                values[texts] = 0.0
-            else:
-                open_prefixes[texts] = Prefix(
-                    problem, solution.steps[:depth], prompt=solution.prompt
-                )
-        if open_prefixes:
-            rollouts = yield Sample(
-                list(open_prefixes.values()), n=n, temperature=temperature, by=by
-            )
-            right = [is_right(problem, rollout) for rollout in rollouts]
-            values.update(
-                {t: sum(right[i * n : (i + 1) * n]) / n for i, t in enumerate(open_prefixes)}
-            )
-    return [_row(problem, solution, values, ends, n) for solution in pool]
+    with suppress(Stopped):  # the driver notes its reason
+        for depth in range(1, max((len(s.steps) for s in pool), default=0)):
+            open_prefixes: dict[tuple[str, ...], Prefix] = {}
+            for solution in pool:
+                texts = solution.texts[:depth]
+                if len(solution.steps) <= depth or texts in values:
+                    continue
+                if stop_at_zero and values.get(texts[:-1]) == 0:
+                    values[texts] = 0.0
+                else:
+                    cut = Prefix(problem, solution.steps[:depth], prompt=solution.prompt)
+                    open_prefixes[texts] = cut
+            if open_prefixes:
+                cuts = list(open_prefixes.values())
+                rollouts = yield Sample(cuts, n=n, temperature=temperature, by=by)
+                right = [is_right(problem, rollout) for rollout in rollouts]
+                for i, texts in enumerate(open_prefixes):
+                    values[texts] = sum(right[i * n : (i + 1) * n]) / n
+    return [_row(problem, solution, values, n) for solution in pool]
 
 
-def _row(problem: Problem, solution: Prefix, values: dict, ends: dict, n: int) -> LabelledSolution:
-    """One target per step: hard labels from the soft values."""
-    soft = (
-        *(values[solution.texts[:t]] for t in range(1, len(solution.steps))),
-        ends[solution.texts],
-    )
-    return LabelledSolution(
-        problem, solution.texts, tuple(int(v > 0) for v in soft), soft, "shepherd", {"n": n}
-    )
+def _row(
+    problem: Problem, solution: Prefix, values: Mapping[tuple[str, ...], float], n: int
+) -> LabelledSolution:
+    """One target per step, hard ones from the soft values; the last step is graded."""
+    texts = solution.texts
+    soft = [values.get(texts[:t]) for t in range(1, len(texts))]
+    soft += [float(is_right(problem, solution))] if texts else []
+    hard = tuple(None if value is None else int(value > 0) for value in soft)
+    return LabelledSolution(problem, texts, hard, tuple(soft), "shepherd", {"n": n})

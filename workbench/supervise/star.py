@@ -18,15 +18,29 @@ Deviation: several samples a problem instead of one greedy solution.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from workbench.problems import is_right
-from workbench.types import LabelledSolution, Prefix, Problem, Sample, SearchResult, sees_answer
+from workbench.types import (
+    LabelledSolution,
+    Prefix,
+    Problem,
+    Reply,
+    Request,
+    Sample,
+    SearchResult,
+    Stopped,
+    sees_answer,
+)
 
 
 @sees_answer
-def star(problem: Problem, *, n: int = 4, hints: int = 4, temperature: float | None = None):
+def star(
+    problem: Problem, *, n: int = 4, hints: int = 4, temperature: float | None = None
+) -> Generator[Request, Reply, SearchResult]:
     """Solutions that end right, each text once; `meta["hinted"]` says whether the answer was told.
 
-    Raises ValueError unless n >= 1 and hints >= 0.
+    When the budget ends before the hints: what was sampled. ValueError unless n >= 1, hints >= 0.
     """
     if n < 1 or hints < 0:
         raise ValueError(f"n={n}, hints={hints}: need n >= 1 and hints >= 0")
@@ -34,10 +48,13 @@ def star(problem: Problem, *, n: int = 4, hints: int = 4, temperature: float | N
     kept = [solution for solution in pool if is_right(problem, solution)]
     hinted = not kept and hints > 0
     if hinted:
-        more = yield Sample([Prefix(problem)], n=hints, temperature=temperature, prompt="hint")
+        try:
+            more = yield Sample([Prefix(problem)], n=hints, temperature=temperature, prompt="hint")
+        except Stopped:
+            return SearchResult(problem, tuple(pool))
         kept, pool = [solution for solution in more if is_right(problem, solution)], [*pool, *more]
     rows = [
         LabelledSolution(problem, texts, (1,) * len(texts), source="star", meta={"hinted": hinted})
         for texts in dict.fromkeys(solution.texts for solution in kept)
     ]
-    return SearchResult(problem, rollouts=tuple(pool), labelled=tuple(rows))
+    return SearchResult(problem, tuple(pool), labelled=tuple(rows))

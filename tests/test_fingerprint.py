@@ -1,0 +1,92 @@
+"""Equal content, equal digest; whatever differs in content differs in its digest."""
+
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.fingerprint import digest
+from workbench.supervise import omegaprm, shepherd
+from workbench.supervise.replay import given
+from workbench.types import Prefix, Problem
+
+PROBLEM = Problem("p", "math", "?")
+
+
+def pools(text):
+    return {"p": [Prefix.of(PROBLEM, [text], ended=True)]}
+
+
+def plus(n):
+    return lambda x: x + n
+
+
+def minus(n):
+    return lambda x: x - n
+
+
+class Thing:
+    def __init__(self, value):
+        self.value, self.me = value, self  # a cycle
+
+
+class Known:
+    def __init__(self, name, calls=0):
+        self.name, self.calls = name, calls
+
+    def fingerprint(self):
+        return self.name
+
+
+DIFFERENT = [
+    (1, 1.0), (1, True), ("1", 1), ((1, 2), [1, 2]), ([1, 2], [2, 1]), (["ab", "c"], ["a", "bc"]),
+    ({"a": 1}, {"a": 2}), ({"a": 1}, {"b": 1}), ({1, 2}, {1, 3}), (None, "None"),
+    (np.arange(3), np.arange(4)), (np.zeros(3), np.zeros((3, 1))), (np.zeros(1), np.zeros(1, int)),
+    (torch.zeros(2), torch.ones(2)), (torch.zeros(2).bfloat16(), torch.zeros(2)),
+    (PROBLEM, Problem("p", "math", "!")), (shepherd.label, omegaprm.label),
+    (given(shepherd.label, pools("a")), given(shepherd.label, pools("b"))),
+    (given(shepherd.label, pools("a")), given(omegaprm.label, pools("a"))),
+    (plus(1), plus(2)), (plus(1), minus(1)), (partial(max, 1), partial(max, 2)),
+    (Thing(1), Thing(2)), (Known("a"), Known("b")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_what_differs_in_content_has_another_digest(one, other):
+    assert digest(one) != digest(other)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {"b": (1, [2.5]), "a": {3, 4}}, lambda: np.arange(5.0), lambda: torch.ones(2, 2),
+        lambda: given(shepherd.label, pools("a")), lambda: plus(3), lambda: Thing("x"),
+        lambda: partial(max, 1, key=abs),
+    ],
+)  # fmt: skip
+def test_made_twice_it_has_the_same_digest(make):
+    assert digest(make()) == digest(make())
+
+
+def test_order_does_not_matter_where_there_is_none():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"x", "y", "z"}) == digest({"z", "y", "x"})
+
+
+def test_an_object_that_says_what_it_is_is_believed():
+    assert digest(Known("a", calls=0)) == digest(Known("a", calls=7))
+
+
+def test_another_process_finds_the_same():
+    code = "from workbench.fingerprint import digest; print(digest({'a', 'b', ('c', 1.5)}))"
+    run = [sys.executable, "-c", code]
+    found = {subprocess.run(run, capture_output=True, text=True).stdout.strip() for _ in range(2)}
+    assert found == {digest({"a", "b", ("c", 1.5)})}
+
+
+def test_what_has_no_content_to_look_at_is_refused():
+    with pytest.raises(ValueError, match="give object a method fingerprint"):
+        digest({"by": object()})
