@@ -50,8 +50,8 @@ def load(
     (ProcessBench: all four). Ids are unique and the same on every load. Raises ValueError, with
     file and line, for what it can't read.
     """
-    if name not in READERS:
-        raise ValueError(f"unknown benchmark {name!r}: use {', '.join(READERS)}")
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}: use {', '.join(BENCHMARKS)}")
     if name == "processbench" and split is None and (path is None or Path(path).is_dir()):
         records = [
             r for subset in SUBSETS for r in load(name, path=path, split=subset, limit=limit)
@@ -62,7 +62,7 @@ def load(
     records = []
     for number, (place, row) in enumerate(islice(rows, limit), start=1):
         try:
-            records.append(READERS[name](row, f"{name}/{split}/{number}"))
+            records.append(BENCHMARKS[name](row, f"{name}/{split}/{number}"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"no field {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{place}: not a {name} record: {what}") from error
@@ -221,7 +221,7 @@ def _prmbench(row: dict, id: str) -> LabelledSolution:
     return LabelledSolution(problem, steps, labels, source="prmbench", meta=meta)
 
 
-READERS = {
+BENCHMARKS = {
     "gsm8k": _gsm8k,
     "math500": _math,
     "math": _math,

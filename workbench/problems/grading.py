@@ -37,7 +37,7 @@ import threading
 from fractions import Fraction
 from functools import lru_cache
 
-CHILDREN = 2  # graders alive at a time
+GRADERS = 2  # graders alive at a time
 LONGEST = 10_000  # characters; a longer answer equals only itself
 
 # -- extraction ------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ _children: queue.LifoQueue[subprocess.Popen | None]
 def _no_children() -> None:
     global _children
     _children = queue.LifoQueue()
-    for _ in range(CHILDREN):
+    for _ in range(GRADERS):
         _children.put(None)
 
 

@@ -42,7 +42,7 @@ from workbench.problems.step_marks import TAG, cut, hard_labels, marked
 from workbench.types import LabelledSolution, Problem
 
 # what an unfit line can raise
-FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 def read(
@@ -77,7 +77,7 @@ def read(
             row = json.loads(raw) if isinstance(raw, bytes) else raw
             row = {key: value for key, value in row.items() if value is not None}
             solutions += [_checked(s, ids) for s in READERS[format](row, neutral, threshold)]
-        except FAULTS as error:
+        except MALFORMED as error:
             faults.append(
                 f"{place}: {f'no field {error}' if isinstance(error, KeyError) else error}"
             )
