@@ -5,7 +5,18 @@ from collections import defaultdict
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "workbench"
-ONE_PER_KIND = set()
+ONE_PER_KIND = set(
+    # of problems: the same questions asked of each family, which `workbench.problems` passes on
+    "generate problem_at read_question read_step check_steps explain solvable LARGEST"
+    # of labellers, and of what is kept on disk: said with its module, as in `manifest.read`
+    " label load read FILE"
+    # of colours: a line's, and the tint of it behind text
+    " BLUE GREEN RED GREY"
+    # of commands: the name on the command line, and the function that does it
+    " main record check"
+    # of models: offered by `workbench.models`, which imports torch only when they are called
+    " load_policy load_verifier".split()
+)
 
 
 def defined(path):

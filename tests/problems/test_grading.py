@@ -230,7 +230,8 @@ def test_in_a_script_without_a_main_guard_and_without_torch(tmp_path):
     script.write_text(
         "from workbench.problems import grading\n"
         "import sys, subprocess\n"
-        "assert grading._children.queue == [None, None] and 'torch' not in sys.modules and 'sympy' not in sys.modules\n"
+        "assert grading._children.queue == [None, None]\n"
+        "assert 'torch' not in sys.modules and 'sympy' not in sys.modules\n"
         "print(grading.is_equal(r'\\sqrt{4}', '2'), 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)

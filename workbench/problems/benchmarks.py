@@ -3,9 +3,10 @@ r"""Public benchmarks as our records, from a file, a folder or the Hugging Face 
 | name | records | source |
 |---|---|---|
 | `gsm8k` | `Problem` | Cobbe et al. 2021, arXiv 2110.14168; the answer is what follows `####` |
-| `math500`, `math` | `Problem` | Hendrycks et al. 2021, arXiv 2103.03874; 500 of them: Lightman et al., 2305.20050 |
-| `jsonl` | `Problem` | your own rows: `question` (or `problem`) and `answer`, whatever else a `Problem` has |
-| `processbench` | `LabelledSolution` | Zheng et al. 2024, 2412.06559; the first wrong step, 0-based, -1 if none |
+| `math` | `Problem` | Hendrycks et al. 2021, 2103.03874 |
+| `math500` | `Problem` | 500 of them: Lightman et al. 2023, 2305.20050 |
+| `jsonl` | `Problem` | your own: `question` (or `problem`), `answer`, what else a `Problem` has |
+| `processbench` | `LabelledSolution` | Zheng et al. 2024, 2412.06559; first wrong step, 0-based |
 | `prmbench` | `LabelledSolution` | Song et al. 2025, 2501.03124; every wrong step, 1-based |
 
 Deviations: the `<<48/2=24>>` marks of GSM8K solutions are removed; where MATH rows have no answer
@@ -133,8 +134,8 @@ def hub_rows(repository: str, part: str | None, split: str) -> Iterator[tuple[st
     except Exception as error:
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise ValueError(
-            f"no {repository} (split {split!r}) from the hub ({why}): check name, split and network, "
-            "or download it elsewhere and give path=..."
+            f"no {repository} (split {split!r}) from the hub ({why}): check name, split and "
+            "network, or download it elsewhere and give path=..."
         ) from error
     return ((f"{repository}, row {i}", dict(row)) for i, row in enumerate(rows, start=1))
 
