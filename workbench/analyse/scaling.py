@@ -36,7 +36,7 @@ from workbench.types import SearchResult
 
 CurvePoint = dict[str, Any]
 Answers = Sequence[Sequence[str | None]]  # (problems, n)
-StepScores = Sequence[Sequence[Any]]  # (problems, n): a list of step scores, or one score, each
+PoolScores = Sequence[Sequence[Any]]  # (problems, n): a list of step scores, or one score, each
 
 SELECTIONS = tuple(
     f"prm_{how}_{rule}" for rule in ("max", "vote") for how in ("min", "last", "prod", "mean")
@@ -123,7 +123,7 @@ def selection_curves(
     answers: Answers,
     correct: ArrayLike,
     golds: Sequence[str],
-    step_scores: StepScores,
+    step_scores: PoolScores,
     *,
     seed: int,
     names: Sequence[str] = SELECTIONS,
@@ -144,7 +144,7 @@ def values_at(
     answers: Answers,
     correct: ArrayLike,
     golds: Sequence[str],
-    step_scores: StepScores | None = None,
+    step_scores: PoolScores | None = None,
     *,
     seed: int,
 ) -> Floats:
@@ -218,7 +218,7 @@ def _values(
     answers: Answers,
     correct: ArrayLike,
     golds: Sequence[str],
-    step_scores: StepScores | None,
+    step_scores: PoolScores | None,
     *,
     seed: int,
 ) -> Floats:
@@ -253,7 +253,7 @@ def _best_values(scores: ArrayLike, correct: ArrayLike, budgets: Sequence[int]) 
     return np.array([[best_of_n_at_k(s, c, k) for k in budgets] for s, c in zip(scores, correct)])
 
 
-def _solution_scores(name: str, step_scores: StepScores | None, shape: tuple[int, ...]) -> Floats:
+def _solution_scores(name: str, step_scores: PoolScores | None, shape: tuple[int, ...]) -> Floats:
     """One number per solution, (problems, n), as the name of the method says."""
     kind, *how, rule = name.split("_")
     if (kind, len(how)) not in (("prm", 1), ("orm", 0)) or rule not in ("max", "vote"):
