@@ -1,5 +1,6 @@
 # make run    all notebooks in the quick profile, on a CPU, offline
 # make test   all tests
+# make lint   ruff and mypy
 # make lab    JupyterLab in notebooks/
 #
 # Needs Python 3.11 or newer and nothing else; the first call makes .venv and installs into it.
@@ -20,10 +21,10 @@ lab: .venv/installed
 	@$(BIN)/jupyter lab notebooks
 
 lint: .venv/installed
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml constraints.txt

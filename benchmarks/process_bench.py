@@ -1,7 +1,7 @@
 """A verifier of steps on ProcessBench and PRMBench, by their published protocols.
 
-    python benchmarks/process_bench.py --verifier Qwen/Qwen2.5-Math-PRM-7B [--data DIR] [--limit
-    100] [--csv OUT.csv]
+    python benchmarks/process_bench.py --verifier Qwen/Qwen2.5-Math-PRM-7B [--data DIR]
+        [--limit 100] [--csv OUT.csv]
 
 The verifier: a shipped name (`prm`), a folder of ours, a public PRM by its hub name, or a baseline
 (`random`, `position`). The data: DIR/processbench and DIR/prmbench, DIR being $WORKBENCH_REAL_DATA
@@ -33,7 +33,7 @@ from workbench.analyse.process_bench import (
 from workbench.models import load_verifier
 from workbench.models.baselines import Position, Random
 from workbench.problems.benchmarks import SUBSETS, load
-from workbench.types import LabelledSolution, Meter, Verifier
+from workbench.types import LabelledSolution, Meter, Unreadable, Verifier
 
 BASELINES = {"random": lambda: Random(seed=0), "position": Position}
 SCORES = {"processbench": ("error", "correct", "f1"), "prmbench": ("right_f1", "wrong_f1", "score")}
@@ -73,8 +73,7 @@ def _spread(rows: Sequence, limit: int | None) -> list:
 def judged(
     solutions: Sequence[LabelledSolution], verifier: Verifier, batch: int
 ) -> list[list[float] | None]:
-    """Scores of all solutions, and a line on what reading them took; ValueError if none could be
-    read."""
+    """Scores of all solutions, and a line on the cost; ValueError if none could be read."""
     meter, began = Meter(), time.perf_counter()
     scores = score_solutions(solutions, verifier, batch=batch, meter=meter, skip=True)
     seconds = time.perf_counter() - began
@@ -92,7 +91,7 @@ def refusal(solution: LabelledSolution, verifier: Verifier) -> str:
     """What the verifier says to a solution that it does not read."""
     try:
         score_solutions([solution], verifier)
-    except ValueError as error:
+    except Unreadable as error:
         return f"{error} (the first one)"
     return "it reads it now"
 
@@ -103,11 +102,8 @@ def unknown_words(solutions: Sequence[LabelledSolution], verifier: Verifier) -> 
     if getattr(tokenizer, "unk_token_id", None) is None:
         return ""
     texts = [text for row in solutions for text in (row.problem.question, *row.steps)]
-    ids = [
-        i
-        for row in tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
-        for i in row
-    ]
+    rows = tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
+    ids = [i for row in rows for i in row]
     share = ids.count(tokenizer.unk_token_id) / len(ids)
     return f"; {share:.0%} of the tokens are unknown words" if share else ""
 
@@ -117,9 +113,8 @@ def shown(table: pd.DataFrame, columns: Sequence[str]) -> str:
     table = table.copy()
     for name in columns:
         whole = 100 * table[[name, f"{name}_low", f"{name}_high"]].to_numpy()  # (rows, 3)
-        table[name] = [
-            f"{v:.1f} ({low:.1f} to {high:.1f})" if v == v else "-" for v, low, high in whole
-        ]
+        text = "{:.1f} ({:.1f} to {:.1f})"
+        table[name] = [text.format(*row) if row[0] == row[0] else "-" for row in whole]
     table["unread"] = [f"{share:.0%}" for share in table["unread"]]
     hidden = [*HIDDEN, *(f"{name}_{end}" for name in columns for end in ("low", "high"))]
     return table.drop(columns=hidden, errors="ignore").to_string(index=False)

@@ -18,17 +18,21 @@ from workbench.analyse.metrics import (
     aggregate,
     best_of_n_at_k,
     bootstrap,
+    first_error_counts,
     first_error_scores,
     harmonic_mean,
+    hit_rates,
     majority_at_k,
     majority_vote,
     mcnemar,
     paired_bootstrap,
     pass_at_k,
     processbench_f1,
+    resample,
     tally,
     weighted_vote,
     wilson,
+    with_interval,
 )
 
 same = operator.eq
@@ -198,7 +202,34 @@ def test_processbench_f1():
     assert processbench_f1([1, 0], [0, -1]) == 0  # both are 0
     assert processbench_f1([3, None], [3, None]) == 1
     assert first_error_scores([1, 1, -1], [1, 2, -1]) == (0.5, 1.0, pytest.approx(2 / 3))
-    assert math.isnan(processbench_f1([1], [1]))
+
+
+def test_a_kind_of_which_there_is_no_solution_has_no_accuracy_and_leaves_no_f1():
+    for found, expected in (
+        (first_error_scores([1], [1]), (1, math.nan, math.nan)),
+        (first_error_scores([1, -1], [None, -1]), (math.nan, 0.5, math.nan)),
+        (first_error_scores([], []), (math.nan,) * 3),
+    ):
+        assert found == pytest.approx(expected, nan_ok=True)
+    # beside others, too: each row by itself, and 0 only where both accuracies are 0
+    sums = [[0, 2, 0, 3], [0, 0, 3, 3], [1, 2, 0, 3], [1, 2, 3, 3]]
+    assert hit_rates(sums)[:, 2] == pytest.approx([0, math.nan, 0, 2 / 3], nan_ok=True)
+
+
+@given(st.lists(st.tuples(st.integers(-1, 2), st.integers(-1, 2)), min_size=1, max_size=12))
+def test_hit_rates_are_counted_one_by_one(pairs):
+    guess, labels = zip(*pairs)
+    for kind, found in enumerate(hit_rates(first_error_counts(guess, labels).sum(0))[:2]):
+        hits = [g == t for g, t in pairs if (t == -1) == bool(kind)]
+        assert found == pytest.approx(np.mean(hits) if hits else math.nan, nan_ok=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_draws_without_a_value_are_left_out_of_an_interval():
+    drawn = np.array([math.nan, *range(101), math.nan])
+    assert with_interval(7, drawn) == {"value": 7, "low": 2.5, "high": 97.5}
+    silent = with_interval(math.nan, np.full(9, math.nan))
+    assert list(map(math.isnan, silent.values())) == [True] * 3
 
 
 # -- intervals -------------------------------------------------------------------------------------
@@ -221,6 +252,8 @@ def test_bootstrap():
     assert bootstrap(values, seed=0) == (low, high) != bootstrap(values, seed=1)
     assert bootstrap([3.0], seed=0) == (3, 3)
     assert bootstrap(values, seed=0, statistic=np.median)[0] < np.median(values)
+    sums = resample(np.eye(3), seed=1, statistic=np.sum, draws=50)
+    assert sums.shape == (50, 3) and (sums.sum(1) == 3).all()
 
 
 def test_paired_bootstrap():

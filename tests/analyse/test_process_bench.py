@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from workbench.analyse.first_errors import best_threshold, f1_interval, first_errors
 from workbench.analyse.metrics import first_error_scores, harmonic_mean
 from workbench.analyse.process_bench import (
     ASPECTS,
@@ -13,7 +14,6 @@ from workbench.analyse.process_bench import (
     processbench_table,
     score_solutions,
 )
-from workbench.analyse.verifiers import best_threshold, f1_interval, first_errors
 from workbench.models.baselines import Position, Random
 from workbench.problems.benchmarks import SUBSETS, load
 from workbench.types import LabelledSolution, Meter, Problem
@@ -171,8 +171,7 @@ def test_processbench_intervals_draw_questions_of_each_subset():
     [
         (ROWS, "olympiadbench", "use a number or one of gsm8k, math"),
         (ROWS[:2], "gsm8k", "no threshold from gsm8k: 2 solutions with an error, 0 without"),
-        (ROWS[:2], 0.5, "gsm8k: 2 of 2 solutions have an error"),
-        (ROWS[2:4], 0.5, "gsm8k: 0 of 2 solutions have an error"),
+        (ROWS[2:4], "gsm8k", "no threshold from gsm8k: 0 solutions with an error, 2 without"),
     ],
 )
 def test_processbench_refusals(rows, threshold, words):
@@ -180,6 +179,22 @@ def test_processbench_refusals(rows, threshold, words):
         processbench_table(
             rows, [[0.5] * len(row.steps) for row in rows], seed=0, threshold=threshold
         )
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_subset_of_one_kind_has_no_f1_and_the_mean_has_none():
+    table = processbench_table(ROWS[2:], SCORES[2:], seed=0, threshold=0.5).set_index("subset")
+    for name in ("gsm8k", "average"):
+        one = table.loc[name]
+        assert np.isnan(one[["error", "f1", "f1_low", "f1_high"]].astype(float)).all()
+        assert one["correct_low"] <= one["correct"] <= one["correct_high"]
+    assert table.loc["math", "f1"] == pytest.approx(2 / 3)
+
+
+def test_draws_without_both_kinds_are_left_out_of_the_interval():
+    rows = [solution("a", 2, 0), solution("b", 2, -1)]
+    table = processbench_table(rows, [[0.1, 0.9], [0.9, 0.9]], seed=0, threshold=0.5)
+    assert (table[["f1", "f1_low", "f1_high"]] == 1).all(axis=None)
 
 
 # -- PRMBench --------------------------------------------------------------------------------------

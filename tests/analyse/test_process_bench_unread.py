@@ -3,9 +3,9 @@ credit."""
 
 import pytest
 
+from workbench.analyse.first_errors import best_threshold
 from workbench.analyse.process_bench import prmbench_table, processbench_table, score_solutions
-from workbench.analyse.verifiers import best_threshold
-from workbench.types import LabelledSolution, Meter, Problem
+from workbench.types import LabelledSolution, Meter, Problem, Unreadable
 
 
 def solution(id, labels, subset="gsm8k", classification="circular"):
@@ -33,7 +33,7 @@ class Short:
     def score(self, prefixes, *, meters=None):
         for prefix in prefixes:
             if len(prefix.steps) > 1 and prefix.problem.id not in self.allowed:
-                raise ValueError(f"{prefix.problem.id}: too long")
+                raise Unreadable(f"{prefix.problem.id}: too long")
         self.read += [prefix.problem.id for prefix in prefixes]
         for meter in meters or ():
             meter.verifier += 1
@@ -46,8 +46,18 @@ def test_what_is_refused_alone_has_no_scores_and_the_others_are_read_once():
         scores = score_solutions(ROWS, verifier, batch=batch, meter=meter, skip=True)
         assert scores == [[0.5, 0.5], None, None, [0.5], None, [0.5, 0.5]]
         assert sorted(verifier.read) == ["a", "d", "f"] and meter.verifier == 3
-    with pytest.raises(ValueError, match="b: too long"):
+    with pytest.raises(Unreadable, match="b: too long"):
         score_solutions(ROWS, Short("a", "f"))
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_a_verifier_that_breaks_is_not_taken_for_one_that_cannot_read(batch):
+    class Broken(Short):
+        def score(self, prefixes, *, meters=None):
+            raise ValueError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(ValueError, match="mat1 and mat2"):
+        score_solutions(ROWS, Broken(), batch=batch, skip=True)
 
 
 def test_scores_that_do_not_fit_are_no_refusal():

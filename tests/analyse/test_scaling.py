@@ -20,7 +20,6 @@ from workbench.analyse.scaling import (
     pass_curve,
     selection_curves,
     values_at,
-    vote_curve,
     weighted_vote_at_k,
 )
 from workbench.types import Prefix, Problem, SearchResult
@@ -43,6 +42,9 @@ def test_answers_and_correctness_read_the_last_step():
     assert answers_of([result("The answer is 7 .", stop=False)]) == [[None]]  # ran out of room
     with pytest.raises(ValueError, match=r"pools of \[1, 2\]"):
         correctness([result("a"), result("a", "b")])
+    blind = SearchResult(PROBLEM.blind(), result("a").rollouts)
+    with pytest.raises(ValueError, match="p has no answer"):
+        correctness([blind])
 
 
 def test_pass_curve_is_the_mean_over_all_subsets():
@@ -171,22 +173,19 @@ def test_best_of_curve_is_the_mean_over_all_subsets():
         assert row["value"] == pytest.approx(np.mean(values)) and row["level"] == 3
 
 
-def test_vote_curve_is_the_mean_over_all_subsets():
-    answers, _, golds, steps = pool()
-    scores = np.array([[sum(row) for row in rows] for rows in steps])
-    rows = vote_curve(answers, scores, golds, seed=0, method="prm_sum_vote", level=3)
+def test_vote_curves_are_the_mean_over_all_subsets():
+    answers, correct, golds, steps = pool()
+    options = {"names": ["prm_sum_vote"], "level": 3}
+    rows = selection_curves(answers, correct, golds, steps, seed=0, **options)
     assert [(row["method"], row["budget"], row["level"]) for row in rows] == [
         ("prm_sum_vote", k, 3) for k in (1, 2, 4, 8)
     ]
+    scores = [[sum(row) for row in rows] for rows in steps]
     for row in rows:
         exact = [vote_by_enumeration(a, s, "1", row["budget"]) for a, s in zip(answers, scores)]
         assert row["value"] == pytest.approx(np.mean(exact))
-    (few,) = [
-        r["value"]
-        for r in vote_curve(answers, scores, golds, seed=0, method="x", draws=5)
-        if r["budget"] == 4
-    ]
-    assert few != pytest.approx(rows[2]["value"])
+    few = [weighted_vote_at_k(*row, "1", 4, seed=0, draws=5) for row in zip(answers, scores)]
+    assert np.mean(few) != pytest.approx(rows[2]["value"])
 
 
 def test_selection_curves_have_every_name_and_agree_with_their_parts():
@@ -198,8 +197,7 @@ def test_selection_curves_have_every_name_and_agree_with_their_parts():
     }
     low = np.array([[min(s) for s in row] for row in steps])
     parts = best_of_curve(low, correct, seed=0, method="prm_min_max", level=2)
-    parts += vote_curve(answers, low, golds, seed=0, method="prm_min_vote", level=2)
-    assert [row for row in rows if "_min_" in row["method"]] == parts
+    assert [row for row in rows if row["method"] == "prm_min_max"] == parts
     for row in rows:
         values = values_at(row["method"], row["budget"], answers, correct, golds, steps, seed=0)
         assert values.shape == (4,) and row["value"] == values.mean()
@@ -287,7 +285,5 @@ def test_pools_that_do_not_fit(change, words, rule):
     }
     with pytest.raises(ValueError, match=words):
         values_at(**{**fitting, "step_scores": steps, **change}, seed=0)
-    with pytest.raises(ValueError):
-        vote_curve(answers, np.ones((3, 8)), golds, seed=0, method="x")
     with pytest.raises(ValueError, match="need the same"):
         best_of_curve(np.ones((4, 7)), correct, seed=0, method="x")

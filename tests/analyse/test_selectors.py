@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.analyse.metrics import best_of_n_at_k, majority_at_k, majority_vote, pass_at_k
-from workbench.analyse.scaling import majority_curve, vote_curve
+from workbench.analyse.metrics import (
+    best_of_n_at_k,
+    majority_at_k,
+    majority_vote,
+    pass_at_k,
+    weighted_vote,
+)
 from workbench.analyse.selectors import (
     agreement,
     mutual_best_at_k,
-    mutual_curve,
     mutual_vote,
     mutual_vote_at_k,
-    step_aware_curve,
-    step_aware_vote,
     step_aware_vote_at_k,
     step_aware_weights,
     validated,
@@ -49,6 +51,10 @@ def test_weights_by_hand():
     )
     loss = -math.log(0.8) - 0.1 * (math.log(0.5) + math.log(0.8))
     assert step_aware_weights(steps)[0] == pytest.approx(math.exp(-loss))
+
+
+def step_aware_vote(answers, steps, **options):
+    return weighted_vote(answers, step_aware_weights(steps, **options))
 
 
 def test_steps_change_the_vote():
@@ -88,18 +94,6 @@ def test_step_aware_vote_is_the_mean_over_subsets(samples, alpha, data):
     answers, steps = zip(*samples)
     found = step_aware_vote_at_k(answers, steps, "1", k, seed=0, alpha=alpha)
     assert found == pytest.approx(over_subsets(len(samples), k, value))
-
-
-def test_step_aware_curve_passes_everything_on():
-    rng = np.random.default_rng(0)
-    answers = [[["1", "2", "3", None][i] for i in rng.integers(4, size=8)] for _ in range(5)]
-    steps = [[rng.random(rng.integers(1, 5)).tolist() for _ in row] for row in answers]
-    rows = step_aware_curve(answers, steps, ["1"] * 5, seed=0, alpha=0.0, level=2)
-    last = [[row[-1] for row in pool] for pool in steps]
-    assert rows == vote_curve(answers, last, ["1"] * 5, seed=0, method="step-aware vote", level=2)
-    assert [row["budget"] for row in rows] == [1, 2, 4, 8]
-    other = step_aware_curve(answers, steps, ["1"] * 5, seed=0, alpha=3.0, method="other", draws=5)
-    assert other[-1]["value"] != rows[-1]["value"] and {row["method"] for row in other} == {"other"}
 
 
 def test_published_vote_of_recorded_samples(real_data):
@@ -221,34 +215,6 @@ def test_mutual_vote_of_a_large_pool():
     assert mutual_vote_at_k(answers, completions, "1", 16) == pytest.approx(1 - miss + miss * left)
 
 
-def test_mutual_curve_has_both_rules():
-    rng = np.random.default_rng(1)
-    answers = [[["1", "2", None][i] for i in rng.integers(3, size=8)] for _ in range(4)]
-    completions = [
-        [[["1", "2", None][i] for i in rng.integers(3, size=3)] for _ in row] for row in answers
-    ]
-    scores = rng.random((4, 8))
-    votes = mutual_curve(answers, completions, ["1"] * 4, seed=0, share=0.7, level=1)
-    best = mutual_curve(answers, completions, ["1"] * 4, seed=0, scores=scores, method="rStar")
-    for row, other in zip(votes, best):
-        k, pools = row["budget"], list(zip(answers, completions, scores))
-        assert row["value"] == pytest.approx(
-            np.mean([mutual_vote_at_k(a, c, "1", k, share=0.7) for a, c, _ in pools])
-        )
-        assert other["value"] == pytest.approx(
-            np.mean([mutual_best_at_k(*pool, "1", k) for pool in pools])
-        )
-        assert row["level"] == 1 and (row["method"], other["method"]) == (
-            "mutual consistency",
-            "rStar",
-        )
-        assert row["low"] <= row["value"] <= row["high"]
-    silent = [[[None]] * 8] * 4
-    plain = majority_curve(answers, ["1"] * 4, seed=0, method="mutual consistency")
-    found = mutual_curve(answers, silent, ["1"] * 4, seed=0)
-    assert [row["value"] for row in found] == pytest.approx([row["value"] for row in plain])
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -270,11 +236,6 @@ def test_mutual_curve_has_both_rules():
         (lambda: mutual_vote_at_k(["1"], [["1"]], "1", 2), "k = 2"),
         (lambda: mutual_best_at_k(["1"], [["1"]], [], "1", 1), "need a number each"),
         (lambda: mutual_best_at_k(["1"], [["1"]], [float("nan")], "1", 1), "need a number each"),
-        (
-            lambda: mutual_curve([["1"], ["1", "2"]], [[["1"]]] * 2, ["1"] * 2, seed=0),
-            r"\[1, 2\] answers",
-        ),
-        (lambda: mutual_curve([["1"]], [[["1"]]], ["1", "2"], seed=0), "2 golds"),
     ],
 )
 def test_refusals(call, words):

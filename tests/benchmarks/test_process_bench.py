@@ -17,7 +17,7 @@ EACH = 8
 
 
 def spoilt(problem, i):
-    """Its solution with a wrong result in its first step, or as it is, and the 0-based wrong steps."""
+    """Its solution, a wrong result in its first step or none, and the 0-based wrong steps."""
     steps = problem.solution.split("\n")
     return ([steps[0].replace(" .", "1 ."), *steps[1:]], [0]) if i % 2 else (steps, [])
 

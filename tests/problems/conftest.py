@@ -1,4 +1,4 @@
-"""Files of records, and a second reader of the embedded questions, written without the package's."""
+"""Files of records, and a second reader of the embedded questions, free of the package's."""
 
 import gzip
 import json
@@ -116,7 +116,7 @@ def read():
 
 @pytest.fixture(scope="session")
 def save():
-    """Write rows (objects, or lines as text) to a JSONL file, packed if it ends in .gz; its path."""
+    """Write rows (objects, or lines as text) to a JSONL file, packed if .gz; returns its path."""
 
     def save(path, *rows):
         text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)

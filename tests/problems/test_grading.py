@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.problems import grading
-from workbench.problems.grading import CHILDREN, extract_answer, is_equal
+from workbench.problems.grading import GRADERS, extract_answer, is_equal
 
 fresh = itertools.count(10)
 
@@ -188,7 +188,7 @@ def test_any_text_can_be_extracted_from(text):
 
 
 def test_off_the_main_thread():
-    with ThreadPoolExecutor(2 * CHILDREN) as threads:
+    with ThreadPoolExecutor(2 * GRADERS) as threads:
         stuck = threads.submit(is_equal, "2", "8^{8^{8^{8}}}", timeout_s=1)
         assert all(threads.map(lambda _: works(), range(12)))
         assert not stuck.result()
@@ -230,7 +230,8 @@ def test_in_a_script_without_a_main_guard_and_without_torch(tmp_path):
     script.write_text(
         "from workbench.problems import grading\n"
         "import sys, subprocess\n"
-        "assert grading._children.queue == [None, None] and 'torch' not in sys.modules and 'sympy' not in sys.modules\n"
+        "assert grading._children.queue == [None, None]\n"
+        "assert 'torch' not in sys.modules and 'sympy' not in sys.modules\n"
         "print(grading.is_equal(r'\\sqrt{4}', '2'), 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
@@ -302,7 +303,7 @@ def test_agreement_per_suite(real_data, capsys):
         gold, prediction = answer_of(row["gold"]), answer_of(row["prediction"])
         return is_equal(gold, prediction, timeout_s=3) == row["expected"]
 
-    with ThreadPoolExecutor(CHILDREN) as threads:
+    with ThreadPoolExecutor(GRADERS) as threads:
         verdicts = list(threads.map(agrees, cases))
     agreed, total = Counter(), Counter()
     for row, verdict in zip(cases, verdicts):
@@ -325,7 +326,7 @@ def test_real_model_answers(real_data):
                 real_data / "answer_equivalence" / f"math500_{name}_answers_unlabelled.json"
             ).read_text()
         )
-        with ThreadPoolExecutor(CHILDREN) as threads:
+        with ThreadPoolExecutor(GRADERS) as threads:
             verdicts[name] = sum(
                 threads.map(lambda p: is_equal(p["answer"], extract_answer(p["prediction"])), pairs)
             )

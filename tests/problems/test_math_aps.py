@@ -29,7 +29,8 @@ def node(text, value, *children):
 
 
 FLAT = flat(
-    ("Q?", 0.25), ("Q?\n\n a", 0.5), ("Q?\n\n a\n\nb 1", 0.0), ("Q?\n\n a\n\nb 12", 0.75), ("Q?\n\n\nc", 0.0),
+    ("Q?", 0.25), ("Q?\n\n a", 0.5), ("Q?\n\n a\n\nb 1", 0.0), ("Q?\n\n a\n\nb 12", 0.75),
+    ("Q?\n\n\nc", 0.0),
     ("Q?\n\n a\n\nb 1\n\nd", 1.0), ("Q?\n\n a\n\nb 1", 0.25),
 )  # fmt: skip
 TREE = flat() | {

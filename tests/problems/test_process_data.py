@@ -176,7 +176,8 @@ def test_stepwise_lines_are_what_trl_reads(tmp_path):
     write(OWN, tmp_path / "s.jsonl", format="stepwise")
     lines = (tmp_path / "s.jsonl").read_text(encoding="utf-8").splitlines()
     assert lines[0] == (
-        '{"prompt": "How many coins — één?", "completions": ["a", "b «ü» 数"], "labels": [true, false]}'
+        '{"prompt": "How many coins — één?", "completions": ["a", "b «ü» 数"], '
+        '"labels": [true, false]}'
     )
     rows = read(tmp_path / "s.jsonl", format="stepwise")
     assert rows[0] == LabelledSolution(

@@ -19,7 +19,7 @@ def said(pattern: str) -> float:
 
 
 def known_problems():
-    """The problems by their questions: the files know questions, the generator knows their truth."""
+    """The problems by their questions: files know questions, the generator knows their truth."""
     number = int(said(r"generate\((\d+), levels"))
     seed = int(said(r"seed=(\d+), split"))
     return {

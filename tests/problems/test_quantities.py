@@ -251,8 +251,10 @@ def test_another_number_or_relation_changes_the_signature(level, index, rng, rea
 
 def test_the_signature_tells_the_relations_apart():
     given_ = ["Ava has 5 coins", "Max has 3 coins"]
-    last = ["3 more than Ava", "3 fewer than Ava", "3 times as many as Ava", "as many as Ava and Max together",
-            "as many as the difference between Ava and Max", "5 more than Max"]  # fmt: skip
+    last = [
+        "3 more than Ava", "3 fewer than Ava", "3 times as many as Ava", "5 more than Max",
+        "as many as Ava and Max together", "as many as the difference between Ava and Max",
+    ]  # fmt: skip
     asked = [
         told("How many coins does Tess have", [*given_, f"Tess has {words}"]) for words in last
     ]
@@ -272,7 +274,8 @@ def test_facts_may_stand_in_any_order_and_about_anybody():
 
 def test_a_difference_is_computed_larger_first_however_it_is_told():
     problem = told("How many coins does Tess have", [
-        "Ava has 5 coins", "Max has 9 coins", "Tess has as many as the difference between Ava and Max",
+        "Ava has 5 coins", "Max has 9 coins",
+        "Tess has as many as the difference between Ava and Max",
     ])  # fmt: skip
     said = "Tess has as many as the difference between {} and {} : {} - {} = 4 ."
     steps = [

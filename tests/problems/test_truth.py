@@ -492,10 +492,12 @@ def test_a_blind_problem_is_judged_the_same(problem, rng, read):
 
 HUGE = "9" * 5000  # more digits than int() accepts
 HOSTILE = [
-    "", " ", ":", " : ", " : : ", "\n", "\x00", "The answer is", "The answer is  .", "The answer is -7 .",
+    "", " ", ":", " : ", " : : ", "\n", "\x00",
+    "The answer is", "The answer is  .", "The answer is -7 .",
     "The answer is 007 .", "The answer is 7 . . .", "The answer is ٧ .", "The answer is 1٣ .",
     f"The answer is {HUGE} .",
-    "The answer\nis 7 .", "the answer is 7 .", "The answer is 7 .\nThe answer is 8 .", "x" * 100_000,
+    "The answer\nis 7 .", "the answer is 7 .", "The answer is 7 .\nThe answer is 8 .",
+    "x" * 100_000,
     "Max has " * 20_000, "Max has 3 more than Ava : " * 5_000, " " * 100_000 + ".",
 ]  # fmt: skip
 
@@ -557,8 +559,10 @@ def test_no_text_raises_and_every_fault_is_of_a_named_kind(problem, steps):
 
 
 def test_every_kind_of_fault_occurs_and_says_what_was_expected():
-    problem = Problem("p", "quantities", "How many coins does Tess have? Ava has 3 coins. Max has 4 more than Ava. "
-                      "Rosa has 2 times as many as Max. Tess has 5 fewer than Rosa.")  # fmt: skip
+    problem = Problem(
+        "p", "quantities", "How many coins does Tess have? Ava has 3 coins. "
+        "Max has 4 more than Ava. Rosa has 2 times as many as Max. Tess has 5 fewer than Rosa.",
+    )  # fmt: skip
     steps = [
         "Tess has",
         "Rosa has 2 times as many as Max : 2 * 7 = 14 .",

@@ -16,7 +16,8 @@ MISSES = pd.DataFrame(
 )  # fmt: skip
 PASSES = pd.DataFrame(
     [{"group": g, "name": n, "n": 1200, "value": v, "low": 0.1, "high": 0.9}
-     for g, n, v in (("kind of fault", "slip", 0.2), ("kind of fault", "restated", 0.8), ("level", "3", 0.5))]
+     for g, n, v in (("kind of fault", "slip", 0.2), ("kind of fault", "restated", 0.8),
+                     ("level", "3", 0.5))]
 )  # fmt: skip
 
 

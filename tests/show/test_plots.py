@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from workbench.show import plots
 from workbench.show.style import METHOD_STYLE, short_number, style_of
 
-METHODS = ("majority", "best_of_n", "weighted_vote", "beam_search", "mcts")
+METHODS = ("majority", "best_of_n", "prm_min_vote", "beam_search", "mcts")
 
 
 def curves(levels=(1,), close=0.001):
@@ -91,7 +91,10 @@ def assert_readable(fig):
         assert apart, f"{a!r} overlaps {b!r}"
 
 
-LONG = "A finding that needs more than one line because it says what was found, where, and by how much it was found"
+LONG = (
+    "A finding that needs more than one line because it says what was found, where, and by how "
+    "much it was found"
+)
 
 
 @pytest.mark.parametrize("title", ["Short", LONG])
@@ -154,12 +157,9 @@ def test_refusals():
 
 
 def test_looks_are_distinct_and_stable():
-    distinct = {name: s for name, s in METHOD_STYLE.items() if name not in ("beam", "dvts")}
-    looks = [(s.color, s.marker, str(s.dash)) for s in distinct.values()]
-    twice = {look for look in looks if looks.count(look) > 1}
-    aliases = {name for name, s in distinct.items() if (s.color, s.marker, str(s.dash)) in twice}
-    choices = {"best_of_n", "prm_min_max", "weighted_vote", "prm_min_vote", "prm", "orm", "orm_max"}
-    assert aliases <= choices
+    looks = {name: (s.color, s.marker, str(s.dash)) for name, s in METHOD_STYLE.items()}
+    aliases = {name for name, look in looks.items() if list(looks.values()).count(look) > 1}
+    assert aliases <= {"best_of_n", "prm_min_max", "prm_min_vote", "prm", "orm", "orm_max"}
     assert style_of("strong") is METHOD_STYLE["strong"] and style_of("x", 0) != style_of("x", 1)
 
 

@@ -1,5 +1,4 @@
-r"""How right are step labels? Every labelled step beside the exact truth, and what follows from it
-with intervals.
+r"""How right are step labels? Every labelled step beside the exact truth, with intervals.
 
 There are two truths to hold a label against: is this step right, and can the answer still be
 reached from here? An automatic label estimates the second; a process reward model is meant to learn
@@ -17,24 +16,21 @@ Embedded problems only. Taught in notebook 02.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
-from workbench.analyse.metrics import bootstrap
-from workbench.analyse.verifiers import f1_gain, f1_interval, first_error_hits
+from workbench.analyse.first_errors import f1_gain, f1_interval, first_error_hits, sums_by
+from workbench.analyse.metrics import Floats, resample, with_interval
 from workbench.problems import explain, solvable
 from workbench.types import LabelledSolution, Problem
-
-TRUTHS = ("right", "solvable")
 
 
 @lru_cache(maxsize=20_000)
 def truth(problem: Problem, steps: tuple[str, ...]) -> tuple[tuple[str | None, bool], ...]:
-    """For each step up to the first fault: its fault in words (None: right), and is the answer in
-    reach after it?"""
+    """For each step to the first fault: its fault (None: right), and is the answer in reach?"""
     out = []
     for t, fault in enumerate(explain(problem, steps), start=1):
         out.append((fault, solvable(problem, steps[:t])))
@@ -62,44 +58,38 @@ def label_table(rows: Iterable[LabelledSolution]) -> pd.DataFrame:
             known = (np.nan if label is None else label, np.nan if value is None else value)
             kind = (fault or "").split(":")[0]
             out.append((row.problem.id, row.problem.level, t, *known, fault is None, able, kind))
-    return pd.DataFrame(
-        out,
-        columns=["problem", "level", "position", "label", "value", "right", "solvable", "fault"],
-    )
+    columns = ["problem", "level", "position", "label", "value", "right", "solvable", "fault"]
+    return pd.DataFrame(out, columns=columns)
 
 
 def label_quality(
     table: pd.DataFrame, *, truth: str, seed: int, bins: int = 10
 ) -> dict[str, dict[str, float]]:
-    """{measure: {value, low, high}} of the labels in a `label_table`, against "right" or
-    "solvable".
+    """{measure: {value, low, high}} of the labels in a `label_table`, against one of two truths.
 
-    precision, recall and kept (see above), coverage (share of steps with a label), and ece, the
-    expected calibration error of the values in equal-width bins. A measure without any step to
-    count is left out. ValueError for another truth or an empty table.
+    `truth` is "right" or "solvable". Measures: precision, recall and kept (see above), coverage
+    (share of steps with a label), and ece, the expected calibration error of the values in
+    equal-width bins. A measure without any step to count is left out. ValueError for another truth
+    or an empty table.
 
-    >>> steps = [("p", 1, 1.0, True), ("p", 0, 0.0, True), ("q", 0, 0.5, False), ("q", 1, 1.0, False)]
+    >>> steps = [("p", 1, 1.0, True), ("p", 0, 0.0, True), ("q", 0, 0.5, False), ("q", 1, 1, False)]
     >>> table = pd.DataFrame(steps, columns=["problem", "label", "value", "right"])
     >>> {name: x["value"] for name, x in label_quality(table, truth="right", seed=0).items()}
     {'precision': 0.5, 'recall': 0.5, 'kept': 0.5, 'coverage': 1.0, 'ece': 0.625}
     """
-    if truth not in TRUTHS or table.empty:
-        raise ValueError(
-            f"truth={truth!r}, {len(table)} steps: use {' or '.join(TRUTHS)}, and at least one step"
-        )
-    true, bad, good = (
-        table[truth].to_numpy(bool),
-        (table["label"] == 0).to_numpy(),
-        (table["label"] == 1).to_numpy(),
-    )
-    shares = {
+    if truth not in ("right", "solvable") or table.empty:
+        found = f"truth={truth!r}, {len(table)} steps"
+        raise ValueError(f"{found}: use right or solvable, and at least one step")
+    true = table[truth].to_numpy(bool)  # (steps,)
+    bad, good = (table["label"] == 0).to_numpy(), (table["label"] == 1).to_numpy()
+    counted = {
         "precision": (bad & ~true, bad),
         "recall": (bad & ~true, (bad | good) & ~true),
         "kept": (good & true, (bad | good) & true),
         "coverage": (bad | good, np.ones(len(table), bool)),
     }
     out = {}
-    for name, (hits, of) in shares.items():
+    for name, (hits, of) in counted.items():
         if of.any():
             out[name] = _interval(table, np.stack([hits, of], 1), _share, seed)
     valued = table["value"].notna().to_numpy()
@@ -114,8 +104,7 @@ def label_quality(
 def shares(
     table: pd.DataFrame, hit: str, *, by: Sequence[str], mean: str | None = None, seed: int
 ) -> pd.DataFrame:
-    """How often the column `hit` is true within groups `by`: a row each, with value, low, high and
-    n (steps).
+    """How often the column `hit` is true within groups `by`: rows with value, low, high, n (steps).
 
     `mean` names a column whose mean is given, too. Groups without a step are left out.
     """
@@ -128,10 +117,10 @@ def shares(
 
 
 def first_error_quality(rows: Iterable[LabelledSolution], *, seed: int) -> dict[str, float]:
-    """ProcessBench F1 of the first errors that labels name, {value, low, high}, and `coverage`, a
-    share of solutions.
+    """ProcessBench F1 of the first errors that labels name: {value, low, high, coverage}.
 
-    A solution is covered if every step up to the first bad one has a label. ValueError if none is.
+    The coverage is the share of solutions that count: those in which every step up to the first bad
+    one has a label. ValueError if none has.
     """
     rows = list(rows)
     covered = [row for row in rows if None not in row.labels[: _upto(row)]]
@@ -146,11 +135,10 @@ def first_error_quality(rows: Iterable[LabelledSolution], *, seed: int) -> dict[
 def first_error_gain(
     one: Sequence[LabelledSolution], other: Sequence[LabelledSolution], *, seed: int
 ) -> dict[str, float]:
-    """F1 of first errors of `one` minus that of `other`, {value, low, high}; problems are drawn for
-    both together.
+    """F1 of first errors of `one` minus that of `other`: {value, low, high}.
 
-    Every solution counts: one that the labels do not cover has no first error found. ValueError
-    unless both label solutions of the same problems.
+    Problems are drawn for both together. Every solution counts: one that the labels do not cover
+    has no first error found. ValueError unless both label solutions of the same problems.
     """
     return f1_gain(*(_hits(rows) for rows in (one, other)), seed=seed)
 
@@ -166,21 +154,21 @@ def _upto(row: LabelledSolution) -> int:
     return len(row.steps) if row.first_error is None else row.first_error
 
 
-def _interval(table: pd.DataFrame, counts: np.ndarray, statistic, seed: int) -> dict[str, float]:
-    """A statistic of sums over steps, with its bootstrap interval over problems. `counts`: (steps,
-    sums)."""
-    sums = pd.DataFrame(counts.astype(float)).groupby(table["problem"].to_numpy()).sum().to_numpy()
-    low, high = bootstrap(sums, seed=seed, statistic=statistic)
-    return {"value": float(statistic(sums)), "low": float(low), "high": float(high)}
+def _interval(
+    table: pd.DataFrame, counts: Floats, statistic: Callable[[Floats], Floats], seed: int
+) -> dict[str, float]:
+    """A statistic of sums over steps, with its interval over problems. `counts`: (steps, sums)"""
+    sums = sums_by(table["problem"].tolist(), counts.astype(float)).to_numpy()
+    drawn = resample(sums, seed=seed, statistic=np.sum)  # (draws, sums)
+    return with_interval(statistic(sums.sum(0)), statistic(drawn))
 
 
-def _share(sums: np.ndarray, axis: int = 0) -> float:
-    hits, of = sums.sum(axis)
-    return hits / max(of, 1e-12)
+def _share(sums: Floats) -> Floats:
+    hits, of = np.moveaxis(sums, -1, 0)
+    return np.asarray(hits / np.maximum(of, 1e-12))
 
 
-def _gap(sums: np.ndarray, axis: int = 0) -> float:
+def _gap(sums: Floats) -> Floats:
     """|mean value - share true| over bins, weighted by steps."""
-    sums = sums.sum(axis)
-    n, gaps = np.split(sums, 2)
-    return np.abs(gaps).sum() / max(n.sum(), 1)
+    n, gaps = np.split(sums, 2, axis=-1)
+    return np.asarray(np.abs(gaps).sum(-1) / np.maximum(n.sum(-1), 1))

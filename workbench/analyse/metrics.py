@@ -1,5 +1,4 @@
-r"""What is measured on recorded samples: votes, pass@k, best-of-n, step aggregates, F1 of first
-errors, intervals.
+r"""What is measured on recorded samples: votes, pass@k, step aggregates, first errors, intervals.
 
 Everything here works on **one** pool of n samples per problem and gives the exact expectation over
 its k-subsets, so a curve over budgets needs no second run and no resampling:
@@ -20,47 +19,47 @@ Intervals are 95 % and over problems. Taught in notebook 01.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, binomtest
 
 from workbench.problems.grading import is_equal
 
-Equal = Callable[[str, str], bool]
+Equal = Callable[[str, str | None], bool]
+Floats = NDArray[np.float64]
 
 
 # -- from one pool of n samples to the expectation at k --------------------------------------------
 
 
-def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> float | np.ndarray:
-    """Chance that k of n samples, c of them right, contain a right one; numbers or arrays of one
-    shape.
+def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> float | Floats:
+    """Chance that k of n samples, c of them right, contain a right one; numbers or arrays.
 
     >>> round(float(pass_at_k(10, 3, 5)), 10), pass_at_k(256, [1, 0, 250], 16).tolist()
     (0.9166666667, [0.0625, 0.0, 1.0])
     """
     n, c, k = np.broadcast_arrays(n, c, k)
     if np.any((c < 0) | (c > n) | (k < 1) | (k > n)):
-        raise ValueError(
-            f"pass@k of n={n.tolist()}, c={c.tolist()}, k={k.tolist()}: need 0 <= c <= n and 1 <= k <= n"
-        )
+        given = f"pass@k of n={n.tolist()}, c={c.tolist()}, k={k.tolist()}"
+        raise ValueError(f"{given}: need 0 <= c <= n and 1 <= k <= n")
     rows = zip(n.flat, c.flat, k.flat)
     miss = [np.prod(1 - k / np.arange(n - c + 1, n + 1)) if n - c >= k else 0.0 for n, c, k in rows]
-    return 1 - (np.reshape(miss, n.shape) if n.ndim else miss[0])
+    return 1 - (np.reshape(miss, n.shape) if n.ndim else float(miss[0]))
 
 
-def best_of_n_at_k(scores: Sequence[float], correct: Sequence[float], k: int) -> float:
+def best_of_n_at_k(scores: ArrayLike, correct: ArrayLike, k: int) -> float:
     """Expected correctness of the highest-scored of k samples drawn from a pool; tied scores share.
 
     >>> best_of_n_at_k([0.1, 0.9, 0.5], [1, 0, 1], 2)  # the pairs' best: 0.9, 0.5 and 0.9
     0.3333333333333333
     """
+    scores, correct = np.asarray(scores, float), np.asarray(correct, float)
     _same_length("scores", scores, "correct", correct)
-    scores, correct, n = np.asarray(scores, float), np.asarray(correct, float), len(scores)
+    n = len(scores)
     _check_k(k, n)
     if np.isnan(scores).any():
         raise ValueError(f"scores {scores.tolist()} hold NaN, need numbers")
@@ -74,34 +73,37 @@ def best_of_n_at_k(scores: Sequence[float], correct: Sequence[float], k: int) ->
 def majority_at_k(
     answers: Sequence[str | None], gold: str, k: int, *, equal: Equal = is_equal
 ) -> float:
-    """Expected correctness of the most frequent of k answers drawn from a pool; ties share, missing
-    ones never win.
+    """Expected correctness of the most frequent of k answers drawn from a pool; ties share.
 
-    >>> round(majority_at_k(["7"] * 6 + ["8"] * 4, "7.0", 3), 4), majority_at_k(["1/2", "0.5", "2", None], "0.5", 4)
-    (0.6667, 1.0)
+    Missing answers never win.
+
+    >>> round(majority_at_k(["7"] * 6 + ["8"] * 4, "7.0", 3), 4)
+    0.6667
+    >>> majority_at_k(["1/2", "0.5", "2", None], "0.5", 4)
+    1.0
     """
     n = len(answers)
     _check_k(k, n)
-    values, group = _group(answers, equal)
+    values, group = group_by_value(answers, equal)
     counts = np.bincount(group[group >= 0], minlength=len(values))
     right = [i for i, value in enumerate(values) if equal(gold, value)]
-    missing = n - counts.sum()
+    missing = n - int(counts.sum())
     return sum(_chance_to_win(counts[i], np.delete(counts, i), missing, k) for i in right)
 
 
-def _chance_to_win(own: int, others: np.ndarray, missing: int, k: int) -> float:
+def _chance_to_win(own: int, others: NDArray[np.int64], missing: int, k: int) -> float:
     """Expected share of the win of an answer that is `own` of the pool, when k are drawn.
 
     Were each sample drawn with chance k/n, the counts of the answers would be independent
     binomials; given that k are drawn in all, they are the counts of a k-subset. `ways[t, s]`: s
     drawn so far, t other answers level with ours.
     """
-    n, drawn = own + others.sum() + missing, np.arange(k + 1)
-    # (answers, k + 1)
-    chance = binom.pmf(drawn, np.array([own, missing, n, *others])[:, None], k / n)
-    total = 0.0
+    n = own + int(others.sum()) + missing
+    sizes = np.array([own, missing, n, *others])[:, None]
+    chance = binom.pmf(np.arange(k + 1), sizes, k / n)  # (3 + other answers, k + 1)
+    total: Any = 0.0
     for v in range(1, min(own, k) + 1):  # ours is drawn v times
-        ways = np.zeros((min(k // v, 1 + np.sum(others >= v)), k + 1))
+        ways = np.zeros((min(k // v, 1 + int(np.sum(others >= v))), k + 1))
         ways[0, v:] = chance[0, v] * chance[1, : k + 1 - v]
         for of_other in chance[3:]:
             level = np.zeros_like(ways)
@@ -115,20 +117,18 @@ def _chance_to_win(own: int, others: np.ndarray, missing: int, k: int) -> float:
 
 
 def tally(
-    answers: Sequence[str | None],
-    weights: Sequence[float] | None = None,
-    *,
-    equal: Equal = is_equal,
+    answers: Sequence[str | None], weights: ArrayLike | None = None, *, equal: Equal = is_equal
 ) -> dict[str, float]:
-    """Summed weight (1 each, if not given) of every distinct value, named as it first appeared;
-    missing ones left out.
+    """Summed weight (1 each, if not given) of every distinct value, named as it first appeared.
+
+    Missing answers are left out.
 
     >>> tally(["1/2", "3", "0.5", None])
     {'1/2': 2.0, '3': 1.0}
     """
     weights = np.ones(len(answers)) if weights is None else np.asarray(weights, float)
     _same_length("weights", weights, "answers", answers)
-    values, group = _group(answers, equal)
+    values, group = group_by_value(answers, equal)
     kept = group >= 0
     return dict(zip(values, np.bincount(group[kept], weights[kept], len(values)).tolist()))
 
@@ -140,31 +140,37 @@ def majority_vote(answers: Sequence[str | None], *, equal: Equal = is_equal) -> 
     '1/2'
     """
     votes = tally(answers, equal=equal)
-    return max(votes, key=votes.get, default=None)
+    return max(votes, key=votes.__getitem__, default=None)
 
 
 def weighted_vote(
-    answers: Sequence[str | None], scores: Sequence[float], *, equal: Equal = is_equal
+    answers: Sequence[str | None], scores: ArrayLike, *, equal: Equal = is_equal
 ) -> str | None:
-    """The answer with the largest summed score, of several the one seen first; None if all are
-    missing.
+    """The answer with the largest summed score, the first of several; None if all are missing.
 
     >>> weighted_vote(["A", "B", "A", "B"], [0.9, 0.6, 0.2, 0.6])
     'B'
     """
     votes = tally(answers, scores, equal=equal)
-    return max(votes, key=votes.get, default=None)
+    return max(votes, key=votes.__getitem__, default=None)
 
 
-def _group(answers: Sequence[str | None], equal: Equal) -> tuple[list[str], np.ndarray]:
-    """Distinct values, and for each answer the index of its value, -1 where it is missing or blank."""
-    values, index = [], {}
+def group_by_value(
+    answers: Sequence[str | None], equal: Equal = is_equal
+) -> tuple[list[str], NDArray[np.int64]]:
+    """The distinct values, and for each answer the index of its value, -1 if missing or blank.
+
+    >>> values, index = group_by_value(["1/2", None, "3", "0.5"])
+    >>> values, index.tolist()
+    (['1/2', '3'], [0, -1, 1, 0])
+    """
+    values: list[str] = []
+    index: dict[str | None, int] = {}
     for answer in answers:
         if answer is None or answer in index or not answer.strip():
             continue
-        index[answer] = next(
-            (i for i, value in enumerate(values) if equal(value, answer)), len(values)
-        )
+        known = (i for i, value in enumerate(values) if equal(value, answer))
+        index[answer] = next(known, len(values))
         if index[answer] == len(values):
             values.append(answer)
     return values, np.array([index.get(answer, -1) for answer in answers], int)
@@ -172,7 +178,7 @@ def _group(answers: Sequence[str | None], equal: Equal) -> tuple[list[str], np.n
 
 # -- steps -----------------------------------------------------------------------------------------
 
-AGGREGATES = {
+AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "last": lambda scores: scores[-1],
     "prod": prod,
@@ -195,9 +201,11 @@ def aggregate(step_scores: Sequence[float], how: str) -> float:
     return float(AGGREGATES[how](step_scores))
 
 
+# -- first errors ----------------------------------------------------------------------------------
+
+
 class FirstErrors(NamedTuple):
-    """Shares of exact hits among solutions with an error and among those without, and their
-    harmonic mean."""
+    """Shares of exact hits among solutions with an error and without, and their harmonic mean."""
 
     error: float
     correct: float
@@ -207,39 +215,59 @@ class FirstErrors(NamedTuple):
 def first_error_scores(
     predicted: Sequence[int | None], labels: Sequence[int | None]
 ) -> FirstErrors:
-    """Exact-index accuracies and F1 of ProcessBench (arXiv 2412.06559); NaN for a kind of which
-    there is no solution.
+    """Exact-index accuracies and F1 of ProcessBench (arXiv 2412.06559); see `hit_rates`.
 
-    Both hold one 0-based index of the first wrong step per solution, -1 or None where there is
-    none.
+    Both hold one 0-based index of the first wrong step per solution, -1 or None if there is none.
     """
-    _same_length("predictions", predicted, "labels", labels)
-    guess, truth = ([-1 if i is None else int(i) for i in row] for row in (predicted, labels))
-    hits = {False: [], True: []}
-    for g, t in zip(guess, truth):
-        hits[t == -1].append(g == t)
-    error, correct = (
-        float(np.mean(hits[kind])) if hits[kind] else float("nan") for kind in (False, True)
-    )
-    return FirstErrors(error, correct, harmonic_mean(error, correct))
+    return FirstErrors(*hit_rates(first_error_counts(predicted, labels).sum(0)).tolist())
 
 
 def processbench_f1(predicted: Sequence[int | None], labels: Sequence[int | None]) -> float:
     """F1 of `first_error_scores`, in [0, 1].
 
-    >>> processbench_f1([2, 0, -1, -1], [2, 1, -1, -1])  # half of the errors, all of the correct ones
+    >>> processbench_f1([2, 0, -1, -1], [2, 1, -1, -1])  # half of the errors, all correct ones
     0.6666666666666666
     """
     return first_error_scores(predicted, labels).f1
 
 
-def harmonic_mean(a: float, b: float) -> float:
-    """2ab / (a + b), and 0 where both are 0.
+def first_error_counts(predicted: Sequence[int | None], labels: Sequence[int | None]) -> Floats:
+    """Per solution 1 or 0: is it an error hit, an error, a clean one passed, a clean one?
 
-    >>> round(harmonic_mean(32.4, 91.7), 2)
-    47.88
+    Shape (solutions, 4).
+
+    >>> first_error_counts([2, 0, -1], [2, 1, None]).tolist()
+    [[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]
     """
-    return 2 * a * b / (a + b) if a or b else 0.0
+    _same_length("predictions", predicted, "labels", labels)
+    guess, truth = (np.array([-1 if i is None else i for i in row]) for row in (predicted, labels))
+    error, hit = truth != -1, guess == truth  # (solutions,)
+    return np.stack([error & hit, error, ~error & hit, ~error], 1).astype(float)
+
+
+def hit_rates(sums: ArrayLike) -> Floats:
+    """Accuracy with an error, without one, and F1: (..., 3) of sums of `first_error_counts`.
+
+    NaN for a kind of which there is no solution, and then F1 is NaN, too; F1 is 0 where both are 0.
+
+    >>> hit_rates([[324, 1000, 917, 1000], [0, 5, 0, 5], [5, 5, 0, 0]]).round(4).tolist()
+    [[0.324, 0.917, 0.4788], [0.0, 0.0, 0.0], [1.0, nan, nan]]
+    """
+    error_hit, error, passed, clean = np.moveaxis(np.asarray(sums, float), -1, 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0: none of this kind
+        a, b = error_hit / error, passed / clean
+    return np.stack([a, b, harmonic_mean(a, b)], -1)
+
+
+def harmonic_mean(a: ArrayLike, b: ArrayLike) -> Floats:
+    """2ab / (a + b), and 0 where both are 0; numbers or arrays.
+
+    >>> harmonic_mean([32.4, 0.0], [91.7, 0.0]).round(2).tolist()
+    [47.88, 0.0]
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    mean: Floats = 2 * a * b / np.where(a + b == 0, 1, a + b)
+    return mean
 
 
 # -- intervals and tests, over problems ------------------------------------------------------------
@@ -257,30 +285,44 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> tuple[float, 
     return float(low), float(high)
 
 
-def bootstrap(
-    values: ArrayLike, *, seed: int, statistic: Callable = np.mean, draws: int = 2000
-) -> tuple[np.ndarray | float, np.ndarray | float]:
-    """95 % percentile band (low, high) of a statistic over problems: `values` is (problems,) or
-    (problems, budgets).
+def resample(
+    values: ArrayLike, *, seed: Any, statistic: Callable[..., Any] = np.mean, draws: int = 2000
+) -> Floats:
+    """A statistic of problems drawn with replacement, once per draw: (draws,) or (draws, columns).
 
-    Whole rows are drawn, so that the budgets of a problem stay together; `statistic` takes
-    `axis=0`.
+    `values` is (problems,) or (problems, columns). Whole rows are drawn, so that what belongs to a
+    problem stays together; `statistic` takes `axis=0`. ValueError without a problem.
+    """
+    values = np.asarray(values, float)
+    if values.ndim not in (1, 2) or not len(values):
+        raise ValueError(f"values of shape {values.shape}: need (problems,) or (problems, columns)")
+    rng, n = np.random.default_rng(seed), len(values)
+    return np.array([statistic(values[rng.integers(n, size=n)], axis=0) for _ in range(draws)])
+
+
+def bootstrap(
+    values: ArrayLike, *, seed: Any, statistic: Callable[..., Any] = np.mean, draws: int = 2000
+) -> tuple[Any, Any]:
+    """95 % percentile band (low, high) of a statistic over problems; see `resample`.
 
     >>> low, high = bootstrap([[0, 1], [1, 1], [0, 1], [1, 1]], seed=0)
     >>> low.tolist(), high.tolist()
     ([0.0, 1.0], [1.0, 1.0])
     """
-    values = np.asarray(values, float)
-    if values.ndim not in (1, 2) or not len(values):
-        raise ValueError(
-            f"values of shape {values.shape}, need (problems,) or (problems, budgets), at least one problem"
-        )
-    rng = np.random.default_rng(seed)
-    drawn = [
-        statistic(values[rng.integers(len(values), size=len(values))], axis=0) for _ in range(draws)
-    ]
+    drawn = resample(values, seed=seed, statistic=statistic, draws=draws)
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     return low, high
+
+
+def with_interval(value: float | Floats, drawn: ArrayLike) -> dict[str, float]:
+    """{value, low, high}: a value with the 95 % interval of its draws, (draws,).
+
+    Draws without a value (NaN) are left out; a value that is NaN has no interval.
+    """
+    ends = np.full(2, np.nan)
+    if not np.isnan(value):
+        ends = np.nanpercentile(np.asarray(drawn), [2.5, 97.5])
+    return {"value": float(value), "low": float(ends[0]), "high": float(ends[1])}
 
 
 class Comparison(NamedTuple):
@@ -298,25 +340,16 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, seed: int, draws: int = 10_0
     >>> paired_bootstrap([1, 1, 1, 0], [0, 1, 1, 0], seed=0).difference
     0.25
     """
+    a, b = np.asarray(a, float), np.asarray(b, float)
     _same_length("a", a, "b", b)
-    difference = np.asarray(a, float) - np.asarray(b, float)  # (problems,)
+    difference = a - b  # (problems,)
     if difference.ndim != 1 or not len(difference):
         raise ValueError(f"results of shape {difference.shape}, need (problems,), at least one")
-    rng = np.random.default_rng(seed)
-    means = np.array(
-        [
-            difference[rng.integers(len(difference), size=len(difference))].mean()
-            for _ in range(draws)
-        ]
-    )
+    means = resample(difference, seed=seed, draws=draws)
     low, high = np.percentile(means, [2.5, 97.5])
     tail = min(np.sum(means <= 0), np.sum(means >= 0))
-    return Comparison(
-        float(difference.mean()),
-        float(low),
-        float(high),
-        float(min(1, 2 * (1 + tail) / (1 + draws))),
-    )
+    p = min(1.0, 2 * (1 + int(tail)) / (1 + draws))
+    return Comparison(float(difference.mean()), float(low), float(high), p)
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
@@ -325,13 +358,13 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
     >>> mcnemar([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0])
     0.0625
     """
-    _same_length("a", a, "b", b)
     a, b = np.asarray(a, bool), np.asarray(b, bool)
+    _same_length("a", a, "b", b)
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def _same_length(name: str, row: Sequence, other_name: str, other: Sequence) -> None:
+def _same_length(name: str, row: Sized, other_name: str, other: Sized) -> None:
     if len(row) != len(other):
         raise ValueError(f"{len(row)} {name} for {len(other)} {other_name}, need as many")
 

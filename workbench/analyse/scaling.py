@@ -1,12 +1,11 @@
-"""Test-time scaling curves from one pool of samples: expectation over all k-subsets, 95 % bands
-over problems.
+"""Test-time scaling curves from one pool of samples: expectations over k-subsets, 95 % bands.
 
-A curve is a list of rows {method, budget, value, low, high}, which `show.plots.scaling_plot` draws
-and a CSV keeps. Every budget uses the whole pool (the unbiased estimators of `metrics`), never only
-its first k samples, and the bootstrap draws whole problems. `values_at` gives what stands behind
-one point of a curve, a value per problem, for paired tests. Only the weighted vote has no closed
-form: it is a mean over random k-subsets, the same ones for every method, and over all k-subsets
-where these are few. Taught in notebooks 06 and 03.
+A curve is a list of points {method, budget, value, low, high}, which `show.plots.scaling_plot`
+draws and a CSV keeps. Every budget uses the whole pool (the unbiased estimators of `metrics`),
+never only its first k samples, and the bootstrap draws whole problems. `values_at` gives what
+stands behind one point of a curve, a value per problem, for paired tests. Only the weighted
+vote has no closed form: it is a mean over random k-subsets, the same ones for every method, and
+over all k-subsets where these are few. Taught in notebooks 06 and 03.
 """
 
 from __future__ import annotations
@@ -18,22 +17,26 @@ from math import comb
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from workbench.analyse.metrics import (
-    _group,
+    Floats,
     aggregate,
     best_of_n_at_k,
     bootstrap,
+    group_by_value,
     majority_at_k,
     pass_at_k,
+    resample,
+    with_interval,
 )
 from workbench.problems import answer_of
 from workbench.problems.grading import is_equal
 from workbench.types import SearchResult
 
-Row = dict[str, Any]
+CurvePoint = dict[str, Any]
 Answers = Sequence[Sequence[str | None]]  # (problems, n)
+PoolScores = Sequence[Sequence[Any]]  # (problems, n): a list of step scores, or one score, each
 
 SELECTIONS = tuple(
     f"prm_{how}_{rule}" for rule in ("max", "vote") for how in ("min", "last", "prod", "mean")
@@ -54,25 +57,27 @@ def answers_of(results: Sequence[SearchResult]) -> list[list[str | None]]:
     return [[answer_of(rollout) for rollout in result.rollouts] for result in results]
 
 
-def correctness(results: Sequence[SearchResult]) -> np.ndarray:
-    """Which solutions end in the right answer, (problems, n) of bool; ValueError unless all pools
-    are of one size."""
+def correctness(results: Sequence[SearchResult]) -> NDArray[np.bool_]:
+    """Which solutions end in the right answer: (problems, n).
+
+    ValueError unless all pools are of one size and all problems have their answer.
+    """
     sizes = {len(result.rollouts) for result in results}
     if len(sizes) != 1:
-        raise ValueError(
-            f"pools of {sorted(sizes)} samples: need the same number for every problem"
-        )
-    rows = zip(results, answers_of(results))
-    return np.array(
-        [[is_equal(result.problem.answer, answer) for answer in row] for result, row in rows]
-    )
+        raise ValueError(f"pools of {sorted(sizes)} samples: need as many for every problem")
+    rows = []
+    for result, answers in zip(results, answers_of(results)):
+        gold = result.problem.answer
+        if gold is None:
+            raise ValueError(f"{result.problem.id} has no answer: need the original problem")
+        rows.append([is_equal(gold, answer) for answer in answers])
+    return np.array(rows, bool)
 
 
 def curve(
-    method: str, budgets: Sequence[int], values: np.ndarray, *, seed: int, **more: Any
-) -> list[Row]:
-    """Rows of one method from its value per problem and budget, (problems, budgets); `more` goes
-    into every row."""
+    method: str, budgets: Sequence[int], values: Floats, *, seed: int, **more: Any
+) -> list[CurvePoint]:
+    """Points of a method from its values, (problems, budgets); `more` goes into every point."""
     low, high = bootstrap(values, seed=seed)
     means = values.mean(0)
     return [
@@ -81,13 +86,15 @@ def curve(
     ]
 
 
-def interval(values: np.ndarray, *, seed: int) -> Row:
+def interval(values: ArrayLike, *, seed: int) -> dict[str, float]:
     """Mean of one value per problem with its 95 % bootstrap interval: {value, low, high}."""
-    low, high = bootstrap(values, seed=seed)
-    return {"value": float(np.mean(values)), "low": low, "high": high}
+    values = np.asarray(values, float)
+    return with_interval(values.mean(), resample(values, seed=seed))
 
 
-def pass_curve(correct: np.ndarray, *, seed: int, method: str = "pass@k", **more: Any) -> list[Row]:
+def pass_curve(
+    correct: NDArray[np.bool_], *, seed: int, method: str = "pass@k", **more: Any
+) -> list[CurvePoint]:
     """pass@k over k from a pool. correct (problems, n) of bool."""
     budgets = doublings(correct.shape[1])
     return curve(method, budgets, _pass_values(correct, budgets), seed=seed, **more)
@@ -95,7 +102,7 @@ def pass_curve(correct: np.ndarray, *, seed: int, method: str = "pass@k", **more
 
 def majority_curve(
     answers: Answers, golds: Sequence[str], *, seed: int, method: str = "majority", **more: Any
-) -> list[Row]:
+) -> list[CurvePoint]:
     """Majority vote over k from a pool: one row of answers and one gold answer per problem."""
     budgets = doublings(len(answers[0]))
     return curve(method, budgets, _majority_values(answers, golds, budgets), seed=seed, **more)
@@ -106,47 +113,29 @@ def majority_curve(
 
 def best_of_curve(
     scores: ArrayLike, correct: ArrayLike, *, seed: int, method: str, **more: Any
-) -> list[Row]:
-    """The highest-scored of k samples, exact: scores (problems, n), one number per solution, and
-    correct, the same."""
+) -> list[CurvePoint]:
+    """The highest-scored of k samples, exact; scores and correct are (problems, n)."""
     budgets = doublings(np.shape(scores)[1])
     return curve(method, budgets, _best_values(scores, correct, budgets), seed=seed, **more)
-
-
-def vote_curve(
-    answers: Answers,
-    scores: ArrayLike,
-    golds: Sequence[str],
-    *,
-    seed: int,
-    method: str,
-    draws: int = 200,
-    **more: Any,
-) -> list[Row]:
-    """Weighted vote over k: answers and scores (problems, n), one gold per problem; see
-    `weighted_vote_at_k`."""
-    budgets = doublings(np.shape(scores)[1])
-    values = _vote_values(answers, scores, golds, budgets, seed=seed, draws=draws)
-    return curve(method, budgets, values, seed=seed, **more)
 
 
 def selection_curves(
     answers: Answers,
     correct: ArrayLike,
     golds: Sequence[str],
-    step_scores: Sequence[Sequence[Any]],
+    step_scores: PoolScores,
     *,
     seed: int,
     names: Sequence[str] = SELECTIONS,
     **more: Any,
-) -> list[Row]:
+) -> list[CurvePoint]:
     """One curve per name, all from the same pool; what the arguments are: see `values_at`."""
     budgets = doublings(len(answers[0]))
-    rows = []
+    points = []
     for name in names:
         values = _values(name, budgets, answers, correct, golds, step_scores, seed=seed)
-        rows += curve(name, budgets, values, seed=seed, **more)
-    return rows
+        points += curve(name, budgets, values, seed=seed, **more)
+    return points
 
 
 def values_at(
@@ -155,45 +144,43 @@ def values_at(
     answers: Answers,
     correct: ArrayLike,
     golds: Sequence[str],
-    step_scores: Sequence[Sequence[Any]] | None = None,
+    step_scores: PoolScores | None = None,
     *,
     seed: int,
-) -> np.ndarray:
-    """Expected correctness per problem, (problems,), of one way to choose among k samples: a point
-    of its curve.
+) -> Floats:
+    """Expected correctness per problem, (problems,), of one way to choose among k samples.
 
-    `name` is prm_{min,last,prod,mean,max,sum}_{max,vote}, with step_scores[problem][sample] a list
-    of step scores; orm_max or orm_vote, with one score per sample; or majority or pass@k, with
-    none. A solution without an answer (unfinished) never wins a vote; chosen by its score it counts
-    as wrong. ValueError for pools that don't fit.
+    That is what stands behind a point of its curve. `name` is
+    prm_{min,last,prod,mean,max,sum}_{max,vote}, with step_scores[problem][sample] a list of step
+    scores; orm_max or orm_vote, with one score per sample; or majority or pass@k, with none. A
+    solution without an answer (unfinished) never wins a vote; chosen by its score it counts as
+    wrong. ValueError for pools that don't fit.
     """
     return _values(name, [k], answers, correct, golds, step_scores, seed=seed)[:, 0]
 
 
 def weighted_vote_at_k(
     answers: Sequence[str | None],
-    scores: Sequence[float],
+    scores: ArrayLike,
     gold: str,
     k: int,
     *,
     seed: Any,
     draws: int = 200,
 ) -> float:
-    """Expected correctness of the answer with the largest summed score among k samples drawn from a
-    pool.
+    """Expected correctness of the answer with the largest summed score of k samples from a pool.
 
     Missing answers never win; tied ones share, and sums tie when they agree to 9 digits. The mean
     is over all k-subsets if there are at most `draws` of them (or n), else over `draws` random
     ones, which `seed` alone decides.
 
-    >>> weighted_vote_at_k(["1", "2", "1", "2"], [0.9, 0.6, 0.2, 0.6], "1", 3, seed=0)  # 1 wins if both of it are drawn
+    >>> weighted_vote_at_k(["1", "2", "1", "2"], [0.9, 0.6, 0.2, 0.6], "1", 3, seed=0)
     0.5
     """
     scores = np.asarray(scores, float)
     if scores.shape != (len(answers),) or np.isnan(scores).any() or not 1 <= k <= len(answers):
-        raise ValueError(
-            f"scores {scores.tolist()} of {len(answers)} answers, k = {k}: need a number each, 1 <= k <= n"
-        )
+        given = f"scores {scores.tolist()} of {len(answers)} answers, k = {k}"
+        raise ValueError(f"{given}: need a number each, 1 <= k <= n")
     group, right = _groups(tuple(answers), gold)
     member = group[:, None] == np.arange(len(right))  # (n, V)
     drawn = _subsets(len(answers), k, draws, seed)  # (draws, n)
@@ -204,16 +191,16 @@ def weighted_vote_at_k(
 
 
 @lru_cache(maxsize=1 << 12)
-def _groups(answers: tuple[str | None, ...], gold: str) -> tuple[np.ndarray, np.ndarray]:
-    """For each answer the index of its value, -1 where missing, (n,); and which values are right,
-    (V,)."""
-    values, group = _group(answers, is_equal)
+def _groups(
+    answers: tuple[str | None, ...], gold: str
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """For each answer the index of its value, -1 if missing, (n,); which values are right, (V,)."""
+    values, group = group_by_value(answers)
     return group, np.array([is_equal(gold, value) for value in values], bool)
 
 
-def _subsets(n: int, k: int, draws: int, seed: Any) -> np.ndarray:
-    """k-subsets of n samples as rows of ones and zeros: all of them if they are few, else random
-    ones."""
+def _subsets(n: int, k: int, draws: int, seed: Any) -> Floats:
+    """k-subsets of n samples as rows of ones and zeros: all if they are few, else random ones."""
     if comb(n, k) > max(draws, n):
         rows = np.broadcast_to(np.arange(n) < k, (draws, n))
         return np.random.default_rng(seed).permuted(rows, axis=1).astype(float)
@@ -225,7 +212,16 @@ def _subsets(n: int, k: int, draws: int, seed: Any) -> np.ndarray:
 # -- what stands behind the curves: a value per problem and budget, (problems, budgets) ------------
 
 
-def _values(name, budgets, answers, correct, golds, step_scores, *, seed: int) -> np.ndarray:
+def _values(
+    name: str,
+    budgets: Sequence[int],
+    answers: Answers,
+    correct: ArrayLike,
+    golds: Sequence[str],
+    step_scores: PoolScores | None,
+    *,
+    seed: int,
+) -> Floats:
     _check_pool(answers, correct, golds)
     if name == "pass@k":
         return _pass_values(np.asarray(correct), budgets)
@@ -234,16 +230,35 @@ def _values(name, budgets, answers, correct, golds, step_scores, *, seed: int) -
     scores = _solution_scores(name, step_scores, np.shape(correct))
     if name.endswith("_max"):
         return _best_values(scores, correct, budgets)
-    return _vote_values(answers, scores, golds, budgets, seed=seed)
+    rows = enumerate(zip(answers, scores, golds))
+    return np.array(
+        [[weighted_vote_at_k(*row, k, seed=[seed, i]) for k in budgets] for i, row in rows]
+    )
 
 
-def _solution_scores(name: str, step_scores, shape: tuple[int, int]) -> np.ndarray:
+def _pass_values(correct: NDArray[np.bool_], budgets: Sequence[int]) -> Floats:
+    return np.stack([pass_at_k(correct.shape[1], correct.sum(1), k) for k in budgets], 1)
+
+
+def _majority_values(answers: Answers, golds: Sequence[str], budgets: Sequence[int]) -> Floats:
+    rows = zip(answers, golds)
+    return np.array([[majority_at_k(row, gold, k) for k in budgets] for row, gold in rows])
+
+
+def _best_values(scores: ArrayLike, correct: ArrayLike, budgets: Sequence[int]) -> Floats:
+    scores, correct = np.asarray(scores), np.asarray(correct)
+    if scores.shape != correct.shape:
+        given = f"scores of shape {scores.shape}, correct of {correct.shape}"
+        raise ValueError(f"{given}: need the same")
+    return np.array([[best_of_n_at_k(s, c, k) for k in budgets] for s, c in zip(scores, correct)])
+
+
+def _solution_scores(name: str, step_scores: PoolScores | None, shape: tuple[int, ...]) -> Floats:
     """One number per solution, (problems, n), as the name of the method says."""
     kind, *how, rule = name.split("_")
     if (kind, len(how)) not in (("prm", 1), ("orm", 0)) or rule not in ("max", "vote"):
-        raise ValueError(
-            f"selection {name!r}: use {', '.join(SELECTIONS)}, orm_max, orm_vote, majority or pass@k"
-        )
+        others = "orm_max, orm_vote, majority or pass@k"
+        raise ValueError(f"selection {name!r}: use {', '.join(SELECTIONS)}, {others}")
     if step_scores is None or [len(row) for row in step_scores] != [shape[1]] * shape[0]:
         raise ValueError(f"{name}: need scores for {shape[0]} problems of {shape[1]} samples each")
     if how:
@@ -254,51 +269,11 @@ def _solution_scores(name: str, step_scores, shape: tuple[int, int]) -> np.ndarr
 
 
 def _check_pool(answers: Answers, correct: ArrayLike, golds: Sequence[str]) -> None:
-    shape = np.shape(correct)
-    if (
-        len(shape) != 2
-        or len(golds) != shape[0]
-        or [len(row) for row in answers] != [shape[1]] * shape[0]
-    ):
-        sizes = f"{sorted({len(row) for row in answers})} answers to {len(answers)} problems, {len(golds)} golds"
-        raise ValueError(
-            f"{sizes}, correct of shape {shape}: need (problems, n) and one gold per problem"
-        )
-    for row, flags in zip(answers, np.asarray(correct, bool)):
-        if any(flag and answer is None for answer, flag in zip(row, flags)):
-            raise ValueError(
-                "a solution without an answer is marked correct: it must count as wrong"
-            )
-
-
-def _pass_values(correct: np.ndarray, budgets: Sequence[int]) -> np.ndarray:
-    return np.stack([pass_at_k(correct.shape[1], correct.sum(1), k) for k in budgets], 1)
-
-
-def _majority_values(answers: Answers, golds: Sequence[str], budgets: Sequence[int]) -> np.ndarray:
-    return np.array(
-        [[majority_at_k(row, gold, k) for k in budgets] for row, gold in zip(answers, golds)]
-    )
-
-
-def _best_values(scores: ArrayLike, correct: ArrayLike, budgets: Sequence[int]) -> np.ndarray:
-    if np.shape(scores) != np.shape(correct):
-        raise ValueError(
-            f"scores of shape {np.shape(scores)}, correct of {np.shape(correct)}: need the same"
-        )
-    return np.array([[best_of_n_at_k(s, c, k) for k in budgets] for s, c in zip(scores, correct)])
-
-
-def _vote_values(
-    answers: Answers, scores: ArrayLike, golds, budgets, *, seed: int, draws: int = 200
-) -> np.ndarray:
-    if not len(answers) == len(scores) == len(golds):
-        raise ValueError(
-            f"{len(answers)} rows of answers, {len(scores)} of scores, {len(golds)} golds: need as many"
-        )
-    return np.array(
-        [
-            [weighted_vote_at_k(row, s, gold, k, seed=[seed, i], draws=draws) for k in budgets]
-            for i, (row, s, gold) in enumerate(zip(answers, scores, golds))
-        ]
-    )
+    flags, sizes = np.asarray(correct, bool), [len(row) for row in answers]
+    if flags.ndim != 2 or len(golds) != len(flags) or sizes != [flags.shape[1]] * len(flags):
+        given = f"{sorted(set(sizes))} answers to {len(answers)} problems, {len(golds)} golds"
+        needed = "need (problems, n) and one gold per problem"
+        raise ValueError(f"{given}, correct of shape {flags.shape}: {needed}")
+    missing = np.array([[answer is None for answer in row] for row in answers])
+    if (flags & missing).any():
+        raise ValueError("a solution without an answer is marked correct: it must count as wrong")

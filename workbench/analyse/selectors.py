@@ -1,5 +1,4 @@
-r"""Selection from one pool: votes weighted by step scores (DiVeRSe), and what a second model agrees
-with (rStar).
+r"""Selection from one pool: votes weighted by step scores (DiVeRSe), mutual consistency (rStar).
 
 **Step-aware vote** (Li et al. 2022, arXiv 2206.02336). A sample i with answer $a_i$, solution score
 $f_i$ and step scores $s_{i1} \dots s_{iS}$ votes for its answer with the weight
@@ -22,7 +21,7 @@ it), and the completions, are the caller's.
 
 As in `scaling`: the expectation over all k-subsets of the pool, answers grouped by equality of
 value, a missing answer never wins, ties share. Mutual consistency has closed forms; the step-aware
-vote is `weighted_vote_at_k`.
+vote is `weighted_vote_at_k`. Taught in notebook 03.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ from math import comb
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from workbench.analyse.metrics import (
-    _group,
+    Floats,
     best_of_n_at_k,
+    group_by_value,
     majority_at_k,
     majority_vote,
-    weighted_vote,
 )
-from workbench.analyse.scaling import Answers, Row, curve, doublings, vote_curve, weighted_vote_at_k
+from workbench.analyse.scaling import weighted_vote_at_k
 from workbench.problems.grading import is_equal
 
 Completions = Sequence[Sequence[str | None]]  # for each sample the answers of its completions
@@ -54,42 +53,27 @@ def step_aware_weights(
     *,
     alpha: float = 0.1,
     solution_scores: Sequence[float] | None = None,
-) -> np.ndarray:
+) -> Floats:
     """The weight of each sample's vote, (n,): solution score times step scores to the power alpha.
 
     Without `solution_scores` it is the last step's. ValueError unless all scores are in [0, 1],
-    each sample has steps and a solution score, and alpha >= 0.
+    each sample has steps and a solution score, and alpha >= 0. The vote: `metrics.weighted_vote`.
 
-    >>> step_aware_weights([[0.25, 0.5], [1.0, 0.5]], alpha=0.5).round(4).tolist()  # .5 * sqrt(.25 * .5), .5 * sqrt(.5)
+    >>> step_aware_weights([[0.25, 0.5], [1.0, 0.5]], alpha=0.5).round(4).tolist()
     [0.1768, 0.3536]
     """
     if not alpha >= 0 or not all(len(row) for row in step_scores):
-        raise ValueError(
-            f"alpha={alpha}, steps {[len(row) for row in step_scores]}: need alpha >= 0, a step each"
-        )
+        given = f"alpha={alpha}, steps {[len(row) for row in step_scores]}"
+        raise ValueError(f"{given}: need alpha >= 0, a step each")
     whole = [row[-1] for row in step_scores] if solution_scores is None else solution_scores
     if len(whole) != len(step_scores):
-        raise ValueError(
-            f"{len(whole)} solution scores for {len(step_scores)} samples, need one each"
-        )
+        given = f"{len(whole)} solution scores for {len(step_scores)} samples"
+        raise ValueError(f"{given}, need one each")
     for score in (*whole, *(s for row in step_scores for s in row)):
         if not 0 <= score <= 1:
             raise ValueError(f"score {score}: step-aware weights need scores in [0, 1]")
-    return np.array(
-        [f * np.prod(np.asarray(row, float) ** alpha) for f, row in zip(whole, step_scores)], float
-    )
-
-
-def step_aware_vote(
-    answers: Sequence[str | None], step_scores: Sequence[Sequence[float]], **options
-) -> str | None:
-    """The answer with the largest summed weight, of several the one seen first; `options` of
-    `step_aware_weights`.
-
-    >>> step_aware_vote(["7", "8", "8"], [[0.9, 0.9], [0.1, 0.6], [0.1, 0.6]], alpha=1.0)
-    '7'
-    """
-    return weighted_vote(answers, step_aware_weights(step_scores, **options))
+    steps = [np.prod(np.asarray(row, float) ** alpha) for row in step_scores]
+    return np.array([f * s for f, s in zip(whole, steps)], float)
 
 
 def step_aware_vote_at_k(
@@ -100,37 +84,24 @@ def step_aware_vote_at_k(
     *,
     seed: Any,
     draws: int = 200,
-    **options,
+    **options: Any,
 ) -> float:
-    """Expected correctness of the step-aware vote among k samples drawn from a pool; see
-    `weighted_vote_at_k`."""
-    return weighted_vote_at_k(
-        answers, step_aware_weights(step_scores, **options), gold, k, seed=seed, draws=draws
-    )
+    """Expected correctness of the step-aware vote among k samples from a pool.
 
+    `options` are those of `step_aware_weights`; which subsets count: see `weighted_vote_at_k`.
 
-def step_aware_curve(
-    answers: Answers,
-    step_scores: Sequence[Sequence[Sequence[float]]],
-    golds: Sequence[str],
-    *,
-    seed: int,
-    alpha: float = 0.1,
-    method: str = "step-aware vote",
-    **more: Any,
-) -> list[Row]:
-    """The step-aware vote over budgets: answers (problems, n), scores of their steps, one gold per
-    problem."""
-    weights = [step_aware_weights(pool, alpha=alpha) for pool in step_scores]
-    return vote_curve(answers, weights, golds, seed=seed, method=method, **more)
+    >>> step_aware_vote_at_k(["7", "8", "8"], [[0.9], [0.1], [0.3]], "7", 2, seed=0)
+    0.6666666666666666
+    """
+    weights = step_aware_weights(step_scores, **options)
+    return weighted_vote_at_k(answers, weights, gold, k, seed=seed, draws=draws)
 
 
 # -- rStar: samples that a second model completes to the same answer -------------------------------
 
 
-def agreement(answers: Sequence[str | None], completions: Completions) -> np.ndarray:
-    """Per sample the share of its completions that end in its own answer, (n,); 0 where it has none
-    itself.
+def agreement(answers: Sequence[str | None], completions: Completions) -> Floats:
+    """Per sample the share of its completions that end in its own answer, (n,); 0 without one.
 
     A completion without an answer agrees with nothing. ValueError unless every sample with an
     answer has completions.
@@ -139,26 +110,22 @@ def agreement(answers: Sequence[str | None], completions: Completions) -> np.nda
     [0.5, 0.0, 0.0]
     """
     if len(answers) != len(completions):
-        raise ValueError(
-            f"completions of {len(completions)} samples for {len(answers)} answers, need as many"
-        )
+        given = f"completions of {len(completions)} samples for {len(answers)} answers"
+        raise ValueError(f"{given}, need as many")
     sizes = np.array([len(row) for row in completions], int)
-    _, value = _group([*answers, *(c for row in completions for c in row)], is_equal)
+    _, value = group_by_value([*answers, *(c for row in completions for c in row)])
     own, theirs = value[: len(answers)], np.split(value[len(answers) :], np.cumsum(sizes)[:-1])
     if bare := np.flatnonzero((own >= 0) & (sizes == 0)).tolist():
-        raise ValueError(
-            f"samples {bare[:5]} have an answer but no completion, need at least one each"
-        )
+        raise ValueError(f"samples {bare[:5]} have an answer but no completion, need one each")
     return np.array([np.mean(row == mine) if mine >= 0 else 0.0 for mine, row in zip(own, theirs)])
 
 
 def validated(
     answers: Sequence[str | None], completions: Completions, *, share: float = 0.5
-) -> np.ndarray:
-    """Which samples are mutually consistent, (n,) of bool: at least `share` of their completions
-    agree, 0 < share <= 1.
+) -> NDArray[np.bool_]:
+    """Which samples are mutually consistent, (n,): at least `share` of their completions agree.
 
-    A share just above 0 asks for any agreement, 1 for all.
+    0 < share <= 1: just above 0 asks for any agreement, 1 for all.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share={share}: need 0 < share <= 1")
@@ -168,11 +135,10 @@ def validated(
 def mutual_vote(
     answers: Sequence[str | None], completions: Completions, *, share: float = 0.5
 ) -> str | None:
-    """The most frequent answer of the validated samples, of all where none is; of several the one
-    seen first.
+    """The most frequent answer of the validated samples, of all if none is; the first of several.
 
-    >>> mutual_vote(["7", "8", "8"], [["7"], ["7"], ["9"]]), mutual_vote(["7", "8", "8"], [["1"]] * 3)
-    ('7', '8')
+    >>> mutual_vote(["7", "8", "8"], [["7"], ["7"], ["9"]])
+    '7'
     """
     kept = validated(answers, completions, share=share)
     return majority_vote([a for a, ok in zip(answers, kept) if ok or not kept.any()])
@@ -186,13 +152,12 @@ def mutual_vote_at_k(
     *,
     share: float = 0.5,
 ) -> float:
-    r"""Expected correctness of `mutual_vote` among k samples drawn from a pool of n; exact, tied
-    answers share.
+    """Expected correctness of `mutual_vote` among k samples from a pool of n; tied answers share.
 
-    Either a validated sample is drawn, and the others are as good as missing; or none is, with
-    chance C(m,k) / C(n,k) for m others, and then the k are a random subset of these.
+    Exact: either a validated sample is drawn, and the others are as good as missing; or none is,
+    with chance C(m,k) / C(n,k) for m others, and then the k are a random subset of these.
 
-    >>> mutual_vote_at_k(["7", "8", "8"], [["7"], ["1"], ["9"]], "7", 2)  # the pairs' votes: 7, 7 and 8
+    >>> mutual_vote_at_k(["7", "8", "8"], [["7"], ["1"], ["9"]], "7", 2)  # votes: 7, 7 and 8
     0.6666666666666666
     """
     kept = validated(answers, completions, share=share)
@@ -212,11 +177,10 @@ def mutual_best_at_k(
     *,
     share: float = 0.5,
 ) -> float:
-    """Expected correctness of the highest-scored validated one of k samples, of all k where none
-    is; tied ones share.
+    """Expected correctness of the highest-scored validated one of k samples; tied ones share.
 
-    Exact: samples are ordered by (has an answer, is validated, score), and the best of k is chosen
-    by that order.
+    Of all k where none is validated. Exact: samples are ordered by (has an answer, is validated,
+    score), and the best of k is chosen by that order.
 
     >>> mutual_best_at_k(["7", "8", "8"], [["7"], ["1"], ["9"]], [0.1, 0.8, 0.9], "7", 3)
     1.0
@@ -227,38 +191,3 @@ def mutual_best_at_k(
     order = [(bool(a and a.strip()), bool(ok), float(s)) for a, ok, s in zip(answers, kept, scores)]
     place = {key: i for i, key in enumerate(sorted(set(order)))}
     return best_of_n_at_k([place[key] for key in order], [is_equal(gold, a) for a in answers], k)
-
-
-def mutual_curve(
-    answers: Answers,
-    completions: Sequence[Completions],
-    golds: Sequence[str],
-    *,
-    seed: int,
-    scores: ArrayLike | None = None,
-    share: float = 0.5,
-    method: str = "mutual consistency",
-    **more: Any,
-) -> list[Row]:
-    """Mutual consistency over budgets: the vote, or with `scores` (problems, n) the highest-scored
-    validated sample."""
-    sizes = {len(row) for row in answers}
-    given = [None] * len(answers) if scores is None else scores
-    if len(sizes) != 1 or not len(answers) == len(completions) == len(golds) == len(given):
-        counts = (
-            f"{len(answers)} rows of {sorted(sizes)} answers, {len(completions)} of completions"
-        )
-        raise ValueError(
-            f"{counts}, {len(given)} of scores, {len(golds)} golds: need as many, of one size"
-        )
-    budgets = doublings(sizes.pop())
-
-    def value(row, done, gold, score, k):
-        if score is None:
-            return mutual_vote_at_k(row, done, gold, k, share=share)
-        return mutual_best_at_k(row, done, score, gold, k, share=share)
-
-    values = [
-        [value(*pool, k) for k in budgets] for pool in zip(answers, completions, golds, given)
-    ]
-    return curve(method, budgets, np.array(values), seed=seed, **more)

@@ -52,7 +52,6 @@ def is_right(problem: Problem, prefix: Prefix) -> bool:
     from workbench.problems.grading import is_equal
 
     if problem.answer is None:
-        raise ValueError(
-            f"{problem.id} has no answer to grade against (a blind copy?): grade with the original problem"
-        )
+        missing = f"{problem.id} has no answer to grade against (a blind copy?)"
+        raise ValueError(f"{missing}: grade with the original problem")
     return is_equal(problem.answer, answer_of(prefix))

@@ -3,9 +3,10 @@ r"""Public benchmarks as our records, from a file, a folder or the Hugging Face 
 | name | records | source |
 |---|---|---|
 | `gsm8k` | `Problem` | Cobbe et al. 2021, arXiv 2110.14168; the answer is what follows `####` |
-| `math500`, `math` | `Problem` | Hendrycks et al. 2021, arXiv 2103.03874; 500 of them: Lightman et al., 2305.20050 |
-| `jsonl` | `Problem` | your own rows: `question` (or `problem`) and `answer`, whatever else a `Problem` has |
-| `processbench` | `LabelledSolution` | Zheng et al. 2024, 2412.06559; the first wrong step, 0-based, -1 if none |
+| `math` | `Problem` | Hendrycks et al. 2021, 2103.03874 |
+| `math500` | `Problem` | 500 of them: Lightman et al. 2023, 2305.20050 |
+| `jsonl` | `Problem` | your own: `question` (or `problem`), `answer`, what else a `Problem` has |
+| `processbench` | `LabelledSolution` | Zheng et al. 2024, 2412.06559; first wrong step, 0-based |
 | `prmbench` | `LabelledSolution` | Song et al. 2025, 2501.03124; every wrong step, 1-based |
 
 Deviations: the `<<48/2=24>>` marks of GSM8K solutions are removed; where MATH rows have no answer
@@ -50,8 +51,8 @@ def load(
     (ProcessBench: all four). Ids are unique and the same on every load. Raises ValueError, with
     file and line, for what it can't read.
     """
-    if name not in READERS:
-        raise ValueError(f"unknown benchmark {name!r}: use {', '.join(READERS)}")
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}: use {', '.join(BENCHMARKS)}")
     if name == "processbench" and split is None and (path is None or Path(path).is_dir()):
         records = [
             r for subset in SUBSETS for r in load(name, path=path, split=subset, limit=limit)
@@ -62,7 +63,7 @@ def load(
     records = []
     for number, (place, row) in enumerate(islice(rows, limit), start=1):
         try:
-            records.append(READERS[name](row, f"{name}/{split}/{number}"))
+            records.append(BENCHMARKS[name](row, f"{name}/{split}/{number}"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"no field {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{place}: not a {name} record: {what}") from error
@@ -133,8 +134,8 @@ def hub_rows(repository: str, part: str | None, split: str) -> Iterator[tuple[st
     except Exception as error:
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise ValueError(
-            f"no {repository} (split {split!r}) from the hub ({why}): check name, split and network, "
-            "or download it elsewhere and give path=..."
+            f"no {repository} (split {split!r}) from the hub ({why}): check name, split and "
+            "network, or download it elsewhere and give path=..."
         ) from error
     return ((f"{repository}, row {i}", dict(row)) for i, row in enumerate(rows, start=1))
 
@@ -221,7 +222,7 @@ def _prmbench(row: dict, id: str) -> LabelledSolution:
     return LabelledSolution(problem, steps, labels, source="prmbench", meta=meta)
 
 
-READERS = {
+BENCHMARKS = {
     "gsm8k": _gsm8k,
     "math500": _math,
     "math": _math,

@@ -32,9 +32,8 @@ def read_flat(row: dict, neutral: str, threshold: float) -> list[LabelledSolutio
     question, values = _asked(row).question, {}
     for prefix in row["reasoning_steps"]:
         if not prefix["solution_prefix"].startswith(question):
-            raise ValueError(
-                f"solution_prefix {prefix['solution_prefix'][:60]!r} does not start with the question"
-            )
+            given = f"solution_prefix {prefix['solution_prefix'][:60]!r}"
+            raise ValueError(f"{given} does not start with the question")
         steps = prefix["solution_prefix"][len(question) :].strip()
         values.setdefault(steps, []).append(as_value(prefix["mc_value"]))
     values.pop("", None)  # the question itself
@@ -149,9 +148,8 @@ def _chains(rows: list[LabelledSolution]) -> Iterator[tuple[dict, list[tuple[str
         bad = max([bad, *(value for value, label in zip(values, labels) if not label)])
         good = min([good, *(value for value, label in zip(values, labels) if label)])
         if bad >= good:
-            raise ValueError(
-                f"{problem.id}: value {bad} is labelled 0 and {good} 1, need labels by one threshold"
-            )
+            given = f"value {bad} is labelled 0 and {good} 1"
+            raise ValueError(f"{problem.id}: {given}, need labels by one threshold")
         own = {
             "problem": {**vars(problem), "meta": dict(problem.meta)},
             "source": row.source,

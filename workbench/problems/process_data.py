@@ -1,12 +1,11 @@
-"""Solutions with step labels, in the formats of the public data sets, from files or the Hugging
-Face hub.
+"""Solutions with step labels, in the formats of the public data sets, from files or the hub.
 
 | format | | what a file holds | source |
 |---|---|---|---|
-| `prm800k` | read | human ratings -1, 0, 1 of both phases | Lightman et al. 2023, arXiv 2305.20050 |
-| `math-shepherd` | read | `+` or `-` in the place of each step tag `ки` | Wang et al. 2023, arXiv 2312.08935 |
-| `math-aps` | read, write | prefixes with Monte-Carlo values; or `process` and `labels` | OpenR, arXiv 2410.09671 |
-| `math-aps-tree` | read, write | a tree of steps with Monte-Carlo values | OmegaPRM, arXiv 2406.06592 |
+| `prm800k` | read | human ratings -1, 0, 1 of both phases | Lightman et al. 2023, 2305.20050 |
+| `math-shepherd` | read | `+` or `-` in the place of each step tag `ки` | Wang et al., 2312.08935 |
+| `math-aps` | read, write | prefixes with values, or `process` and `labels` | OpenR, 2410.09671 |
+| `math-aps-tree` | read, write | a tree of steps with Monte-Carlo values | OmegaPRM, 2406.06592 |
 | `stepwise` | read, write | `prompt`, `completions`, `labels` | TRL's stepwise supervision |
 
 PRM800K rates several completions of a step. The walked solution (at each step the chosen
@@ -42,7 +41,7 @@ from workbench.problems.step_marks import TAG, cut, hard_labels, marked
 from workbench.types import LabelledSolution, Problem
 
 # what an unfit line can raise
-FAULTS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 def read(
@@ -77,7 +76,7 @@ def read(
             row = json.loads(raw) if isinstance(raw, bytes) else raw
             row = {key: value for key, value in row.items() if value is not None}
             solutions += [_checked(s, ids) for s in READERS[format](row, neutral, threshold)]
-        except FAULTS as error:
+        except MALFORMED as error:
             faults.append(
                 f"{place}: {f'no field {error}' if isinstance(error, KeyError) else error}"
             )
@@ -137,9 +136,8 @@ def _records(path: Path, split: str | None) -> Iterator[tuple[str, Any]]:
         except ValueError as error:
             raise ValueError(f"{name} is no file, and {error}") from error.__cause__
     if split is not None:
-        raise ValueError(
-            f"split={split!r}: only a data set on the hub has splits, and {path} is not the name of one"
-        )
+        known = f"only a data set on the hub has splits, and {path} is not the name of one"
+        raise ValueError(f"split={split!r}: {known}")
     return _lines(path)
 
 
@@ -274,8 +272,10 @@ WRITERS = {
 }
 FIELDS = {
     "prm800k": "question.problem and label.steps with rated completions",
-    "math-shepherd": f"input with a step tag {TAG} after each step, and label with + or - in its place",
-    "math-aps": "question and reasoning_steps (solution_prefix, mc_value), or question, process and labels",
+    "math-shepherd": f"input with a step tag {TAG} after each step, "
+    "and label with + or - in its place",
+    "math-aps": "question and reasoning_steps (solution_prefix, mc_value), "
+    "or question, process and labels",
     "math-aps-tree": "question and reasoning_steps, a tree of text, mc_value and children",
     "stepwise": "prompt, completions and labels",
 }

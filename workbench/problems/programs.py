@@ -73,9 +73,8 @@ def read_question(question: str) -> Story:
     """Run a program; raises ValueError naming the line that cannot be read or run."""
     match = _QUESTION.fullmatch(question)
     if not match:
-        raise ValueError(
-            f"no programs question: {question[:60]!r}, need 'What does <v> hold after these lines? ...'"
-        )
+        needed = "'What does <v> hold after these lines? ...'"
+        raise ValueError(f"no programs question: {question[:60]!r}, need {needed}")
     quantities: dict[str, Quantity] = {}
     for line in match[2].split("; "):
         name = line[:1]
@@ -94,9 +93,8 @@ def _run(line: str, done: dict[str, Quantity]) -> Quantity:
     match = _LINE.fullmatch(line)
     of = tuple(v for v in match.group(3, 6) if v) if match else ()
     if not match or not set(of) <= set(done):
-        raise ValueError(
-            f"cannot run line {line!r}: need '<v> = <number>' or '<v> = <x> <sign> <y>', x and y known"
-        )
+        needed = "'<v> = <number>' or '<v> = <x> <sign> <y>', x and y known"
+        raise ValueError(f"cannot run line {line!r}: need {needed}")
     sign = match[4]
     left, right = (
         done[v].value if v else int(number) for number, v in (match.group(2, 3), match.group(5, 6))

@@ -259,9 +259,8 @@ def read_question(question: str) -> Story:
     head, _, tail = question.partition("?")
     asked = _ASKED.fullmatch(head + "?")
     if not asked:
-        raise ValueError(
-            f"not a quantities question: {question[:60]!r}, need 'How many <items> does <Name> have? ...'"
-        )
+        needed = "'How many <items> does <Name> have? ...'"
+        raise ValueError(f"not a quantities question: {question[:60]!r}, need {needed}")
     sentences = [s.strip() for s in tail.split(".") if s.strip()]
     facts = [_read_clause(s) for s in sentences]
     if None in facts:

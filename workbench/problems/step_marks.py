@@ -41,9 +41,8 @@ def hard_labels(row: LabelledSolution) -> list[bool]:
     """The labels of a solution, all of them; ValueError where one is missing."""
     for number, label in enumerate(row.labels, start=1):
         if label not in (0, 1):
-            raise ValueError(
-                f"{row.problem.id}: step {number} has label {label!r}, the formats hold only 0 and 1"
-            )
+            given = f"step {number} has label {label!r}"
+            raise ValueError(f"{row.problem.id}: {given}, the formats hold only 0 and 1")
     return [bool(label) for label in row.labels]
 
 

@@ -167,7 +167,8 @@ def _fault(story: Story, standing: dict[str, int], claim: Claim) -> str | None:
     if unknown := [name for name in q.of if name not in standing]:
         return f"not yet derivable: no step has stated {unknown[0]}"
     if wrong := [name for name in q.of if standing[name] != story.quantities[name].value]:
-        return f"wrong value carried: {wrong[0]} is {story.quantities[wrong[0]].value}, not {standing[wrong[0]]}"
+        known = story.quantities[wrong[0]].value
+        return f"wrong value carried: {wrong[0]} is {known}, not {standing[wrong[0]]}"
     operands = (claim.left, claim.right)
     if operands != (q.left, q.right) and (q.sign == "-" or operands != (q.right, q.left)):
         return f"wrong value carried: need {q.left} {q.sign} {q.right}, not {said}"

@@ -1,9 +1,8 @@
-"""Small HTML pieces for notebooks: a table, the environment card, a progress bar. Data in, HTML
-text out.
+"""Small HTML pieces for notebooks: a table, the environment card, a progress bar.
 
-They survive JupyterLab's sanitiser for untrusted notebooks: inline style only, no scripts, no SVG,
-no CSS variables; tints are translucent and the text colour is inherited, so that light and dark
-themes both work. All text is escaped.
+Data in, HTML text out. They survive JupyterLab's sanitiser for untrusted notebooks: inline style
+only, no scripts, no SVG, no CSS variables; tints are translucent and the text colour is inherited,
+so that light and dark themes both work. All text is escaped.
 """
 
 from __future__ import annotations
@@ -11,16 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-BLUE, GREEN, RED, GREY = (
-    "rgba(0,114,178,.15)",
-    "rgba(0,158,115,.15)",
-    "rgba(213,94,0,.15)",
-    "rgba(128,128,128,.15)",
-)
+BLUE, GREEN = "rgba(0,114,178,.15)", "rgba(0,158,115,.15)"
+RED, GREY = "rgba(213,94,0,.15)", "rgba(128,128,128,.15)"
 
-BOX = (
-    "padding:8px 12px;border-left:3px solid rgba(0,114,178,.6);background-color:rgba(0,114,178,.15)"
-)
+BOX = f"padding:8px 12px;border-left:3px solid rgba(0,114,178,.6);background-color:{BLUE}"
 LEFT = "text-align:left;padding:3px 14px 3px 6px;vertical-align:top"
 RIGHT = "text-align:right;padding:3px 14px 3px 6px;vertical-align:top"
 
@@ -53,22 +46,21 @@ def table(rows: Sequence[Mapping[str, object]], *, mark: str | None = None) -> s
         + "</tr>"
         for row in rows
     )
-    return f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    rows_of = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<table style="border-collapse:collapse">{rows_of}</table>'
 
 
 def environment_card(
     info: Mapping[str, object], *, title: str = "", parameters: Mapping[str, object] | None = None
 ) -> str:
-    """A tinted card: a title, the parameters of the run, and where it happens (`name value` pairs)."""
-    heading = (
-        f'<div style="font-weight:bold;margin-bottom:4px">{escape(title)}</div>' if title else ""
-    )
-    knobs = (
-        f'<div style="margin-bottom:4px">{_pairs(parameters, bold=True)}</div>'
-        if parameters
-        else ""
-    )
-    return f'<div style="{BOX}">{heading}{knobs}<div style="font-size:90%;opacity:.8">{_pairs(info)}</div></div>'
+    """A tinted card: a title, the parameters of the run, and where it happens, as pairs."""
+    parts = []
+    if title:
+        parts.append(f'<div style="font-weight:bold;margin-bottom:4px">{escape(title)}</div>')
+    if parameters:
+        parts.append(f'<div style="margin-bottom:4px">{_pairs(parameters, bold=True)}</div>')
+    parts.append(f'<div style="font-size:90%;opacity:.8">{_pairs(info)}</div>')
+    return f'<div style="{BOX}">{"".join(parts)}</div>'
 
 
 def _pairs(values: Mapping[str, object], *, bold: bool = False) -> str:
@@ -81,9 +73,8 @@ def _pairs(values: Mapping[str, object], *, bold: bool = False) -> str:
 
 def progress(text: str, done: int, total: int | None) -> str:
     """A bar with a line of text; without a total the bar is left out."""
-    bar = (
-        f'<progress value="{done}" max="{total}" style="width:220px"></progress> ' if total else ""
-    )
+    look = 'style="width:220px"'
+    bar = f'<progress value="{done}" max="{total}" {look}></progress> ' if total else ""
     return f"<div>{bar}{escape(text)}</div>"
 
 

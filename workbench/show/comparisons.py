@@ -18,6 +18,13 @@ from matplotlib.ticker import FuncFormatter
 from workbench.show.plots import _columns, _label_ends, _line
 from workbench.show.style import INK, Style, headline, style_of
 
+VALUE = {  # where and how a dot's value is written: at the right, on its line
+    "xycoords": ("axes fraction", "data"),
+    "va": "center",
+    "fontsize": 10.5,
+    "annotation_clip": False,
+}
+
 
 def level_plot(
     df: pd.DataFrame,
@@ -27,8 +34,7 @@ def level_plot(
     ylabel: str = "accuracy",
     xlabel: str = "level (steps needed)",
 ) -> Figure:
-    """Accuracy over the level of the problems, one line per method; columns method, level, value
-    and low, high."""
+    """Accuracy over level, one line per method; columns method, level, value and low, high."""
     _columns(df, ("method", "level", "value"))
     fig, ax = plt.subplots(figsize=(8, 4.6))
     headline(fig, title, subtitle, right=1.7)
@@ -40,8 +46,10 @@ def level_plot(
 
 
 def token_curve(df: pd.DataFrame, *, title: str, subtitle: str, ylabel: str = "pass@1") -> Figure:
-    """Accuracy over training tokens, one line per level, light to dark; columns tokens, level,
-    value and low, high."""
+    """Accuracy over training tokens, one line per level, light to dark.
+
+    Columns: tokens, level, value and maybe low, high.
+    """
     _columns(df, ("tokens", "level", "value"))
     fig, ax = plt.subplots(figsize=(8, 4.8))
     headline(fig, title, subtitle, right=1.5)
@@ -57,8 +65,7 @@ def token_curve(df: pd.DataFrame, *, title: str, subtitle: str, ylabel: str = "p
 
 
 def bar_plot(df: pd.DataFrame, *, x: str, y: str, title: str, subtitle: str) -> Figure:
-    """Horizontal bars, one group per value of column `y`, one bar per method; the largest group on
-    top."""
+    """Horizontal bars: a group per value of column `y`, the largest on top, a bar per method."""
     _columns(df, ("method", x, y))
     order = df.groupby(y)[x].sum().sort_values().index
     methods = list(df["method"].unique())
@@ -80,12 +87,11 @@ def bar_plot(df: pd.DataFrame, *, x: str, y: str, title: str, subtitle: str) -> 
 def dot_plot(
     df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str, reference: float | None = None
 ) -> Figure:
-    """A dot and its 95 % interval per method, one below the other; columns method, value, low,
-    high.
+    """A dot and its 95 % interval per method, one below the other.
 
-    With a column `group` (all steps, same position, ...) each group is a block under its own
-    heading; a column `label` says what stands beside a dot in place of the method's own.
-    `reference` draws a dashed line.
+    Columns: method, value, low, high. With a column `group` (all steps, same position, ...) each
+    group is a block under its own heading; a column `label` says what stands beside a dot in place
+    of the method's own. `reference` draws a dashed line.
     """
     _columns(df, ("method", "value", "low", "high"))
     blocks = [(None, df)] if "group" not in df else list(df.groupby("group", sort=False))
@@ -101,8 +107,10 @@ def dot_plot(
             ticks.append((y, str(name), True))
             y += 1
         for row in rows.to_dict("records"):
-            ticks.append((y, row.get("label", style_of(row["method"]).label), False))
-            _dot(ax, y, row)
+            style = style_of(row["method"])
+            ticks.append((y, row.get("label", style.label), False))
+            _dot(ax, y, row, style.color, style.marker)
+            ax.annotate(f"{row['value']:.3f}", (1.02, y), **VALUE)
             y += 1
     low, high = df["low"].min(), df["high"].max()
     if reference is not None:
@@ -113,31 +121,11 @@ def dot_plot(
     return fig
 
 
-def _dot(ax, y: float, row: Mapping[str, Any]) -> None:
-    style = style_of(row["method"])
-    ax.plot(
-        [row["low"], row["high"]],
-        [y, y],
-        color=style.color,
-        linewidth=2.5,
-        solid_capstyle="butt",
-        alpha=0.55,
-    )
-    ax.plot(
-        row["value"],
-        y,
-        color=style.color,
-        marker=style.marker,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-    )
-    at = {
-        "xycoords": ("axes fraction", "data"),
-        "va": "center",
-        "fontsize": 10.5,
-        "annotation_clip": False,
-    }
-    ax.annotate(f"{row['value']:.3f}", (1.02, y), **at)
+def _dot(ax, y: float, row: Mapping[str, Any], color: str, marker: str) -> None:
+    bar = {"color": color, "linewidth": 2.5, "solid_capstyle": "butt", "alpha": 0.55}
+    ax.plot([row["low"], row["high"]], [y, y], **bar)
+    edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
+    ax.plot(row["value"], y, color=color, marker=marker, **edge)
 
 
 def _name_rows(ax, ticks: Sequence[tuple[float, str, bool]]) -> None:

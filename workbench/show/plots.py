@@ -1,5 +1,4 @@
-"""The figures of the notebooks: scaling curves over a budget, the same by level, and training
-curves.
+"""The figures of the notebooks: scaling curves over a budget, and training curves.
 
 Data in, `Figure` out. The title is the finding, the subtitle says n, seeds and model; bands are 95
 % intervals over problems; the dashed black line is the ceiling (pass@N), the dotted grey one the
@@ -9,6 +8,7 @@ floor (greedy). Taught in notebook 00.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,15 +29,15 @@ from workbench.show.style import (
 )
 
 __all__ = [
-    "METHOD_STYLE", "scaling_by_level", "scaling_panels", "scaling_plot", "style_of", "training_curve", "use_style",
+    "METHOD_STYLE", "scaling_by_level", "scaling_panels", "scaling_plot", "style_of",
+    "training_curve", "use_style",
 ]  # fmt: skip
 
 
 def _columns(frame: pd.DataFrame, needed: Sequence[str]) -> None:
     if missing := [name for name in needed if name not in frame.columns]:
-        raise ValueError(
-            f"columns {', '.join(missing)} are missing; there are {', '.join(map(str, frame.columns))}"
-        )
+        known = ", ".join(map(str, frame.columns))
+        raise ValueError(f"columns {', '.join(missing)} are missing; there are {known}")
     if frame.empty:
         raise ValueError("no rows to plot")
 
@@ -52,11 +52,10 @@ def scaling_plot(
     unit: str = "samples per problem",
     ylabel: str = "accuracy",
 ) -> Figure:
-    """Accuracy over budget, one labelled line per method; `curves` has columns method, budget,
-    value and low, high.
+    """Accuracy over budget, one labelled line per method.
 
-    `ceiling` is one number or {budget: value}. ValueError for missing columns or a method without a
-    style.
+    `curves` has columns method, budget, value and maybe low, high; `ceiling` is one number or
+    {budget: value}. ValueError for missing columns or a method without a style.
     """
     _columns(curves, ("method", "budget", "value"))
     fig, ax = plt.subplots(figsize=(8, 4.8))
@@ -75,8 +74,7 @@ def scaling_by_level(
     unit: str = "samples per problem",
     ylabel: str = "accuracy",
 ) -> Figure:
-    """The scaling plot as small multiples, one per value of the column `level`, with one legend
-    below."""
+    """The scaling plot as small multiples, one per value of the column `level`."""
     _columns(curves, ("level", "method", "budget", "value"))
     ordered = curves.sort_values("level", kind="stable")
     named = ordered.assign(panel=[f"level {level}" for level in ordered["level"]])
@@ -91,8 +89,7 @@ def scaling_panels(
     unit: str = "samples per problem",
     ylabel: str = "accuracy",
 ) -> Figure:
-    """The scaling plot as small multiples, one per value of the column `panel`, with one legend
-    below."""
+    """The scaling plot as small multiples, one per value of the column `panel`."""
     _columns(curves, ("panel", "method", "budget", "value"))
     panels = list(curves["panel"].unique())
     fig, axes = _panels(len(panels), title, subtitle, sharey=True)
@@ -100,11 +97,8 @@ def scaling_panels(
         _draw(ax, curves[curves["panel"] == panel], None, None, unit)
         ax.set_title(panel, loc="left", color=FAINT)
         ax.set_xlabel("")
-    _below(
-        fig,
-        f"{unit} (log₂)",
-        {line.get_label(): line for ax in axes.flat for line in ax.get_lines()},
-    )
+    lines = {line.get_label(): line for ax in axes.flat for line in ax.get_lines()}
+    _below(fig, f"{unit} (log₂)", lines)
     for row in axes:
         row[0].set_ylabel(ylabel)
     return fig
@@ -125,7 +119,7 @@ def _panels(n: int, title: str, subtitle: str, *, sharey: bool = False):
 
 
 def _below(fig: Figure, label: str, lines: Mapping[str, object]) -> None:
-    """The common x label and, in as many columns as fit, the legend; the panels end above them."""
+    """The common x label and, in as many columns as fit, the legend, below the panels."""
     width, height = fig.get_size_inches()
     columns = max(1, int(width / (0.6 + 0.08 * max(map(len, lines), default=1))))
     rows = -(-len(lines) // columns)
@@ -137,74 +131,44 @@ def _below(fig: Figure, label: str, lines: Mapping[str, object]) -> None:
 
 
 def _draw(ax, curves: pd.DataFrame, ceiling, floor: float | None, unit: str) -> list[str]:
-    """Lines and bands of all methods, ceiling and floor; returns the labels of the lines in order."""
+    """Lines and bands of all methods, ceiling and floor; returns the labels of the lines."""
     budgets = sorted(curves["budget"].unique())
     for method in curves["method"].unique():
-        _line(
-            ax, curves[curves["method"] == method].sort_values("budget"), "budget", style_of(method)
-        )
+        rows = curves[curves["method"] == method].sort_values("budget")
+        _line(ax, rows, "budget", style_of(method))
     if ceiling is not None:
         points = ceiling if isinstance(ceiling, Mapping) else dict.fromkeys(budgets, ceiling)
-        x = sorted(points)
-        ax.plot(
-            x, [points[b] for b in x], color=BLACK, dashes=(5, 2), linewidth=1.5, label="pass@N"
-        )
+        look = {"color": BLACK, "dashes": (5, 2), "linewidth": 1.5, "label": "pass@N"}
+        ax.plot(sorted(points), [points[b] for b in sorted(points)], **look)
     if floor is not None:
-        ax.plot(
-            budgets,
-            [floor] * len(budgets),
-            color=GREY,
-            dashes=(1, 1.5),
-            linewidth=1.5,
-            label="greedy",
-        )
+        look = {"color": GREY, "dashes": (1, 1.5), "linewidth": 1.5, "label": "greedy"}
+        ax.plot(budgets, [floor] * len(budgets), **look)
     budget_axis(ax, budgets, unit)
     return [line.get_label() for line in ax.get_lines()]
 
 
 def _line(ax, rows: pd.DataFrame, x: str, style: Style) -> None:
-    look = {
-        "color": style.color,
-        "marker": style.marker,
-        "linestyle": style.dash,
-        "label": style.label,
-    }
-    ax.plot(rows[x], rows["value"], markeredgecolor="white", markeredgewidth=0.8, **look)
+    look = style.line() | {"markeredgecolor": "white", "markeredgewidth": 0.8}
+    ax.plot(rows[x], rows["value"], **look)
     if {"low", "high"} <= set(rows.columns) and rows["low"].notna().any():
-        ax.fill_between(
-            rows[x], rows["low"], rows["high"], color=style.color, alpha=0.13, linewidth=0
-        )
+        band = {"color": style.color, "alpha": 0.13, "linewidth": 0}
+        ax.fill_between(rows[x], rows["low"], rows["high"], **band)
 
 
 def _label_ends(ax, names: Sequence[str]) -> None:
-    """Write each line's name at its right end, moved apart where names would touch, with a thin
-    leader."""
-    ends = [
-        (line.get_xdata()[-1], line.get_ydata()[-1], line.get_color()) for line in ax.get_lines()
-    ]
+    """Write each line's name beside its right end, moved apart where names would touch."""
+    lines = ax.get_lines()
+    ends = [(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines]
     to_axes = ax.transData + ax.transAxes.inverted()
-    wanted = [to_axes.transform((x, y))[1] for x, y, _ in ends]
-    # 0.21 inches: one line of text
-    gap = 0.21 / (ax.get_position().height * ax.figure.get_figheight())
-    for (x, y, color), name, place in zip(ends, names, spread(wanted, gap)):
-        ax.annotate(
-            name,
-            xy=(x, y),
-            xytext=(1.045, place),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=10.5,
-            color=color if color != METHOD_STYLE["greedy"].color else FAINT,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": color,
-                "linewidth": 0.7,
-                "shrinkA": 1,
-                "shrinkB": 5,
-                "alpha": 0.7,
-            },
-            annotation_clip=False,
-        )
+    wanted = [to_axes.transform(end)[1] for end in ends]
+    gap = 0.21 / (ax.get_position().height * ax.figure.get_figheight())  # inches: a line of text
+    at = {"textcoords": "axes fraction", "va": "center", "fontsize": 10.5, "annotation_clip": False}
+    leader = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5, "alpha": 0.7}
+    for line, end, name, place in zip(lines, ends, names, spread(wanted, gap)):
+        color = line.get_color()
+        at["color"] = FAINT if color == METHOD_STYLE["greedy"].color else color
+        arrow = leader | {"color": color}
+        ax.annotate(name, xy=end, xytext=(1.045, place), arrowprops=arrow, **at)
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
@@ -232,11 +196,10 @@ def training_curve(
     metrics: Sequence[str] | None = None,
     smooth: int = 1,
 ) -> Figure:
-    """Metrics over updates, one panel each; `df` has columns update, metric, value and maybe run,
-    low, high.
+    """Metrics over updates, one panel each.
 
-    With `smooth` > 1 the line is a running mean over that many updates and the raw values stay
-    behind it, faint.
+    `df` has columns update, metric, value and maybe run, low, high. With `smooth` > 1 the line is a
+    running mean over that many updates and the raw values stay behind it, faint.
     """
     _columns(df, ("update", "metric", "value"))
     metrics = list(metrics or df["metric"].unique())
@@ -247,11 +210,8 @@ def training_curve(
     for ax, metric in zip(axes.flat, metrics):
         _training_panel(ax, df[df["metric"] == metric], smooth)
         ax.set_title(metric, loc="left")
-    lines = {
-        line.get_label(): line
-        for line in axes[0, 0].get_lines()
-        if not line.get_label().startswith("_")
-    }
+    named = {line.get_label(): line for line in axes[0, 0].get_lines()}
+    lines = {label: line for label, line in named.items() if not label.startswith("_")}
     _below(fig, "update", lines if len(lines) > 1 else {})
     return fig
 
@@ -264,9 +224,8 @@ def _training_panel(ax, rows: pd.DataFrame, smooth: int) -> None:
         marker = style.marker if len(part) <= 30 else "None"
         if smooth > 1:
             ax.plot(part["update"], part["value"], color=style.color, alpha=0.25, linewidth=1)
-            part = part.assign(
-                value=part["value"].rolling(smooth, min_periods=1, center=True).mean()
-            )
-        _line(ax, part, "update", Style(style.label, style.color, marker, style.dash))
+            running = part["value"].rolling(smooth, min_periods=1, center=True)
+            part = part.assign(value=running.mean())
+        _line(ax, part, "update", replace(style, marker=marker))
     ax.margins(x=0.02)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -1,5 +1,4 @@
-"""How every figure looks: one colour, marker and dash per method and per model, the same in the
-whole repository.
+"""How every figure looks: one colour, marker and dash per method and model, the same everywhere.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; marker and dash tell them
 apart in grey, too.
@@ -25,6 +24,11 @@ class Style:
     marker: str
     dash: str | tuple = "-"
 
+    def line(self) -> dict[str, object]:
+        """Its looks as matplotlib's arguments of a line."""
+        look = {"color": self.color, "marker": self.marker, "linestyle": self.dash}
+        return look | {"label": self.label}
+
 
 DASHED, DOTTED, MIXED = (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5))
 
@@ -34,7 +38,6 @@ METHOD_STYLE = {
     "pass@k": Style("pass@k", BLACK, "None", DASHED),
     "majority": Style("majority vote", BLUE, "o"),
     "best_of_n": Style("best of n", RED, "s"),
-    "weighted_vote": Style("weighted vote", GREEN, "D"),
     "prm_min_max": Style("best of n, PRM min", RED, "s"),
     "prm_last_max": Style("best of n, PRM last", RED, "v", DASHED),
     "prm_prod_max": Style("best of n, PRM prod", RED, "<", MIXED),
@@ -45,9 +48,8 @@ METHOD_STYLE = {
     "prm_mean_vote": Style("weighted vote, PRM mean", GREEN, "h", DOTTED),
     "orm_max": Style("best of n, ORM", PINK, "s", DASHED),
     "orm_vote": Style("weighted vote, ORM", PINK, "D", MIXED),
-    "oracle": Style("best of n, oracle", BLACK, "*", MIXED),
     "beam_search": Style("beam search", ORANGE, "^"),
-    "diverse_beam_search": Style("diverse beam search", ORANGE, "v", DASHED),
+    "dvts": Style("diverse beam search", ORANGE, "v", DASHED),
     "lookahead": Style("look-ahead search", PINK, "X"),
     "mcts": Style("MCTS", SKY, "P"),
     "rstar": Style("rStar", SKY, "H", DASHED),
@@ -59,18 +61,14 @@ METHOD_STYLE = {
     "orm": Style("ORM", PINK, "s", DASHED),
     "reward": Style("Bradley–Terry", PINK, "v", MIXED),
     "genrm": Style("generative verifier", BLUE, "P"),
-    # the same verifier trained on exact step labels
-    "ceiling": Style("ceiling", BLACK, "D", DASHED),
+    "ceiling": Style("ceiling", BLACK, "D", DASHED),  # trained on exact step labels
     "position": Style("position only", GREY, "s", DASHED),
     "likelihood": Style("policy's likelihood", ORANGE, "o", DOTTED),
-    # of the checkpoint that the verifier is trained from
-    "host": Style("host's likelihood", SKY, "v", MIXED),
+    "host": Style("host's likelihood", SKY, "v", MIXED),  # what the verifier is trained from
     "tokens_only": Style("PRM, label tokens only", RED, "X", DASHED),
     "picked_score": Style("score of the chosen", GREY, "o", DASHED),
     "picked_right": Style("chosen are right", RED, "o"),
     # automatic labels
-    "good_kept": Style("right steps called good", GREEN, "o"),
-    "bad_caught": Style("wrong steps called bad", RED, "s", DASHED),
     "shepherd": Style("Math-Shepherd", BLUE, "s"),
     "shepherd_stop": Style("… stop at zero", SKY, "v", DASHED),
     "omegaprm": Style("OmegaPRM", RED, "P"),
@@ -82,23 +80,18 @@ METHOD_STYLE = {
     "rft": Style("RFT", GREEN, "o", DASHED),
     "grpo": Style("GRPO", PINK, "^"),
 }
-METHOD_STYLE["beam"] = METHOD_STYLE["beam_search"]
-METHOD_STYLE["dvts"] = METHOD_STYLE["diverse_beam_search"]
 
-OTHERS = tuple(
-    zip((BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK), "os^DvPX", ("-", DASHED, MIXED, DOTTED) * 2)
-)
+COLOURS = (BLUE, RED, GREEN, ORANGE, PINK, SKY, BLACK)
+OTHERS = tuple(zip(COLOURS, "os^DvPX", ("-", DASHED, MIXED, DOTTED) * 2))
 
 
 def style_of(name: str, index: int | None = None) -> Style:
-    """The style of a method or model; other series take the `index`-th style. ValueError if there
-    is neither."""
+    """The style of a method or model, of other series the `index`-th; else ValueError."""
     if name in METHOD_STYLE:
         return METHOD_STYLE[name]
     if index is None:
-        raise ValueError(
-            f"no style for {name!r}: use one of {', '.join(METHOD_STYLE)}, or add it to METHOD_STYLE"
-        )
+        known = ", ".join(METHOD_STYLE)
+        raise ValueError(f"no style for {name!r}: use one of {known}, or add it to METHOD_STYLE")
     return Style(name, *OTHERS[index % len(OTHERS)])
 
 
@@ -133,7 +126,7 @@ def use_style() -> None:
             "axes.axisbelow": True,
             "lines.linewidth": 2.0,
             "lines.markersize": 6,
-            "axes.prop_cycle": cycler(color=[color for color, _, _ in OTHERS]),
+            "axes.prop_cycle": cycler(color=COLOURS),
         }
     )
 
@@ -141,8 +134,7 @@ def use_style() -> None:
 def headline(
     fig, title: str, subtitle: str = "", *, left=0.75, right=0.25, bottom=0.7, above=0.18
 ) -> None:
-    """Write the finding and, smaller, how it was measured; the axes get the room below. Margins are
-    in inches."""
+    """Write the finding and, smaller, how it was measured; axes get the room below (in inches)."""
     width, height = fig.get_size_inches()
     lines = textwrap.wrap(title, int(width * 9.2), break_on_hyphens=False) or [""]
     notes = textwrap.wrap(subtitle, int(width * 12), break_on_hyphens=False)
@@ -157,7 +149,7 @@ def headline(
 
 
 def budget_axis(ax, budgets, unit: str = "samples per problem") -> None:
-    """Budgets on log₂ x: ticks at the powers of two in the range, thinned where they would touch."""
+    """Budgets on log₂ x: ticks at the powers of two, thinned where they would touch."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = min(budgets), max(budgets)

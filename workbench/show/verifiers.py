@@ -1,5 +1,4 @@
-"""How good a verifier is, in pictures: reliability, AUC beside its baselines, and the wrong
-solutions it likes best.
+"""How good a verifier is, in pictures: reliability, AUC, and the wrong solutions it likes best.
 
 Data in (from `workbench.analyse.verifiers`), `Figure` or HTML out, in the style of `show.plots`.
 Taught in notebook 03.
@@ -30,8 +29,7 @@ CALIBRATION = ("low_edge", "high_edge", "mean_score", "share_right", "n", "low",
 def reliability_plot(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]], *, title: str, subtitle: str
 ) -> Figure:
-    """Share of right steps over their mean score, with Wilson intervals, and how many steps there
-    are, below.
+    """Share of right steps over their mean score, with Wilson intervals; below, how many they are.
 
     `rows` are those of `reliability`; with a column `method` each method gets its own points.
     """
@@ -43,10 +41,9 @@ def reliability_plot(
     fig.subplots_adjust(hspace=0.09)
     ax.plot([0, 1], [0, 1], color=GREY, dashes=(5, 2), linewidth=1.5, label="score = share right")
     methods = list(df["method"].unique())
+    share = 1 / len(methods)
     for i, method in enumerate(methods):
-        _calibration(
-            ax, below, df[df["method"] == method], method, i / len(methods), 1 / len(methods)
-        )
+        _calibration(ax, below, df[df["method"] == method], method, i * share, share)
     ax.set(ylabel="share of right steps", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
     ax.legend(loc="upper left")
     below.set(xlabel="score of the step", ylabel="steps")
@@ -57,20 +54,11 @@ def reliability_plot(
 
 
 def _calibration(ax, below, rows: pd.DataFrame, method: str, start: float, share: float) -> None:
-    """Points and bars of one method; `start` and `share` say which part of a bin's width its bars
-    take."""
-    style = style_of(method)
-    errors = [rows["share_right"] - rows["low"], rows["high"] - rows["share_right"]]
-    look = {
-        "color": style.color,
-        "marker": style.marker,
-        "linestyle": style.dash,
-        "label": style.label,
-    }
-    ax.errorbar(
-        rows["mean_score"], rows["share_right"], np.maximum(errors, 0), elinewidth=1.3, capsize=2.5,
-        markeredgecolor="white", markeredgewidth=0.8, **look,
-    )  # fmt: skip
+    """Points and bars of a method; bars take the `share` of a bin's width from `start` on."""
+    style, right = style_of(method), rows["share_right"]
+    errors = np.maximum([right - rows["low"], rows["high"] - right], 0)
+    look = style.line() | {"markeredgecolor": "white", "markeredgewidth": 0.8}
+    ax.errorbar(rows["mean_score"], right, errors, elinewidth=1.3, capsize=2.5, **look)
     width = rows["high_edge"] - rows["low_edge"]
     left = rows["low_edge"] + width * (0.05 + 0.9 * start)
     below.bar(left, rows["n"], width * 0.9 * share, align="edge", color=style.color, alpha=0.75)
@@ -79,11 +67,9 @@ def _calibration(ax, below, rows: pd.DataFrame, method: str, start: float, share
 def auc_bars(
     df: pd.DataFrame, *, title: str, subtitle: str, xlabel: str = "AUC over steps"
 ) -> Figure:
-    """A dot and its 95 % interval per method; columns as for `comparisons.dot_plot`. The dashed
-    line is guessing."""
-    return dot_plot(
-        df, title=title, subtitle=subtitle, xlabel=f"{xlabel} (dashed: guessing)", reference=0.5
-    )
+    """A `dot_plot` of AUCs with a dashed line for guessing; see there for the columns."""
+    xlabel = f"{xlabel} (dashed: guessing)"
+    return dot_plot(df, title=title, subtitle=subtitle, xlabel=xlabel, reference=0.5)
 
 
 def exploit_gallery(
@@ -92,8 +78,7 @@ def exploit_gallery(
     how: str = "min",
     limit: int = 5,
 ) -> str:
-    """The wrong solutions that a verifier scored highest, each text once, as folds; the first is
-    open.
+    """The wrong solutions that a verifier scored highest, each text once, as folds, the first open.
 
     `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates step scores, as
     in best of n.
@@ -117,4 +102,5 @@ def _exploit(
     facts += [f"right answer {problem.answer}"] if problem.answer is not None else []
     style = f"padding:3px 10px;margin-top:6px;cursor:pointer;background-color:{TINT}"
     head = f'<summary style="{style}">{escape(" · ".join(facts))}</summary>'
-    return f"<details{' open' if i == 0 else ''}>{head}{solution_strip(problem, steps, scores)}</details>"
+    strip = solution_strip(problem, steps, scores)
+    return f"<details{' open' if i == 0 else ''}>{head}{strip}</details>"
