@@ -165,7 +165,8 @@ def _run(
     file: jsonl.ResultFile | None,
 ) -> Iterator[_Task]:
     """Keep `in_flight` tasks going and answer what they wait for; save and yield the finished."""
-    waiting, live = iter(tasks), []
+    waiting = iter(tasks)
+    live: list[_Task] = []
     while True:
         try:
             for _, task in zip(range(in_flight - len(live)), waiting):
@@ -255,7 +256,7 @@ class _Task:
             self.fail(
                 TypeError(
                     "a method returns a SearchResult or a list of LabelledSolutions, "
-                    f"{self.generator.__name__} returned {value!r:.80}"
+                    f"this one returned {value!r:.80}"
                 )
             )
 

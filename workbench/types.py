@@ -99,7 +99,7 @@ class LabelledSolution:
     source: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, row in (("labels", self.labels), ("values", self.values)):
             if row is not None and len(row) != len(self.steps):
                 raise ValueError(
@@ -172,7 +172,7 @@ class Budget:
     amount: float
     unit: Literal["samples", "tokens", "flops"]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.unit not in ("samples", "tokens", "flops"):
             raise ValueError(f"budget unit {self.unit!r}: use samples, tokens or flops")
 
