@@ -13,6 +13,7 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -22,25 +23,25 @@ import torch
 from workbench.analyse.scaling import correctness, interval
 from workbench.drive import solve
 from workbench.models import load_policy
-from workbench.models.tokenizer import END, PAD, build_tokenizer
+from workbench.models.tokenizer import build_tokenizer
 from workbench.search import METHODS
-from workbench.train.sft import Recipe, Trainer, Update, batches, curriculum, repeats
+from workbench.train.loop import Batch, Learner, Recipe, fingerprint, run_of, train
+from workbench.train.sft import RECIPE, batches, curriculum, next_token_loss, repeats
 from workbench.types import Problem
 
 
-class Budget(NamedTuple):
-    """In tokens: where the decay of the learning rate begins, where it would reach zero, where
-    training stops."""
+class Milestones(NamedTuple):
+    """In tokens: where the rate begins to fall, where it would be zero, where training stops."""
 
     decay_from: int
     decay_to: int
     stop: int
 
 
-FAMILY = {  # base is strong half-way: warm, so its samples differ and one of many is often right
-    "weak": Budget(4_625_964, 5_400_000, 5_400_000),
-    "base": Budget(7_719_286, 25_000_000, 12_349_230),
-    "strong": Budget(7_719_286, 25_000_000, 25_000_000),
+POLICIES = {  # base is strong half-way: warm, so its samples differ and one of many is often right
+    "weak": Milestones(4_625_964, 5_400_000, 5_400_000),
+    "base": Milestones(7_719_286, 25_000_000, 12_349_230),
+    "strong": Milestones(7_719_286, 25_000_000, 25_000_000),
 }
 
 REPEATS = 400  # updates on random tokens said twice, before the first lesson
@@ -53,71 +54,71 @@ def new_model(seed: int) -> torch.nn.Module:
 
     tokenizer = build_tokenizer()
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=6, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=64, max_position_embeddings=512, bos_token_id=None,
-        pad_token_id=tokenizer.convert_tokens_to_ids(PAD), eos_token_id=tokenizer.convert_tokens_to_ids(END),
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=6,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=512,
+        bos_token_id=None, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(seed)
     return LlamaForCausalLM(config)
 
 
-def training_data(seed: int, recipe: Recipe, *, skip: int = 0) -> Iterator:
-    """The family's endless batches, from number `skip` on: what an interrupted run would have seen
-    next."""
+def training_data(seed: int, recipe: Recipe, *, skip: int = 0) -> Iterator[list[Batch]]:
+    """The policies' endless updates, from number `skip` on: what an interrupted run saw next."""
+    of = {"batch_tokens": recipe.batch_tokens, "seed": seed}
     tokenizer = build_tokenizer()
-    warm_up = islice(repeats(tokenizer, batch_tokens=recipe.batch_tokens, seed=seed), REPEATS)
-    lessons = batches(curriculum(seed), tokenizer, batch_tokens=recipe.batch_tokens, seed=seed)
+    warm_up = islice(repeats(tokenizer, **of), REPEATS)
+    lessons = batches(curriculum(seed), tokenizer, micro_tokens=recipe.micro_tokens, **of)
     return islice(chain(warm_up, lessons), skip, None)
 
 
-def train_family(
+def train_policies(
     folder: str | Path,
     *,
     seed: int,
-    members: Mapping[str, Budget] = FAMILY,
-    recipe: Recipe | None = None,
+    members: Mapping[str, Milestones] = POLICIES,
+    recipe: Recipe = RECIPE,
     save_every: int = 400,
-) -> Iterator[tuple[str, Update]]:
-    """Train `members` {name: budget} in order of where their decay begins; yields (run, update).
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Train `members` in order of where their decay begins; yields (run, row of the loop's log).
 
     Checkpoints go to `folder/<name>`, those on the way, every `save_every` updates, to
     `folder/<run>_<tokens>` for the learning curve, and with the trunk's its state to
-    `folder/trunk.pt`. Call again to go on after an interruption.
+    `folder/trunk.pt`. Call again to go on after an interruption; ValueError if that was another
+    recipe, seed or model.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = recipe or Recipe()
-    trunk = Trainer(new_model(seed), recipe)
-    if (folder / "trunk.pt").exists():
-        trunk.load(folder / "trunk.pt")
+    state, model = folder / "trunk.pt", new_model(seed)
+    run = run_of(recipe, seed=seed, **{"host weights": fingerprint(model)})
+    trunk = Learner(model, recipe, dtype=torch.bfloat16)
+    if state.exists():
+        trunk.load(state, run)
     data = training_data(seed, recipe, skip=trunk.done.updates)
     for name, (decay_from, decay_to, stop) in members.items():
         if (folder / name / "config.json").exists():
             continue
-        for update in trunk.train(data, until=decay_from):
-            yield "trunk", update
-            if update.updates % save_every == 0:
-                trunk.save(folder / "trunk.pt")
-                save_checkpoint(trunk, folder / f"trunk_{update.tokens}", seed=seed)
-        trunk.save(folder / "trunk.pt")
-        fork = Trainer(new_model(seed), recipe)
-        fork.load(folder / "trunk.pt")
+        # 1. the trunk, on to where this member's decay begins
+        for row in train(trunk, data, next_token_loss, until=decay_from):
+            yield "trunk", row
+            if row["update"] % save_every == 0:
+                trunk.save(state, run)
+                save_checkpoint(trunk, folder / f"trunk_{row['train/tokens']}", seed=seed)
+        trunk.save(state, run)
+        # 2. the member: a copy of the trunk whose rates fall
+        falling = replace(recipe, decay=1 - decay_from / decay_to)
+        fork = Learner(new_model(seed), falling, dtype=torch.bfloat16)
+        fork.load(state, run)
         ahead = training_data(seed, recipe, skip=fork.done.updates)
         losses: deque[float] = deque(maxlen=50)
-        for update in fork.train(ahead, until=decay_to, decay_from=decay_from):
-            losses.append(update.loss)
-            yield name, update
-            if update.updates % save_every == 0:
-                save_checkpoint(fork, folder / f"{name}_{update.tokens}", seed=seed)
-            if update.tokens >= stop:
+        for row in train(fork, ahead, next_token_loss, until=decay_to):
+            losses.append(row["train/loss"])
+            yield name, row
+            if row["update"] % save_every == 0:
+                save_checkpoint(fork, folder / f"{name}_{row['train/tokens']}", seed=seed)
+            if row["train/tokens"] >= stop:
                 break
-        save_checkpoint(
-            fork,
-            folder / name,
-            seed=seed,
-            mean_loss=sum(losses) / len(losses),
-            decay_from=decay_from,
-        )
+        facts = {"mean_loss": sum(losses) / len(losses), "decay_from": decay_from}
+        save_checkpoint(fork, folder / name, seed=seed, **facts)
 
 
 def learning_curve(
@@ -145,15 +146,16 @@ def learning_curve(
             }
 
 
-def save_checkpoint(trainer: Trainer, folder: Path, **facts: float) -> None:
-    """Write a whole Hugging Face checkpoint in bfloat16 with tokenizer and training facts; renamed
-    when complete."""
+def save_checkpoint(learner: Learner, folder: Path, **facts: float) -> None:
+    """Write a Hugging Face checkpoint in bfloat16, whole, with tokenizer and training facts."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed and comes by again
-    trainer.model.save_pretrained(part)
+    learner.model.save_pretrained(part)
     build_tokenizer().save_pretrained(part)
-    (part / "training.json").write_text(json.dumps(vars(trainer.done) | facts, indent=1) + "\n")
-    part.rename(folder)
+    updates, tokens, problems = learner.done
+    facts = {"updates": updates, "tokens": tokens, "problems": problems, **facts}
+    (part / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    part.rename(folder)  # whole or not at all
 
 
 def write_card(folder: Path, table: Sequence[Mapping], measured: str) -> None:
@@ -172,8 +174,8 @@ def write_card(folder: Path, table: Sequence[Mapping], measured: str) -> None:
         for level in dict.fromkeys(row["level"] for row in table)
     ]
     text = CARD.format(
-        name=folder.name, kinds=" | ".join(kinds), rule="|---" * (len(kinds) + 1) + "|", rows="\n".join(lines),
-        measured=measured, **facts,
+        name=folder.name, kinds=" | ".join(kinds), rule="|---" * (len(kinds) + 1) + "|",
+        rows="\n".join(lines), measured=measured, **facts,
     )  # fmt: skip
     (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -185,9 +187,10 @@ pipeline_tag: text-generation
 ---
 # {name}: a 3.6-million-parameter policy for word problems with exact step truth
 
-A Llama (6 layers, 256 wide, 4 heads on 2 key-value heads, 184-word digit-level tokenizer) trained from nothing on
-generated problems, by `workbench.train.family.train_family` (notebook 01, `rebuild=True`). It reads a question and
-writes one reasoning step a line; it knows no other language.
+A Llama (6 layers, 256 wide, 4 heads on 2 key-value heads, 184-word digit-level tokenizer), trained
+from nothing on generated problems by `workbench.train.shipped.train_policies` (notebook 01,
+`rebuild=True`). It reads a question and writes one reasoning step a line; it knows no other
+language.
 
 | training | |
 |---|---|
