@@ -373,11 +373,12 @@ def run_of(recipe: Recipe, **others: Any) -> dict[str, str]:
 
 
 def fingerprint(content: object) -> str:
-    """A short name of data, by their text, or of a model, by all its weights."""
+    """A short name of data, by their text, or of a model, by its weights without new adapters."""
     digest = blake2b(digest_size=8)
     if isinstance(content, torch.nn.Module):
         for name, p in content.named_parameters():
-            digest.update(name.encode())
+            if "lora_" in name:  # they follow from the seed
+                continue
             digest.update(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     else:
         digest.update(repr(content).encode())
