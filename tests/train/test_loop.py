@@ -15,7 +15,7 @@ from tiny import TOKENIZER, tiny_model
 from workbench.models.step_format import StepFormat
 from workbench.problems import quantities
 from workbench.train.loop import Batch, Learner, Progress, Recipe, rate_at, train
-from workbench.train.prm import train_prm
+from workbench.train.prm import step_loss, train_prm
 from workbench.train.rows import Updates, cut, pad_id
 from workbench.train.sft import Lesson, batch_of, encode, next_token_loss
 from workbench.types import LabelledSolution, Prefix
@@ -295,3 +295,15 @@ def test_another_run_is_refused_by_the_name_of_what_differs(changed, message, tm
         with pytest.raises(ValueError, match=f"last.pt is of another run, .*: {message}") as error:
             run(**changed)
         assert str(error.value).count(" was ") == 1
+
+
+def test_a_loss_is_known_by_its_settings_and_not_by_where_it_lies_in_memory(tmp_path):
+    def run(lam):
+        options = dict(recipe=replace(LORA, epochs=1), seed=0, checkpoints=tmp_path)
+        loss = lambda *args, **named: step_loss(*args, **named)  # noqa: E731  another one each time
+        settings = {"loss": loss, "settings": {"lam": lam}}
+        return train_prm(tiny_model(), TOKENIZER, ROWS, **settings, **options)[1]
+
+    assert run(0.5) == run(0.5)
+    with pytest.raises(ValueError, match=r"lam was 0\.5, is 0\.9$"):
+        run(0.9)

@@ -121,7 +121,7 @@ def test_training_bootstraps_from_where_the_models_window_ends():
                            (0,) * 5)], TOKENIZER, form, past_error=True)  # fmt: skip
     model.config.max_position_embeddings = len(row["input_ids"]) - 1
 
-    def watched(logits, tensors, form, totals):
+    def watched(logits, tensors, totals, form):
         seen.append((tensors["whole"].tolist(), dict(totals)))
         return td.td_loss(logits, tensors, form, totals, lam=0.5)
 

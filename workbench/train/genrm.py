@@ -32,6 +32,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from scipy.stats import entropy
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier, stream_of
@@ -42,7 +43,7 @@ from workbench.train.loop import Batch, Recipe
 from workbench.train.prm import step_logps
 from workbench.train.rows import batch_of, check_window, pad_id, window
 from workbench.train.sft import IGNORE
-from workbench.train.verifiers import entropy, fit, with_lora
+from workbench.train.verifiers import fit, with_lora
 from workbench.types import LabelledSolution, Prefix, Problem, Step
 
 
@@ -183,20 +184,15 @@ def examples(
                     f"{lesson.steps[-1]!r}"
                 )
             written = written[len(opening) :]
-        verdict = good if lesson.good else bad
-        parts = [
-            *((part, 0) for part in before),
-            (written, 1),
-            *((part, 0) for part in after),
-            ([verdict], 1),
-        ]
-        ids, loss = [i for part, _ in parts for i in part], [on for part, on in parts for _ in part]
-        before_step = [
-            len(part) for part, _ in parts[: [part is lines[-1] for part, _ in parts].index(True)]
-        ]
-        start, words = sum(before_step), len(lines[-1]) - len(separator)
+        parts = [*before, written, *after, [good if lesson.good else bad]]
+        learnt = (len(before), len(parts) - 1)
+        ids = [i for part in parts for i in part]
+        loss = [int(n in learnt) for n, part in enumerate(parts) for _ in part]
+        judged = [part is lines[-1] for part in parts].index(True)
+        start = sum(map(len, parts[:judged]))
         if len(ids) <= longest:
-            out.append({"input_ids": ids, "loss": loss, "words": (start, start + words)})
+            words = (start, start + len(lines[-1]) - len(separator))
+            out.append({"input_ids": ids, "loss": loss, "words": words})
     return out
 
 
@@ -275,14 +271,10 @@ def train_genrm(
     torch.manual_seed(seed)
     model = with_lora(model, recipe)
     verifier = GenerativeVerifier(model, tokenizer, form, **(verifier_options or {}))
-
-    def share_of_loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]):
-        logits = model(input_ids=batch.tensors["input_ids"], use_cache=False).logits  # (B, T, V)
-        return verdict_loss(logits, batch.tensors, form, totals)
-
     log = fit(
-        verifier, data, share_of_loss, collate=partial(_batch, pad=pad_id(tokenizer)),
-        recipe=recipe, seed=seed, trivial_loss=_trivial_loss(data), settings={"form": form}, **options,
+        verifier, data, partial(verdict_loss, form=form), recipe=recipe, seed=seed,
+        collate=partial(_batch, pad=pad_id(tokenizer)), trivial_loss=_trivial_loss(data),
+        settings={"form": form}, **options,
     )  # fmt: skip
     return verifier, log
 
@@ -298,4 +290,4 @@ def _trivial_loss(data: Sequence[dict]) -> float:
     learnt = [[i for i, on in zip(row["input_ids"], row["loss"]) if on] for row in data]
     verdicts = Counter(ids[-1] for ids in learnt)
     words = Counter(i for ids in learnt for i in ids[:-1])
-    return entropy(verdicts.values()) + (entropy(words.values()) if words else 0.0)
+    return float(sum(entropy(list(found.values())) for found in (verdicts, words) if found))

@@ -164,6 +164,7 @@ class Learner:
             "extra": extra,
         }
         part = Path(path).with_suffix(".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, part)
         part.replace(path)
 
@@ -279,7 +280,8 @@ def train(
             f"keep={keep!r}, patience={patience}: patience needs keep, and keep needs held_out"
         )
     # 1. where the run stands
-    begun, stream, file = learner.done.updates, iter(updates), _last(checkpoints)
+    begun, stream = learner.done.updates, iter(updates)
+    file = None if checkpoints is None else Path(checkpoints) / "last.pt"
     number = None if until is not None else begun + len(updates)
     kept = {"rows": [], "best": None, "misses": 0}
     if file and file.exists():
@@ -320,13 +322,6 @@ def train(
 
 def _position(done: Progress, until: int | None) -> int:
     return done.updates if until is None else done.tokens
-
-
-def _last(checkpoints: str | Path | None) -> Path | None:
-    if checkpoints is None:
-        return None
-    Path(checkpoints).mkdir(parents=True, exist_ok=True)
-    return Path(checkpoints) / "last.pt"
 
 
 def _measure(

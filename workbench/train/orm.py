@@ -27,10 +27,8 @@ from workbench.models.outcome import SolutionVerifier
 from workbench.models.verifier import StepVerifier
 from workbench.problems import is_right
 from workbench.train.prm import train_prm
-from workbench.train.verifiers import save
+from workbench.train.verifiers import save as save
 from workbench.types import LabelledSolution, Prefix, Problem, SearchResult
-
-__all__ = ["Outcome", "graded", "outcome_rows", "save", "train_orm"]
 
 Outcome = LabelledSolution | tuple[Problem, Prefix | str | Sequence[str], bool]
 

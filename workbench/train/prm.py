@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from scipy.stats import entropy
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from workbench.models.step_format import StepFormat
@@ -31,10 +32,9 @@ from workbench.models.verifier import StepVerifier
 from workbench.train.loop import Batch, Recipe
 from workbench.train.rows import batch_of, check_window, pad_id, window
 from workbench.train.sft import IGNORE
-from workbench.train.verifiers import entropy, fit, save, with_lora
+from workbench.train.verifiers import fit, with_lora
+from workbench.train.verifiers import save as save  # kept here for those who train
 from workbench.types import LabelledSolution
-
-__all__ = ["IGNORE", "balance", "collate", "examples", "margins", "save", "step_loss", "train_prm"]
 
 
 def examples(
@@ -170,14 +170,15 @@ def train_prm(
     form: StepFormat | None = None,
     seed: int,
     loss: Callable[..., torch.Tensor] = step_loss,
+    settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[StepVerifier, list[dict[str, float]]]:
     """Fine-tune `model` (changed in place) on labelled solutions; returns the verifier and the log.
 
     `soft`: targets are `values` instead of `labels`. `past_error`: steps after the first one
-    labelled bad count, too. `loss` takes what `step_loss` takes. `options` are those of
-    `verifiers.fit`: `held_out` (measures the verifier), evaluations, keep, patience, checkpoints,
-    log, bf16. `save` keeps the verifier.
+    labelled bad count, too. `loss` takes what `step_loss` takes; `settings` names what it depends
+    on. `options` are those of `verifiers.fit`: `held_out` (measures the verifier), evaluations,
+    keep, patience, checkpoints, log, bf16. `save` keeps the verifier.
 
     Warns of steps cut off because the model reads no further. ValueError if no row holds a labelled
     step, and for options without what they need.
@@ -190,15 +191,11 @@ def train_prm(
     check_window(len(targets), len(wanted), longest, "labelled steps")
     torch.manual_seed(seed)
     verifier = StepVerifier(with_lora(model, recipe), tokenizer, form)
-
-    def share_of_loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]):
-        logits = model(input_ids=batch.tensors["input_ids"], use_cache=False).logits  # (B, T, V)
-        return loss(logits, batch.tensors, form, totals)
-
-    trivial = entropy([sum(targets), len(targets) - sum(targets)])
+    trivial = float(entropy([sum(targets), len(targets) - sum(targets)]))
     log = fit(
-        verifier, data, share_of_loss, collate=partial(_batch, pad=pad_id(tokenizer)),
-        recipe=recipe, seed=seed, trivial_loss=trivial, settings={"form": form, "loss": loss}, **options,
+        verifier, data, partial(loss, form=form), collate=partial(_batch, pad=pad_id(tokenizer)),
+        recipe=recipe, seed=seed, trivial_loss=trivial, settings={"form": form, **(settings or {})},
+        **options,
     )  # fmt: skip
     return verifier, log
 

@@ -35,10 +35,9 @@ from workbench.models.step_format import StepFormat
 from workbench.train.loop import Batch, Recipe
 from workbench.train.orm import Outcome, outcome_rows
 from workbench.train.rows import check_window, window
-from workbench.train.verifiers import fit, save, with_lora
+from workbench.train.verifiers import fit, with_lora
+from workbench.train.verifiers import save as save
 from workbench.types import Prefix, Problem
-
-__all__ = ["Pair", "bt_loss", "pairs", "save", "train_reward"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +152,6 @@ def _batch(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> Batch:
     return Batch(padded(ids, pad), {"pairs": len(rows)}, sum(map(len, ids)), len(rows))
 
 
-def _share_of_loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]):
-    rewards = model(**batch.tensors, use_cache=False).logits[:, 0].float()  # (2 B,)
-    return bt_loss(*rewards.chunk(2)) * batch.rows / totals["pairs"]
+def _share_of_loss(logits: torch.Tensor, _: object, totals: Mapping[str, int]) -> torch.Tensor:
+    right, wrong = logits[:, 0].float().chunk(2)  # (B,) each
+    return bt_loss(right, wrong) * len(right) / totals["pairs"]

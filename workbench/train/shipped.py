@@ -48,8 +48,7 @@ REPEATS = 400  # updates on random tokens said twice, before the first lesson
 
 
 def new_model(seed: int) -> torch.nn.Module:
-    """A Llama of 3.6 M parameters with random weights: 6 layers, 256 wide, 4 heads of 64 on 2
-    key-value heads."""
+    """A Llama of 3.6 M parameters with random weights; 4 heads share 2 key-value heads."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = build_tokenizer()
@@ -124,8 +123,7 @@ def train_policies(
 def learning_curve(
     folder: str | Path, member: str, *, problems: Sequence[Problem], samples: int, seed: int
 ) -> Iterator[dict]:
-    """pass@1 by level along the trunk and on to a member: rows {tokens, level, value, low, high,
-    problems}."""
+    """pass@1 by level on the way to a member: rows {tokens, level, problems, value, low, high}."""
     on_the_way = {
         int(p.name.split("_")[1]): p
         for run in ("trunk", member)
@@ -133,17 +131,12 @@ def learning_curve(
     }
     for tokens, path in sorted(on_the_way.items()):
         policy = load_policy(path, dtype="bfloat16", cache_tokens=0)
-        share = correctness(
-            solve(problems, METHODS["sample"], policy=policy, seed=seed, n=samples)
-        ).mean(1)
+        results = solve(problems, METHODS["sample"], policy=policy, seed=seed, n=samples)
+        share = correctness(results).mean(1)
         for level in sorted({p.level for p in problems}):
             own = share[[p.level == level for p in problems]]
-            yield {
-                "tokens": tokens,
-                "level": level,
-                **interval(own, seed=seed),
-                "problems": len(own),
-            }
+            row = {"tokens": tokens, "level": level, "problems": len(own)}
+            yield row | interval(own, seed=seed)
 
 
 def save_checkpoint(learner: Learner, folder: Path, **facts: float) -> None:

@@ -111,5 +111,5 @@ def train_td(
     rollouts = [
         replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in outcome_rows(rows)
     ]
-    loss = partial(td_loss, lam=lam)
-    return train_prm(model, tokenizer, rollouts, past_error=True, loss=loss, seed=seed, **options)
+    loss = {"loss": partial(td_loss, lam=lam), "settings": {"lam": lam}}
+    return train_prm(model, tokenizer, rollouts, past_error=True, seed=seed, **loss, **options)

@@ -6,7 +6,7 @@ The loss of a model that has learnt nothing proves nothing: every row of a log h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from workbench.models.checkpoints import portable
 from workbench.models.outcome import RewardVerifier, SolutionVerifier, mark
 from workbench.models.quantised import check_trainable
 from workbench.models.quiet import quiet
-from workbench.train.loop import Batch, Learner, Loss, Recipe, fingerprint, run_of, train
+from workbench.train.loop import Batch, Learner, Recipe, fingerprint, run_of, train
 from workbench.train.rows import Updates
 
 
@@ -47,7 +47,7 @@ def with_lora(
 def fit(
     verifier: Any,
     data: Sequence,
-    loss: Loss,
+    loss: Callable[..., torch.Tensor],
     *,
     collate: Callable[[list], Batch],
     recipe: Recipe,
@@ -61,10 +61,17 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train a verifier's model on rows of data; returns the log.
 
-    `settings` are the method's own, by name: a run with other ones is not gone on with. `held_out`
+    `loss(logits, tensors, totals=...)` is a batch's share of the update's loss. `settings` are the
+    method's own, by name: a run with other ones is not gone on with. `held_out`
     measures the verifier, `bf16` computes in bfloat16, `options` are those of `train`: evaluations,
     keep, patience, log, checkpoints.
     """
+
+    def share_of_loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]):
+        names = {"input_ids", "attention_mask"} & batch.tensors.keys()
+        logits = model(**{name: batch.tensors[name] for name in names}, use_cache=False).logits
+        return loss(logits, batch.tensors, totals=totals)
+
     learner = Learner(verifier.model, recipe, autocast=bf16)
     updates = Updates(data, collate, recipe, seed, *([length] if length else []))
     if options.get("checkpoints") is not None:
@@ -74,16 +81,11 @@ def fit(
     measure = held_out and (lambda: held_out(verifier))
     with quiet():
         beside = {"train/trivial_loss": trivial_loss}
-        log = list(train(learner, updates, loss, beside=beside, held_out=measure, **options))
+        log = list(
+            train(learner, updates, share_of_loss, beside=beside, held_out=measure, **options)
+        )
     verifier.model.eval()
     return log
-
-
-def entropy(counts: Iterable[float]) -> float:
-    """The loss of the best constant prediction of labels that occur so often, in nats."""
-    from scipy.stats import entropy
-
-    return float(entropy(list(counts)))
 
 
 def save(verifier: Any, folder: str | Path) -> None:
