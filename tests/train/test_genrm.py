@@ -15,13 +15,15 @@ from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifi
 from workbench.models.step_format import StepFormat
 from workbench.problems import check_steps, quantities
 from workbench.train import genrm, prm
-from workbench.train.genrm import IGNORE, Lesson
-from workbench.train.prm import PRMRecipe, save
+from workbench.train.genrm import IGNORE, Verdict
+from workbench.train.loop import Recipe
+from workbench.train.prm import save
 from workbench.types import LabelledSolution, Prefix, Problem
 
 QUESTION = (
-    "How many coins does Tess have? Max has 5 coins. Ava has 3 times as many as Max. Theo has 2 coins. "
-    "Zoe has as many as the difference between Ava and Theo. Tess has as many as Zoe and Max together."
+    "How many coins does Tess have? Max has 5 coins. Ava has 3 times as many as Max. "
+    "Theo has 2 coins. Zoe has as many as the difference between Ava and Theo. "
+    "Tess has as many as Zoe and Max together."
 )
 STORY = Problem("story", "quantities", QUESTION)
 AVA = "Ava has 3 times as many as Max : 3 * 5 = 15 ."
@@ -56,7 +58,7 @@ FORMS = {kind: GenerativeFormat(ask).bound(TOKENIZER) for kind, ask in ASKS.item
 def test_exact_critiques_by_their_text(steps, critique):
     assert genrm.recompute(STORY, steps) == critique
     for kind in ("cot", "blind"):  # it begins as the step does, or there would be no lesson
-        assert genrm.examples([Lesson(STORY, steps, True, critique)], TOKENIZER, FORMS[kind])
+        assert genrm.examples([Verdict(STORY, steps, True, critique)], TOKENIZER, FORMS[kind])
 
 
 def test_a_right_step_equals_its_exact_critique_and_a_wrong_one_does_not():
@@ -78,16 +80,16 @@ LEARNT = {
 }
 READ = {
     "direct": "Ava has|3 times as many as Max : 3 * 5 = 9 . \n Check : correct ? No",
-    "cot": "Ava has|3 times as many as Max : 3 * 5 = 9 . \n Check : Ava has|3 times as many as Max : 3 * 5 = 1 ##5 . "
-    "\n correct ? No",
-    "blind": "Ava has|3 times as many as Max : 3 * 5 = 1 ##5 . \n Check : Ava has|3 times as many as Max : 3 * 5 = 9 . "
-    "\n correct ? No",
+    "cot": "Ava has|3 times as many as Max : 3 * 5 = 9 . \n "
+    "Check : Ava has|3 times as many as Max : 3 * 5 = 1 ##5 . \n correct ? No",
+    "blind": "Ava has|3 times as many as Max : 3 * 5 = 1 ##5 . \n "
+    "Check : Ava has|3 times as many as Max : 3 * 5 = 9 . \n correct ? No",
 }
 
 
 @pytest.mark.parametrize("kind", ASKS)
 def test_loss_falls_on_critique_and_verdict_and_nothing_else(kind):
-    lesson = Lesson(STORY, ("Ava has 3 times as many as Max : 3 * 5 = 9 .",), False, AVA)
+    lesson = Verdict(STORY, ("Ava has 3 times as many as Max : 3 * 5 = 9 .",), False, AVA)
     (row,) = genrm.examples([lesson], TOKENIZER, FORMS[kind])
     question = TOKENIZER(f"{QUESTION}\n").input_ids
     tokens = [
@@ -127,7 +129,7 @@ def test_each_position_learns_the_token_that_follows():
     logp, pair = logits.log_softmax(-1), logits[..., [10, 14]].log_softmax(-1)
     critique = -(logp[0, 0, 6] + logp[0, 1, 7] + logp[1, 0, 12]) / 3
     verdict = -(pair[0, 4, 0] + pair[1, 2, 1]) / 2
-    assert genrm.lesson_loss(logits, batch, form).item() == pytest.approx(
+    assert genrm.verdict_loss(logits, batch, form).item() == pytest.approx(
         (critique + verdict).item(), abs=1e-6
     )
     # words 8 9 and 13, closers 2 and 3
@@ -139,12 +141,12 @@ def test_each_position_learns_the_token_that_follows():
         logits[1, 2, 10] - logits[1, 2, 14] + 0.5 * other,
     )
     verdict = -(torch.sigmoid(margins[0]).log() + torch.sigmoid(-margins[1]).log()) / 2
-    assert genrm.lesson_loss(logits, batch, counting).item() == pytest.approx(
+    assert genrm.verdict_loss(logits, batch, counting).item() == pytest.approx(
         (critique + verdict).item(), abs=1e-5
     )
     # verdict alone
     direct = genrm.collate([{"input_ids": [5, 6, 14], "loss": [0, 0, 1], "words": (1, 2)}], pad=0)
-    assert genrm.lesson_loss(logits[:1, :3], direct, form).item() == pytest.approx(
+    assert genrm.verdict_loss(logits[:1, :3], direct, form).item() == pytest.approx(
         -pair[0, 1, 1].item(), abs=1e-6
     )
 
@@ -163,35 +165,35 @@ def test_what_is_trained_is_what_is_read(kind, likelihood):
         verifier.score([Prefix.of(STORY, steps)])[0][-1],
         verifier.critiques(Prefix.of(STORY, steps))[-1],
     )
-    lesson = Lesson(STORY, steps, True, *written)
+    lesson = Verdict(STORY, steps, True, *written)
     batch = genrm.collate(genrm.examples([lesson], TOKENIZER, FORMS[kind]), 0)
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"]).logits
     at = (batch["verdict"] == yes).nonzero()
     assert len(at) == 1
     margin = logits[0, at[0, 1], yes] - logits[0, at[0, 1], no]
-    margin = margin + likelihood * prm.said(logits, batch, lines)[0, batch["last_word"][0, 0]]
+    margin = margin + likelihood * prm.step_logps(logits, batch, lines)[0, batch["last_word"][0, 0]]
     assert 0.001 < score < 0.999 and score == pytest.approx(torch.sigmoid(margin).item(), abs=1e-4)
 
 
 def test_lessons_end_with_the_first_bad_step_and_skip_what_has_no_label():
     row = LabelledSolution(STORY, (AVA, ZOE, TESS, "The answer is 18 ."), (1, None, 0, 1))
     assert genrm.verdicts([row]) == [
-        Lesson(STORY, (AVA,), True),
-        Lesson(STORY, (AVA, ZOE, TESS), False),
+        Verdict(STORY, (AVA,), True),
+        Verdict(STORY, (AVA, ZOE, TESS), False),
     ]
     assert len(genrm.verdicts([row], past_error=True)) == 3
-    assert [x.critique for x in genrm.exact(genrm.verdicts([row]))] == [AVA, TESS]
+    assert [x.critique for x in genrm.recomputed(genrm.verdicts([row]))] == [AVA, TESS]
 
 
 def test_the_filter_keeps_exactly_the_critiques_that_agree_with_the_label():
     other = AVA.replace("15", "16")
     for good, kept in ((True, [AVA]), (False, [other, ZOE])):
-        assert genrm.agreeing(Lesson(STORY, (AVA,), good), [other, AVA, ZOE, other, AVA]) == kept
+        assert genrm.agreeing(Verdict(STORY, (AVA,), good), [other, AVA, ZOE, other, AVA]) == kept
 
 
 class Writer:
-    """A policy that writes Ava's and Zoe's steps and nothing else, and remembers what it was asked."""
+    """A policy that writes Ava's and Zoe's steps alone, and remembers what it was asked."""
 
     tokenizer = TOKENIZER
 
@@ -211,12 +213,12 @@ def test_resampled_critiques_start_from_the_same_prefix_and_opening_and_are_filt
     writer = Writer()
     slip = AVA.replace("15", "16")
     lessons = [
-        Lesson(STORY, (AVA,), True),  # it writes the same: agrees
-        Lesson(STORY, (slip,), False),  # it writes another: agrees
-        Lesson(STORY, (slip,), True),  # a wrong label: dropped
-        Lesson(STORY, (AVA, ZOE), True),  # the writer errs: dropped
+        Verdict(STORY, (AVA,), True),  # it writes the same: agrees
+        Verdict(STORY, (slip,), False),  # it writes another: agrees
+        Verdict(STORY, (slip,), True),  # a wrong label: dropped
+        Verdict(STORY, (AVA, ZOE), True),  # the writer errs: dropped
         # the writer errs and the label, too: kept, that is what automatic means
-        Lesson(STORY, (AVA, ZOE), False),
+        Verdict(STORY, (AVA, ZOE), False),
     ]
     kept = genrm.resampled(lessons, writer, n=2, seed=0)
     assert writer.seen == [("Ava has",)] * 6 + [(AVA, "Zoe has")] * 4
@@ -231,8 +233,8 @@ def test_resampled_critiques_start_from_the_same_prefix_and_opening_and_are_filt
 
 def test_a_real_policy_writes_the_critiques():
     lessons = [
-        Lesson(STORY, (AVA, ZOE.replace("13", "12")), False),
-        Lesson(STORY, (AVA, ZOE), True),
+        Verdict(STORY, (AVA, ZOE.replace("13", "12")), False),
+        Verdict(STORY, (AVA, ZOE), True),
     ]
     kept = genrm.resampled(lessons, load_policy("strong", temperature=0), seed=0)
     assert [x.critique for x in kept] == [ZOE, ZOE]
@@ -269,17 +271,23 @@ def held_out_auc(verifier, rows):
 
 @pytest.mark.parametrize("kind", ["cot", "blind"])
 def test_critiques_and_verdicts_learnt_by_heart_are_written(kind):
-    """Only if training and writing meet at the same positions can critiques come back word by word."""
+    """Only if training and writing meet at the same positions can critiques come back."""
     steps = [(AVA.replace("15", "16"),), (AVA, ZOE), (AVA, ZOE, TESS)]
     critiques, labels = (
         ["Ava has right times , wrong .", "Zoe has it , not Ava .", "Tess has now 7 2 coins ."],
         [0, 1, 0],
     )
-    lessons = [Lesson(STORY, own, bool(y), text) for own, y, text in zip(steps, labels, critiques)]
-    recipe = PRMRecipe(rank=0, epochs=80, batch_size=3, learning_rate=5e-3)
+    lessons = [Verdict(STORY, own, bool(y), text) for own, y, text in zip(steps, labels, critiques)]
+    recipe = Recipe(rank=0, epochs=80, learning_rate=5e-3)
     form = GenerativeFormat(ASKS[kind])
     verifier, _ = genrm.train_genrm(
-        tiny_model(), TOKENIZER, lessons, recipe=recipe, form=form, seed=0, temperature=0
+        tiny_model(),
+        TOKENIZER,
+        lessons,
+        recipe=recipe,
+        form=form,
+        seed=0,
+        verifier_options={"temperature": 0},
     )
     for own, y, text in zip(steps, labels, critiques):
         prefix = Prefix.of(STORY, own)
@@ -294,7 +302,7 @@ def test_a_short_training_ranks_held_out_steps_and_comes_back_from_a_folder(tmp_
     rows = mixed(quantities.generate(120, levels=[1], seed=1, distractors=[0]), seed=1)
     test = mixed(quantities.generate(40, levels=[1], seed=2, split="test", distractors=[0]), seed=2)
     before = held_out_auc(GenerativeVerifier(host.model, host.tokenizer), test)
-    recipe = PRMRecipe(rank=8, epochs=1, batch_size=8, learning_rate=3e-3)
+    recipe = Recipe(rank=8, epochs=1, batch_tokens=700, learning_rate=3e-3)
     verifier, log = genrm.train_genrm(
         host.model, host.tokenizer, genrm.verdicts(rows), recipe=recipe, seed=0
     )
@@ -316,26 +324,24 @@ def test_the_log_holds_held_out_measures():
         tiny_model(),
         TOKENIZER,
         lessons,
-        recipe=PRMRecipe(rank=4, epochs=2, batch_size=2),
+        recipe=Recipe(rank=4, epochs=2, batch_tokens=200),
         seed=0,
         evaluations=2,
         held_out=lambda verifier: {"eval/score": verifier.score([Prefix.of(STORY, (AVA,))])[0][0]},
     )
-    assert [row["update"] for row in log if "eval/score" in row] == [4, 8]
+    assert [row["update"] for row in log if "eval/score" in row] == [(len(log) + 1) // 2, len(log)]
     first, second = [row["eval/score"] for row in log if "eval/score" in row]
     assert first != second  # the weights had changed, and so had the scores
 
 
 def test_lessons_that_can_not_be_learnt_are_one_line():
-    with pytest.raises(ValueError, match="0 lessons"):
+    with pytest.raises(ValueError, match="none of 0 verdicts"):
         genrm.train_genrm(tiny_model(), TOKENIZER, [], seed=0)
-    with pytest.raises(ValueError, match="soft=False"):
-        genrm.train_genrm(tiny_model(), TOKENIZER, [], recipe=PRMRecipe(soft=True), seed=0)
-    with pytest.raises(ValueError, match="a lesson without critique"):
-        genrm.examples([Lesson(STORY, (AVA,), True)], TOKENIZER, FORMS["cot"])
+    with pytest.raises(ValueError, match="no critique, but the ask"):
+        genrm.examples([Verdict(STORY, (AVA,), True)], TOKENIZER, FORMS["cot"])
     with pytest.raises(ValueError, match="critique 'Zoe has"):
-        genrm.examples([Lesson(STORY, (AVA,), True, ZOE)], TOKENIZER, FORMS["blind"])
-    lesson = Lesson(STORY, (AVA,), True, AVA)
+        genrm.examples([Verdict(STORY, (AVA,), True, ZOE)], TOKENIZER, FORMS["blind"])
+    lesson = Verdict(STORY, (AVA,), True, AVA)
     (row,) = genrm.examples([lesson], TOKENIZER, FORMS["cot"])
     assert (
         genrm.examples([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"]) - 1) == []
@@ -345,5 +351,5 @@ def test_lessons_that_can_not_be_learnt_are_one_line():
 
 def test_a_prm_format_of_other_verdicts_is_trained_on_those():
     form = GenerativeFormat(lines=StepFormat(good="right", bad="wrong")).bound(TOKENIZER)
-    rows = genrm.examples([Lesson(STORY, (AVA,), good) for good in (True, False)], TOKENIZER, form)
+    rows = genrm.examples([Verdict(STORY, (AVA,), good) for good in (True, False)], TOKENIZER, form)
     assert [TOKENIZER.decode(row["input_ids"][-1:]) for row in rows] == ["right", "wrong"]

@@ -1,6 +1,8 @@
 """Rounds of collecting and fine-tuning: each from the original start, on what the newest policy
 wrote."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import tiny_policy
@@ -8,13 +10,13 @@ from tiny import tiny_policy
 from workbench.drive import solve
 from workbench.problems import quantities
 from workbench.search import METHODS
-from workbench.train.iterate import fine_tune, iterate, lessons_of
-from workbench.train.sft import Lesson, Recipe
+from workbench.train.iterate import GENTLE, fine_tune, iterate, lessons_of
+from workbench.train.sft import Lesson
 from workbench.types import LabelledSolution, SearchResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit
 PROBLEMS = quantities.generate(6, levels=[1], seed=1)
-RECIPE = Recipe(batch_tokens=256, matrix_lr=0.02, other_lr=1e-2, warmup_updates=1)
+RECIPE = replace(GENTLE, batch_tokens=256, matrix_rate=0.02, learning_rate=1e-2, warmup=1)
 
 
 def weights(policy):

@@ -1,6 +1,7 @@
 """ORM training: one label a solution, at its last separator, and what is trained there is what is
 read."""
 
+import math
 import random
 
 import pytest
@@ -13,12 +14,13 @@ from workbench.models.outcome import SolutionVerifier, load_outcome
 from workbench.models.step_format import StepFormat
 from workbench.problems import is_right, quantities
 from workbench.search import METHODS
-from workbench.train.orm import graded, outcomes, save, train_orm
-from workbench.train.prm import IGNORE, PRMRecipe, examples
+from workbench.train.loop import Recipe
+from workbench.train.orm import graded, outcome_rows, save, train_orm
+from workbench.train.prm import IGNORE, examples
 from workbench.types import LabelledSolution, Prefix, Problem
 
 PROBLEMS = quantities.generate(8, levels=[2, 3], seed=4)
-RECIPE = PRMRecipe(rank=8, learning_rate=1e-2, batch_size=32, epochs=4)
+RECIPE = Recipe(rank=8, learning_rate=1e-2, batch_tokens=1600, epochs=4)
 
 
 def toy(n, seed):
@@ -52,7 +54,7 @@ def test_the_only_target_is_at_the_last_separator(labels, target):
     row = LabelledSolution(
         Problem("p", "math", "465 6766 318 298"), ("4 322 12", "4995 11 22"), labels
     )
-    (example,) = examples(outcomes([row]), Ids(), form)
+    (example,) = examples(outcome_rows([row]), Ids(), form)
     assert example["input_ids"] == [0, 465, 6766, 318, 298, 4, 322, 12, 1030, 4995, 11, 22, 1030]
     assert example["targets"] == [IGNORE] * 12 + [target]
 
@@ -60,7 +62,7 @@ def test_the_only_target_is_at_the_last_separator(labels, target):
 def test_prefixes_texts_steps_and_labelled_rows_are_the_same_solution():
     p, steps = PROBLEMS[0], tuple(PROBLEMS[0].solution.split("\n"))
     labelled = LabelledSolution(p, steps, (0,) * (len(steps) - 1) + (1,), source="grader")
-    made = outcomes(
+    made = outcome_rows(
         [(p, Prefix.of(p, steps), True), (p, p.solution, 1), (p, list(steps), True), labelled]
     )
     assert [row.labels for row in made] == [(None,) * (len(steps) - 1) + (1,)] * 4
@@ -95,8 +97,9 @@ def test_an_orm_learns_which_solutions_are_right_and_tells_on_new_ones():
     assert before < 0.7 and seen[-1] > 0.9
     assert auc_of(verifier, held_out) == pytest.approx(seen[-1], abs=1e-6)
     assert [row["eval/auc"] for row in log if "eval/auc" in row] == seen and len(seen) == 2
-    losses = [row["train/loss"] for row in log if "train/loss" in row]
-    assert losses[-1] < 0.5 * losses[0]
+    assert log[-1]["train/loss"] < 0.5 * log[0]["train/loss"]
+    # a model that only knows how many are right: half of them
+    assert all(row["train/trivial_loss"] == pytest.approx(math.log(2)) for row in log)
 
 
 @pytest.mark.parametrize("rank", [8, 0])
@@ -108,7 +111,7 @@ def test_what_was_trained_is_what_is_read_and_loaded(rank, tmp_path):
     rng = random.Random(3)
     rows = [(p, p.solution, rng.random() < 0.5) for p in PROBLEMS]
     assert {right for *_, right in rows} == {True, False}
-    recipe = PRMRecipe(rank=rank, epochs=60, batch_size=8, learning_rate=2e-2 if rank else 5e-3)
+    recipe = Recipe(rank=rank, epochs=60, learning_rate=2e-2 if rank else 5e-3)
     host = load_policy(tmp_path / "base").model
     verifier, _ = train_orm(host, TOKENIZER, rows, recipe=recipe, seed=0)
     whole = [Prefix.of(p, p.solution.split("\n"), ended=True) for p in PROBLEMS]
@@ -123,14 +126,10 @@ def test_what_was_trained_is_what_is_read_and_loaded(rank, tmp_path):
 def test_bad_input_is_one_line():
     p = PROBLEMS[0]
     with pytest.raises(ValueError, match=f"{p.id}: last label None, need 1 .* or 0"):
-        outcomes([LabelledSolution(p, ("a", "b"), (1, None))])
+        outcome_rows([LabelledSolution(p, ("a", "b"), (1, None))])
     with pytest.raises(ValueError, match=r"last label 0\.5, need 1"):
-        outcomes([(p, "a", 0.5)])
+        outcome_rows([(p, "a", 0.5)])
     with pytest.raises(ValueError, match=f"{p.id}: a solution without steps"):
-        outcomes([(p, Prefix(p), True)])
-    with pytest.raises(ValueError, match="soft=True"):
-        train_orm(
-            tiny_model(), TOKENIZER, [(p, p.solution, True)], recipe=PRMRecipe(soft=True), seed=0
-        )
-    with pytest.raises(ValueError, match="none of 0 solutions"):
+        outcome_rows([(p, Prefix(p), True)])
+    with pytest.raises(ValueError, match="none of 0 labelled steps"):
         train_orm(tiny_model(), TOKENIZER, [], seed=0)

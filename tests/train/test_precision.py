@@ -21,8 +21,10 @@ def test_what_is_too_small_for_bfloat16_adds_up():
     master = MasterWeights(model)
     optimizer = torch.optim.SGD(master.weights.values(), lr=1e-3)
     for _ in range(10):
+        master.zero_gradients()
         model.weight.grad = torch.ones_like(model.weight)
-        assert master.take_gradients(clip=10.0) == pytest.approx(3**0.5)
+        master.take_gradients()
+        assert master.clip_gradients(10.0) == pytest.approx(3**0.5)
         optimizer.step()
         master.write()
         with torch.no_grad():
@@ -40,7 +42,8 @@ def test_gradients_are_clipped_by_their_norm_and_a_weight_without_one_is_let_be(
     model.bias.requires_grad_(True)
     master = MasterWeights(model)
     model.weight.grad = torch.tensor([[3.0], [0.0], [4.0]], dtype=torch.bfloat16)
-    assert master.take_gradients(clip=1.0) == pytest.approx(5.0)
+    master.take_gradients()
+    assert master.clip_gradients(1.0) == pytest.approx(5.0)
     assert master.weights["weight"].grad.norm().item() == pytest.approx(1.0, abs=1e-5)
     assert master.weights["bias"].grad is None and model.weight.grad is None
 
@@ -51,7 +54,16 @@ def test_wide_weights_are_trained_in_place(dtype):
     master = MasterWeights(model)
     assert master.weights["weight"] is model.weight
     model.weight.grad = torch.ones_like(model.weight)
-    master.take_gradients(clip=100.0)
+    master.take_gradients()
     torch.optim.SGD(master.weights.values(), lr=0.5).step()
     master.write()
     assert model.weight.tolist() == [[0.5]] * 3
+
+
+def test_gradients_of_many_micro_batches_add_up_in_float32():
+    model = model_of(torch.bfloat16)
+    master = MasterWeights(model)
+    for gradient in (1.0, *[2.0**-9] * 8):  # 1 + 2**-9 is 1 in bfloat16
+        model.weight.grad = torch.full_like(model.weight, gradient)
+        master.take_gradients()
+    assert master.weights["weight"].grad.tolist() == [[1 + 8 * 2.0**-9]] * 3

@@ -3,18 +3,20 @@ logits read."""
 
 import json
 import random
+from collections import Counter
 
 import pytest
 import torch
+from scipy.stats import entropy as scipy_entropy
 from tiny import TOKENIZER, Ids, tiny_model
 
 from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
+from workbench.train.loop import Recipe
 from workbench.train.prm import (
     IGNORE,
-    PRMRecipe,
     balance,
     collate,
     examples,
@@ -128,14 +130,11 @@ def test_what_was_trained_is_what_is_read(rank, likelihood, tmp_path):
     come back."""
     rng = random.Random(1)
     rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in PROBLEMS]
-    recipe = PRMRecipe(
-        rank=rank, epochs=60, batch_size=8, learning_rate=2e-2 if rank else 5e-3, past_error=True
-    )
+    recipe = Recipe(rank=rank, epochs=60, learning_rate=2e-2 if rank else 5e-3)
     model = tiny_model()
     before = model.lm_head.weight.detach().clone()
-    verifier, log = train_prm(
-        model, TOKENIZER, rows, recipe=recipe, form=StepFormat(likelihood=likelihood), seed=0
-    )
+    options = dict(recipe=recipe, past_error=True, form=StepFormat(likelihood=likelihood))
+    verifier, log = train_prm(model, TOKENIZER, rows, seed=0, **options)
     prefixes = [Prefix.of(row.problem, row.steps, ended=True) for row in rows]
     scores = verifier.score(prefixes)
     assert all(abs(s - y) < 0.2 for row, own in zip(rows, scores) for s, y in zip(own, row.labels))
@@ -154,8 +153,8 @@ def test_what_was_trained_is_what_is_read(rank, likelihood, tmp_path):
 
 
 def test_the_log_holds_held_out_measures_and_empty_data_is_named():
-    rows = [labelled(p) for p in PROBLEMS]
-    recipe = PRMRecipe(rank=4, epochs=2, batch_size=2)
+    rows = [labelled(p, (1, 1, 0, 1)[: p.level + 1]) for p in PROBLEMS]
+    recipe = Recipe(rank=4, epochs=2, batch_tokens=300)
     seen = []
 
     def held_out(verifier):
@@ -165,9 +164,14 @@ def test_the_log_holds_held_out_measures_and_empty_data_is_named():
     _, log = train_prm(
         tiny_model(), TOKENIZER, rows, recipe=recipe, seed=0, held_out=held_out, evaluations=2
     )
-    assert [row["update"] for row in log if "eval/auc" in row] == [4, 8]
+    measured = [row["update"] for row in log if "eval/auc" in row]
+    assert measured == [len(log) // 2, len(log)] and len(log) > 2
+    seen_labels = [y for row in rows for y in row.labels[:3]]
+    assert log[0]["train/trivial_loss"] == pytest.approx(
+        scipy_entropy(list(Counter(seen_labels).values()))
+    )
     assert seen[0] != seen[1]  # the weights had changed, and so had the scores
-    with pytest.raises(ValueError, match="none of 0 solutions"):
+    with pytest.raises(ValueError, match="none of 0 labelled steps"):
         train_prm(tiny_model(), TOKENIZER, [], seed=0)
 
 
@@ -175,7 +179,7 @@ def test_an_adapter_names_a_shipped_base_by_its_name_alone(tmp_path):
     host = load_policy("weak")
     rows = [labelled(p) for p in PROBLEMS[:2]]
     verifier, _ = train_prm(
-        host.model, host.tokenizer, rows, recipe=PRMRecipe(rank=2, epochs=1), seed=0
+        host.model, host.tokenizer, rows, recipe=Recipe(rank=2, epochs=1), seed=0
     )
     save(verifier, tmp_path)
     assert (
@@ -203,56 +207,6 @@ def test_what_the_model_cannot_read_is_cut_with_a_warning():
     )
     model.config.max_position_embeddings = longest - 1
     with pytest.warns(
-        UserWarning, match=rf"1 of \d+ labelled steps lie beyond {longest - 1} tokens"
+        UserWarning, match=rf"1 of \d+ labelled steps lie beyond the {longest - 1} tokens"
     ):
-        train_prm(model, TOKENIZER, rows, recipe=PRMRecipe(rank=2, epochs=1), seed=0)
-
-
-def test_the_best_weights_remain_and_patience_ends_training():
-    rows, measured = [labelled(p) for p in PROBLEMS], []
-
-    def held_out(verifier):
-        measured.append(verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)])[0])
-        return {"auc": (0.6, 0.9, 0.8, 0.7, 0.95)[len(measured) - 1]}
-
-    recipe = PRMRecipe(rank=4, epochs=5, batch_size=2, learning_rate=1e-2)
-    options = dict(recipe=recipe, seed=0, held_out=held_out, evaluations=5, keep="auc", patience=2)
-    verifier, log = train_prm(tiny_model(), TOKENIZER, rows, **options)
-    assert [row["auc"] for row in log if "auc" in row] == [0.6, 0.9, 0.8, 0.7]
-    assert verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)])[0] == pytest.approx(
-        measured[1], abs=1e-6
-    )
-    assert measured[1] != pytest.approx(measured[3], abs=1e-3)
-    with pytest.raises(ValueError, match="patience needs keep"):
-        train_prm(tiny_model(), TOKENIZER, rows, seed=0, patience=2)
-
-
-@pytest.mark.parametrize("rank", [4, 0])
-def test_training_goes_on_exactly_where_it_was_stopped(rank, tmp_path):
-    rows = [labelled(p) for p in PROBLEMS]
-    recipe = PRMRecipe(rank=rank, epochs=4, batch_size=2, learning_rate=1e-2, dropout=0.2)
-
-    def held_out(verifier):
-        measured.append(verifier.score([Prefix.of(PROBLEMS[0], rows[0].steps)])[0])
-        if len(measured) == stop_at:
-            raise KeyboardInterrupt
-        return {"first": measured[-1][0]}
-
-    def run(**options):
-        return train_prm(
-            tiny_model(), TOKENIZER, rows, recipe=recipe, seed=3, held_out=held_out, **options
-        )
-
-    measured, stop_at = [], None
-    _, whole = run()
-    expected, measured, stop_at = measured, [], 3
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoints=tmp_path)
-    for file in tmp_path.glob("*/*.pt"):
-        torch.load(file, weights_only=True)
-    assert [path.name for path in tmp_path.glob("*/optimizer.pt")]
-    measured, stop_at = [], None
-    _, resumed = run(checkpoints=tmp_path)
-    # the third time was not saved: its updates are made again, bit by bit
-    assert measured == expected[2:]
-    assert resumed == whole
+        train_prm(model, TOKENIZER, rows, recipe=Recipe(rank=2, epochs=1), seed=0)

@@ -13,7 +13,9 @@ from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
 from workbench.train import genrm, iterate, orm, prm, reward
 from workbench.train.grpo import GRPO, grpo
+from workbench.train.loop import Recipe
 from workbench.train.precision import MasterWeights
+from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Prefix
 
 PROBLEMS = quantities.generate(4, levels=[1], seed=3)
@@ -23,7 +25,7 @@ ROWS = [LabelledSolution(p, tuple(s), (1,) * len(s)) for p, s in zip(PROBLEMS, R
     LabelledSolution(p, tuple(s), (*[1] * (len(s) - 1), 0)) for p, s in zip(PROBLEMS, WRONG)
 ]
 SOLUTIONS = [Prefix.of(row.problem, row.steps, ended=True) for row in ROWS]
-RECIPE = prm.PRMRecipe(rank=4, epochs=1, batch_size=4)
+RECIPE = Recipe(rank=4, epochs=1, batch_tokens=400)
 
 
 def flat(scores):
@@ -56,7 +58,7 @@ def test_a_prm_learns_by_its_adapters_alone_and_is_read_back(dtype, tmp_path):
         measured.append(flat(verifier.score(SOLUTIONS[:2])))
         return {"first": measured[-1][0]}
 
-    recipe = prm.PRMRecipe(rank=4, epochs=4, batch_size=4, learning_rate=5e-3)
+    recipe = Recipe(rank=4, epochs=4, batch_tokens=300, learning_rate=5e-3)
     options = dict(recipe=recipe, seed=0, held_out=held_out, evaluations=2)
     verifier, log = prm.train_prm(base.model, base.tokenizer, ROWS, **options)
     losses = [row["train/loss"] for row in log if "train/loss" in row]
@@ -84,8 +86,7 @@ def train_orm():
 
 
 def train_reward():
-    recipe = reward.RewardRecipe(rank=4, epochs=1, batch_size=3)
-    return reward.train_reward(*_parts(), ROWS, recipe=recipe, seed=0), orm.save, load_verifier
+    return reward.train_reward(*_parts(), ROWS, recipe=RECIPE, seed=0), orm.save, load_verifier
 
 
 def train_genrm():
@@ -114,7 +115,7 @@ def test_the_other_verifiers_are_read_back_too(train, tmp_path):
 def test_a_policy_learns_from_rewards_by_its_adapters_alone():
     base = host()
     with quiet():
-        policy = HFPolicy(prm.with_lora(base.model, RECIPE), base.tokenizer, max_tokens=128)
+        policy = HFPolicy(with_lora(base.model, RECIPE), base.tokenizer, max_tokens=128)
     before, rest = bits(policy.model), others(policy.model)
     problems = quantities.generate(4, levels=[5], seed=9)
     (row,) = grpo(policy, problems, settings=GRPO(group=4, problems=4), seed=0, rounds=1)
@@ -127,7 +128,7 @@ def test_a_policy_learns_from_rewards_by_its_adapters_alone():
 def test_a_change_of_precision_leaves_packed_weights_alone():
     base = host("float32")
     with quiet():
-        model = prm.with_lora(base.model, RECIPE)
+        model = with_lora(base.model, RECIPE)
     before = bits(model)
     master = MasterWeights(model, torch.bfloat16)
     assert all("lora_" in name and w.dtype == torch.float32 for name, w in master.weights.items())
@@ -138,13 +139,11 @@ def test_a_change_of_precision_leaves_packed_weights_alone():
 
 
 def test_all_weights_cannot_train_in_four_bits():
-    base, recipe = host(), prm.PRMRecipe(rank=0)
+    base, recipe = host(), Recipe(rank=0)
     before = bits(base.model)
     for train in (
         lambda: prm.train_prm(base.model, base.tokenizer, ROWS, recipe=recipe, seed=0),
-        lambda: reward.train_reward(
-            base.model, base.tokenizer, ROWS, recipe=reward.RewardRecipe(rank=0), seed=0
-        ),
+        lambda: reward.train_reward(base.model, base.tokenizer, ROWS, recipe=recipe, seed=0),
         lambda: iterate.fine_tune(base, [iterate.Lesson(PROBLEMS[0])], tokens=10, seed=0),
         lambda: list(grpo(base, PROBLEMS, seed=0, rounds=1)),
     ):

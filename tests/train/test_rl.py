@@ -9,6 +9,7 @@ from tiny import tiny_policy
 from torch import tensor
 
 from workbench.train.rl import clipped_loss, gae, group_advantages, kl_k3, token_logps
+from workbench.train.sft import collate
 
 NORMALISE = ("sequence", "token", "constant")
 
@@ -125,7 +126,7 @@ def test_log_probabilities_and_entropy_by_one_token_at_a_time(family, temperatur
     policy = tiny_policy(family, max_tokens=10)
     rows = rows_of(policy, rollouts(policy, n=1))
     with torch.no_grad():
-        logp, entropy, mask = token_logps(policy.model, rows, temperature)
+        logp, entropy, mask = token_logps(policy.model, *collate(rows, 0), temperature)
         for b, (ids, start) in enumerate(rows):
             assert mask[b].nonzero().flatten().tolist() == list(range(start - 1, len(ids) - 1))
             for t in range(start, len(ids)):  # unpadded, and what comes later is not even there
@@ -141,7 +142,9 @@ def test_log_probabilities_and_entropy_by_one_token_at_a_time(family, temperatur
 def test_log_probabilities_are_those_of_the_sampler(temperature):
     policy = tiny_policy()
     prefixes = rollouts(policy, temperature=temperature)
-    logp, _, mask = token_logps(policy.model, rows_of(policy, prefixes), temperature or 1.0)
+    logp, _, mask = token_logps(
+        policy.model, *collate(rows_of(policy, prefixes), 0), temperature or 1.0
+    )
     sampled = tensor([x for prefix in prefixes for x in prefix.logprobs])
     torch.testing.assert_close(logp[mask], sampled, rtol=0, atol=2e-5)
 
@@ -155,7 +158,7 @@ def test_only_sampled_tokens_have_a_gradient():
 
     policy.model.lm_head.register_forward_hook(keep)
     rows = rows_of(policy, rollouts(tiny_policy(max_tokens=9)))
-    logp, _, mask = token_logps(policy.model, rows, 1.0)
+    logp, _, mask = token_logps(policy.model, *collate(rows, 0), 1.0)
     logp.sum().backward()
     assert torch.equal((seen[0].grad != 0).any(-1), mask)
 
@@ -185,7 +188,10 @@ def loss(advantages=None, **options):
         (lambda: gae([1.0], [0.5, 0.5], gamma=1, lam=1), r"\(1,\) rewards, \(2,\) values"),
         (lambda: loss(normalise="batch"), "'batch': use 'sequence', 'token' or 'constant'"),
         (lambda: loss(normalise="constant"), "constant_length=None"),
-        (lambda: loss(advantages=torch.ones(3)), r"advantages \(3,\) for tokens \(2, 4\)"),
+        (
+            lambda: loss(advantages=torch.ones(3)),
+            r"advantages \(3,\): need \(B,\) or \(B, T\) = \(2, 4\)",
+        ),
     ],
 )
 def test_what_no_equation_takes_is_named(call, message):

@@ -1,7 +1,9 @@
 """Supervised fine-tuning: loss on solution tokens only, batches that lose nothing, and resuming bit
 by bit."""
 
+from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,16 +12,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from workbench.models.templates import EMBEDDED, render
 from workbench.models.tokenizer import build_tokenizer
 from workbench.problems import programs, quantities
+from workbench.train.loop import Learner, train
 from workbench.train.sft import (
     IGNORE,
+    RECIPE,
     Lesson,
-    Recipe,
-    Trainer,
-    Update,
+    batch_of,
     batches,
     collate,
     curriculum,
     encode,
+    next_token_loss,
     repeats,
 )
 
@@ -35,13 +38,19 @@ def tiny(seed=0, tied=False):
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(TOKENIZER), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=tied,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+            tie_word_embeddings=tied,
         )
     )  # fmt: skip
 
 
-def trainer(seed=0, dtype=torch.float32, tied=False, **recipe):
-    return Trainer(tiny(seed, tied), Recipe(**recipe), dtype=dtype)
+def learner(seed=0, dtype=torch.float32, tied=False, **recipe):
+    return Learner(tiny(seed, tied), replace(RECIPE, **recipe), dtype=dtype)
+
+
+def learn(run, rows, rate=1.0):
+    """The loss of one update on rows."""
+    return run.update([batch_of(rows, TOKENIZER.pad_token_id)], next_token_loss, rate)[0]
 
 
 def data(n=None, **options):
@@ -90,20 +99,19 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_solution_tokens_by_another_rou
                 labels=torch.tensor([[-100] * len(question) + solution]),
             ).loss
         total, count = total + loss.item() * len(solution), count + len(solution)
-    ids, labels = collate(rows_of(some, prompt), TOKENIZER.pad_token_id)
-    assert trainer().update(ids, labels, lr=0.0) == pytest.approx(total / count, rel=1e-5)
+    assert learn(learner(), rows_of(some, prompt), 0.0) == pytest.approx(total / count, rel=1e-5)
 
 
 def test_padding_changes_neither_loss_nor_update():
-    ids, labels = collate(rows_of(PROBLEMS[:6]), TOKENIZER.pad_token_id)
-    width = (len(ids), 9)
-    more_ids = torch.cat([ids, torch.full(width, TOKENIZER.pad_token_id)], 1)
-    more_labels = torch.cat([labels, torch.full(width, IGNORE)], 1)
-    plain, padded = trainer(), trainer()
-    loss, padded_loss = (
-        plain.update(ids, labels, lr=0.0),
-        padded.update(more_ids, more_labels, lr=0.0),
-    )
+    batch = batch_of(rows_of(PROBLEMS[:6]), TOKENIZER.pad_token_id)
+    more = {"input_ids": TOKENIZER.pad_token_id, "labels": IGNORE}
+    wider = {
+        name: torch.cat([x, torch.full((len(x), 9), more[name])], 1)
+        for name, x in batch.tensors.items()
+    }
+    plain, padded = learner(), learner()
+    loss, _ = plain.update([batch], next_token_loss, 0.0)
+    padded_loss, _ = padded.update([replace(batch, tensors=wider)], next_token_loss, 0.0)
     assert loss == pytest.approx(padded_loss, rel=1e-6)
     for name, weight in plain.master.weights.items():
         torch.testing.assert_close(
@@ -116,22 +124,24 @@ def test_padding_changes_neither_loss_nor_update():
 
 def test_batches_hold_every_problem_exactly_once_and_count_right():
     seen = []
-    for ids, labels, tokens, problems in data():
-        assert ids.shape == labels.shape and len(ids) == problems
-        assert tokens == (ids != TOKENIZER.pad_token_id).sum()
+    for (batch,) in data():
+        ids, labels = batch.tensors["input_ids"], batch.tensors["labels"]
+        assert ids.shape == labels.shape and len(ids) == batch.rows
+        assert batch.tokens == (ids != TOKENIZER.pad_token_id).sum()
+        assert batch.terms == {"tokens": (labels != IGNORE).sum()}
         seen += [tuple(row[row != TOKENIZER.pad_token_id].tolist()) for row in ids]
     assert sorted(seen) == sorted(tuple(ids) for ids, _ in rows_of(PROBLEMS))
 
 
 def test_batches_keep_to_their_size_and_waste_little_on_padding():
-    shapes = [(ids.numel(), tokens) for ids, _, tokens, _ in data(chunk=70)]
+    shapes = [(x.tensors["input_ids"].numel(), x.tokens) for (x,) in data(chunk=70)]
     assert all(size <= 700 for size, _ in shapes)
     assert sum(tokens for _, tokens in shapes) > 0.9 * sum(size for size, _ in shapes)
 
 
 def test_batches_are_determined_by_their_seed():
     def flat(**options):
-        return [ids.tolist() for ids, *_ in data(**options)]
+        return [batch.tensors["input_ids"].tolist() for (batch,) in data(**options)]
 
     assert flat() == flat()
     assert flat() != flat(seed=4)
@@ -154,10 +164,10 @@ def test_batches_read_their_stream_no_further_than_a_chunk():
 def test_repeats_say_everything_twice_and_ask_for_all_of_the_second_time_but_its_first_word():
     stream = repeats(TOKENIZER, batch_tokens=600, seed=3)
     lengths = set()
-    for ids, labels, tokens, problems in islice(stream, 20):
-        assert (
-            problems == 0 and ids.numel() <= 600 and tokens == (ids != TOKENIZER.pad_token_id).sum()
-        )
+    for (batch,) in islice(stream, 20):
+        ids, labels = batch.tensors["input_ids"], batch.tensors["labels"]
+        assert batch.rows == 0 and ids.numel() <= 600
+        assert batch.tokens == (ids != TOKENIZER.pad_token_id).sum()
         for read, asked in zip(ids.tolist(), labels.tolist()):
             read = [i for i in read if i != TOKENIZER.pad_token_id]
             at = [t for t, label in enumerate(asked) if label != IGNORE]
@@ -169,8 +179,8 @@ def test_repeats_say_everything_twice_and_ask_for_all_of_the_second_time_but_its
             assert len(set(read[-n:])) == n and min(read) >= TOKENIZER.convert_tokens_to_ids("0")
         lengths.add(n)
     assert min(lengths) >= 8 and max(lengths) <= 32 and len(lengths) > 5
-    again = next(repeats(TOKENIZER, batch_tokens=600, seed=3))[0]
-    assert again.equal(next(repeats(TOKENIZER, batch_tokens=600, seed=3))[0])
+    (one,), (again,) = (next(repeats(TOKENIZER, batch_tokens=600, seed=3)) for _ in range(2))
+    assert again.tensors["input_ids"].equal(one.tensors["input_ids"])
 
 
 def test_a_lesson_may_teach_another_text_than_the_solution():
@@ -206,73 +216,89 @@ def test_the_curriculum_is_seeded_and_grows_in_level_and_order():
     assert kinds.count("programs") / len(kinds) == pytest.approx(0.05, abs=0.012)
 
 
+# -- any tokenizer, any window ---------------------------------------------------------------------
+
+
+class WithEnds:
+    """The embedded tokenizer, which sets a beginning and an end around every text, unasked."""
+
+    pad_token_id, eos_token_id = None, TOKENIZER.eos_token_id
+    begin = TOKENIZER.convert_tokens_to_ids("<spare0>")
+
+    def __call__(self, texts, add_special_tokens=True):
+        rows = TOKENIZER(texts, add_special_tokens=False).input_ids
+        rows = [
+            [self.begin, *ids, self.eos_token_id] if add_special_tokens else ids for ids in rows
+        ]
+        return SimpleNamespace(input_ids=rows)
+
+
+def test_a_tokenizers_own_begin_and_end_stand_at_the_ends_of_a_row_alone():
+    plain, framed = (encode(t, list(map(Lesson, PROBLEMS))) for t in (TOKENIZER, WithEnds()))
+    assert framed == [([WithEnds.begin, *ids], start + 1) for ids, start in plain]
+
+
+def test_without_padding_rows_are_filled_with_the_end_and_learn_nothing_from_it():
+    (batch,) = next(batches(map(Lesson, PROBLEMS), WithEnds(), batch_tokens=10**6, seed=0))
+    rows = encode(WithEnds(), list(map(Lesson, PROBLEMS)))
+    assert batch.terms["tokens"] == sum(len(ids) - start for ids, start in rows)
+    assert batch.tensors["input_ids"].min() >= 0
+
+
+def test_rows_beyond_the_window_are_left_out_counted_and_named():
+    lengths = sorted(len(ids) for ids, _ in rows_of(PROBLEMS))
+    longest = lengths[-3]  # two rows are longer
+    with pytest.warns(UserWarning, match=f"2 of {len(PROBLEMS)} lessons lie beyond the {longest}"):
+        kept = list(data(chunk=100, longest=longest))
+    assert sum(batch.rows for (batch,) in kept) == len(PROBLEMS) - 2
+    with pytest.raises(ValueError, match=f"none of {len(PROBLEMS)} lessons to learn from"):
+        list(data(chunk=100, longest=3))
+
+
 # -- training --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_loss_falls_on_a_few_problems(tied):
-    run = trainer(warmup_updates=5, tied=tied)
-    ids, labels = collate(rows_of(PROBLEMS[:4]), TOKENIZER.pad_token_id)
-    losses = [run.update(ids, labels, lr=1.0) for _ in range(120)]
+    run, rows = learner(tied=tied), rows_of(PROBLEMS[:2])
+    losses = [learn(run, rows) for _ in range(110)]
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_every_weight_is_trained_and_the_model_computes_with_it():
-    run = trainer(dtype=torch.bfloat16)
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_weight_is_trained_once_and_the_model_computes_with_it(tied):
+    run = learner(dtype=torch.bfloat16, tied=tied)
     before = {name: weight.detach().clone() for name, weight in run.master.weights.items()}
-    ids, labels = collate(rows_of(PROBLEMS[:4]), TOKENIZER.pad_token_id)
-    run.update(ids, labels, lr=1.0)
+    learn(run, rows_of(PROBLEMS[:4]))
     for name, p in run.model.named_parameters():
         assert p.dtype == torch.bfloat16 and run.master.weights[name].dtype == torch.float32
         assert not torch.equal(run.master.weights[name], before[name]), name
         assert torch.equal(p, run.master.weights[name].bfloat16()), name
-    trained = [
-        id(p)
-        for optimizer in run.optimizers
-        for group in optimizer.param_groups
-        for p in group["params"]
-    ]
+    groups = [group["params"] for optimizer in run.optimizers for group in optimizer.param_groups]
+    trained = [id(weight) for group in groups for weight in group]
     assert sorted(trained) == sorted(map(id, run.master.weights.values()))
+    embeddings, vectors, matrices = groups  # Muon is for what lies between embedding and head
+    assert len(embeddings) == (1 if tied else 2) and {w.ndim for w in vectors} == {1}
+    assert {w.ndim for w in matrices} == {2}
 
 
 def test_an_update_at_rate_zero_changes_nothing():
-    run = trainer()
+    run, rows = learner(), rows_of(PROBLEMS[:4])
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
-    ids, labels = collate(rows_of(PROBLEMS[:4]), TOKENIZER.pad_token_id)
-    assert run.update(ids, labels, lr=0.0) == run.update(ids, labels, lr=0.0)
+    assert learn(run, rows, 0.0) == learn(run, rows, 0.0)
     assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
-def test_the_rate_warms_up_stays_and_falls_straight_to_zero(monkeypatch):
-    run = trainer(warmup_updates=4)
-    seen = []
-    monkeypatch.setattr(run, "update", lambda ids, labels, lr: seen.append(lr) or 0.0)
-    one = torch.zeros(1, 1, dtype=torch.long)
-    updates = list(run.train([(one, one, 100, 1)] * 20, until=1000, decay_from=600))
-    assert seen == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 0.75, 0.5, 0.25])
-    assert [u.lr for u in updates] == seen
-    assert updates[-1] == Update(10, 1000, 10, 0.0, seen[-1])
-
-
 def test_the_rate_reaches_both_optimisers():
-    run = trainer(matrix_lr=0.02, other_lr=0.003)
-    ids, labels = collate(rows_of(PROBLEMS[:2]), TOKENIZER.pad_token_id)
-    run.update(ids, labels, lr=0.5)
-    assert [group["lr"] for o in run.optimizers for group in o.param_groups] == pytest.approx(
-        [0.01, 0.0015]
-    )
+    run = learner(matrix_rate=0.02, learning_rate=0.003, vector_rate=0.004)
+    learn(run, rows_of(PROBLEMS[:2]), 0.5)
+    rates = [group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.0015, 0.002, 0.01])
 
 
 def test_data_that_ends_too_early_is_named():
     with pytest.raises(ValueError, match="the data ended after"):
-        list(trainer().train(data(), until=10**9))
-
-
-def test_an_update_reports_how_far_the_run_has_come():
-    run, whole = trainer(), list(data())
-    updates = list(run.train(iter(whole), until=sum(tokens for *_, tokens, _ in whole)))
-    assert [u.updates for u in updates] == list(range(1, len(whole) + 1))
-    assert updates[-1].problems == len(PROBLEMS) and run.done == updates[-1]
+        list(train(learner(), data(4), next_token_loss, until=10**9))
 
 
 # -- checkpoints -----------------------------------------------------------------------------------
@@ -280,45 +306,35 @@ def test_an_update_reports_how_far_the_run_has_come():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_resumed_run_is_equal_to_an_uninterrupted_one_to_the_last_bit(dtype, tmp_path):
-    whole = trainer(dtype=dtype, warmup_updates=3)
-    losses = [u for u in islice(whole.train(data(), until=10**6, decay_from=1000), 8)]
-
-    begun = trainer(dtype=dtype, warmup_updates=3)
-    first = list(islice(begun.train(data(), until=10**6, decay_from=1000), 4))
+    options = dict(warmup=3, decay=0.9)
+    whole, begun = (learner(dtype=dtype, **options) for _ in range(2))
+    rows = list(islice(train(whole, data(), next_token_loss, until=10_000), 6))
+    first = list(islice(train(begun, data(), next_token_loss, until=10_000), 3))
     begun.save(tmp_path / "run.pt")
-    resumed = trainer(seed=1, dtype=dtype, warmup_updates=3)  # other weights until it loads
+    resumed = learner(seed=1, dtype=dtype, **options)  # other weights until it loads
     resumed.load(tmp_path / "run.pt")
     assert resumed.done == begun.done
     rest = islice(data(), resumed.done.updates, None)
-    assert first + list(islice(resumed.train(rest, until=10**6, decay_from=1000), 4)) == losses
+    assert first + list(islice(train(resumed, rest, next_token_loss, until=10_000), 3)) == rows
     for name, weight in whole.master.weights.items():
         assert torch.equal(weight, resumed.master.weights[name]), name
     for p, q in zip(whole.model.parameters(), resumed.model.parameters()):
         assert torch.equal(p, q)
 
 
-def test_a_checkpoint_holds_plain_values_only_and_extra_ones_too(tmp_path):
-    run = trainer()
-    list(islice(run.train(data(), until=10**6), 1))
-    run.save(tmp_path / "run.pt", seed=5, note="short")
-    state = torch.load(tmp_path / "run.pt", weights_only=True)
-    assert (state["seed"], state["note"], state["done"]["updates"]) == (5, "short", 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
-
-
 def test_a_half_written_checkpoint_never_takes_the_place_of_a_whole_one(tmp_path, monkeypatch):
-    run = trainer()
-    list(islice(run.train(data(), until=10**6), 1))
-    run.save(tmp_path / "run.pt")
+    run = learner()
+    learn(run, rows_of(PROBLEMS[:2]))
+    run.save(tmp_path / "run.pt", seed=5, note="short")
 
     def breaks_off(state, path):
         path.write_bytes(b"PK half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", breaks_off)
-    list(islice(run.train(data(), until=10**6), 1))
+    learn(run, rows_of(PROBLEMS[:2]))
     with pytest.raises(OSError, match="no space"):
         run.save(tmp_path / "run.pt")
-    other = trainer(seed=1)
-    other.load(tmp_path / "run.pt")
+    other = learner(seed=1)
+    assert other.load(tmp_path / "run.pt") == {"seed": 5, "note": "short"}
     assert other.done.updates == 1

@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from workbench.models.step_format import StepFormat
 from workbench.problems import quantities
 from workbench.train import prm, td
+from workbench.train.loop import Recipe
 from workbench.types import LabelledSolution, Prefix
 
 
@@ -92,6 +93,47 @@ def test_loss_by_hand_and_no_gradient_through_targets(batch):
     assert int((logits.grad.abs().sum(-1) > 0).sum()) <= len(residue)
 
 
+def test_a_rollout_cut_for_length_has_no_reward_and_its_last_step_leads_those_before(batch):
+    """The ending of a cut rollout is unknown: V of its last step stands in for it, as a target."""
+    rows, whole, form, size = batch
+    logits = torch.randn(
+        *whole["input_ids"].shape, size, generator=torch.Generator().manual_seed(2)
+    )
+    cut = whole | {"whole": torch.tensor([True, False, True])}
+    margin, terms = prm.margins(logits, cut, form), []
+    for b, row in enumerate(rows):
+        d = margin[b, cut["targets"][b] != prm.IGNORE]
+        ending = torch.sigmoid(d[-1]).item() if b == 1 else float(row.labels[-1])
+        returns = torch.tensor(n_step_returns(torch.sigmoid(d).tolist(), ending, 0.6)).float()
+        own = binary_cross_entropy_with_logits(d, returns, reduction="none")
+        terms.append(own[:-1] if b == 1 else own)
+    loss = td.td_loss(logits, cut, form, lam=0.6)
+    assert torch.allclose(loss, torch.cat(terms).mean(), atol=1e-6)
+    other = cut | {"targets": torch.where(cut["targets"] == 0, 1.0, cut["targets"])}
+    assert torch.equal(td.td_loss(logits, other, form, lam=0.6), loss)  # its grade says nothing
+
+
+def test_training_bootstraps_from_where_the_models_window_ends():
+    problem, model = quantities.generate(1, levels=[4], seed=3)[0], tiny_model()
+    rows, seen = [(problem, problem.solution, False)], []
+    form = StepFormat().bound(TOKENIZER)
+    (row,) = prm.examples([LabelledSolution(problem, tuple(problem.solution.split("\n")),
+                           (0,) * 5)], TOKENIZER, form, past_error=True)  # fmt: skip
+    model.config.max_position_embeddings = len(row["input_ids"]) - 1
+
+    def watched(logits, tensors, totals, form):
+        seen.append((tensors["whole"].tolist(), dict(totals)))
+        return td.td_loss(logits, tensors, form, totals, lam=0.5)
+
+    labelled = [LabelledSolution(problem, tuple(rows[0][1].split("\n")), (0,) * 5)]
+    recipe = Recipe(rank=0, epochs=1)
+    with pytest.warns(UserWarning, match="1 of 5 labelled steps"):
+        prm.train_prm(
+            model, TOKENIZER, labelled, past_error=True, loss=watched, recipe=recipe, seed=0
+        )
+    assert seen == [([False], {"steps": 4, "cut": 1})]
+
+
 def test_training_learns_the_values_of_a_known_chain():
     """One first step ends right three times in four, another never: TD must find .75 and 0 by their
     endings alone."""
@@ -102,7 +144,7 @@ def test_training_learns_the_values_of_a_known_chain():
     ] * 8
     rows += [(problem, [bad, "The answer is 4 ."], False)] * 16
     model = tiny_model(seed=0)
-    recipe = prm.PRMRecipe(rank=0, epochs=30, batch_size=48, learning_rate=3e-3)
+    recipe = Recipe(rank=0, epochs=30, batch_tokens=4096, learning_rate=3e-3)
     verifier, log = td.train_td(model, tokenizer, rows, lam=0.5, recipe=recipe, seed=0)
     (first, _), (other, _) = verifier.score(
         [Prefix.of(problem, [good, "The answer is 5 ."]), Prefix.of(problem, [bad, "."])]
@@ -111,17 +153,9 @@ def test_training_learns_the_values_of_a_known_chain():
     assert log[-1]["train/loss"] < log[0]["train/loss"]
 
 
-def test_soft_targets_and_missing_grades_are_refused():
+def test_missing_grades_are_refused():
     problem, tokenizer = quantities.generate(1, levels=[2], seed=3)[0], TOKENIZER
     model = tiny_model(seed=0)
-    with pytest.raises(ValueError, match="soft=True"):
-        td.train_td(
-            model,
-            tokenizer,
-            [(problem, ["Ava has 5 ."], True)],
-            recipe=prm.PRMRecipe(soft=True),
-            seed=0,
-        )
     with pytest.raises(ValueError, match="last label None"):
         td.train_td(
             model, tokenizer, [LabelledSolution(problem, ("Ava has 5 .",), (None,))], seed=0

@@ -9,8 +9,8 @@ $$L = -\text{mean}_t \log p(c_t | \ldots) - \text{mean} \log p(v | \ldots, c, v 
 
 The same rows and the same LoRA as for a discriminative PRM. Where critiques come from:
 
-- `exact`: the checker recomputes the step from the values standing so far; a ceiling, for no real
-  problem has it.
+- `recomputed`: the checker computes the step anew from the values standing so far; a ceiling, for
+  no real problem has it.
 - `resampled`: a policy writes the step anew from the same prefix, given its first token only; kept
   if its verdict, equal or not to the judged step, agrees with the step's label (which may come from
   rollouts). No human and no checker is needed, as in the paper, which filters sampled rationales by
@@ -25,24 +25,30 @@ a solution: a solution of S steps is read S times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import torch
+from scipy.stats import entropy
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier, stream_of
 from workbench.models.policy import HFPolicy
-from workbench.models.quiet import quiet
 from workbench.problems import quantities
-from workbench.train import prm, sft, watched
+from workbench.train import sft
+from workbench.train.loop import Batch, Recipe
+from workbench.train.prm import step_logps
+from workbench.train.rows import batch_of, check_window, pad_id, window
 from workbench.train.sft import IGNORE
+from workbench.train.verifiers import fit, with_lora
 from workbench.types import LabelledSolution, Prefix, Problem, Step
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Verdict:
     """What one row teaches: whether `steps[-1]` is `good`, and what to write before saying so."""
 
     problem: Problem
@@ -54,18 +60,18 @@ class Lesson:
 # -- lessons ---------------------------------------------------------------------------------------
 
 
-def verdicts(rows: Sequence[LabelledSolution], *, past_error: bool = False) -> list[Lesson]:
+def verdicts(rows: Sequence[LabelledSolution], *, past_error: bool = False) -> list[Verdict]:
     """A lesson without critique for each labelled step, up to the first one labelled bad unless
     `past_error`."""
     out = []
     for row in rows:
         end = len(row.steps) if past_error or row.first_error is None else row.first_error + 1
         labelled = [(t, label) for t, label in enumerate(row.labels[:end], 1) if label is not None]
-        out += [Lesson(row.problem, row.steps[:t], bool(label)) for t, label in labelled]
+        out += [Verdict(row.problem, row.steps[:t], bool(label)) for t, label in labelled]
     return out
 
 
-def exact(lessons: Sequence[Lesson]) -> list[Lesson]:
+def recomputed(lessons: Sequence[Verdict]) -> list[Verdict]:
     """The lessons with the checker's critiques."""
     return [replace(lesson, critique=recompute(lesson.problem, lesson.steps)) for lesson in lessons]
 
@@ -110,8 +116,8 @@ def recompute(problem: Problem, steps: Sequence[str]) -> str:
 
 
 def resampled(
-    lessons: Sequence[Lesson], policy: HFPolicy, *, n: int = 1, seed: int
-) -> list[Lesson]:
+    lessons: Sequence[Verdict], policy: HFPolicy, *, n: int = 1, seed: int
+) -> list[Verdict]:
     """The lessons with critiques that the policy wrote and whose verdict agrees with the label, at
     most `n` different ones each; lessons without any are left out. Raises ValueError unless n >= 1.
     """
@@ -140,7 +146,7 @@ def resampled(
     return out
 
 
-def agreeing(lesson: Lesson, texts: Sequence[str]) -> list[str]:
+def agreeing(lesson: Verdict, texts: Sequence[str]) -> list[str]:
     """Those critiques, each once, that equal the judged step if and only if it is good."""
     return [
         text for text in dict.fromkeys(texts) if (text == lesson.steps[-1].strip()) == lesson.good
@@ -151,7 +157,7 @@ def agreeing(lesson: Lesson, texts: Sequence[str]) -> list[str]:
 
 
 def examples(
-    lessons: Sequence[Lesson], tokenizer, form: GenerativeFormat, *, longest: int = 10**9
+    lessons: Sequence[Verdict], tokenizer, form: GenerativeFormat, *, longest: int = 10**9
 ) -> list[dict]:
     """For each lesson {input_ids, loss}: `loss` is 1 at the tokens that the verifier writes, the
     last is the verdict.
@@ -168,29 +174,25 @@ def examples(
         if form.writes:
             if lesson.critique is None:
                 raise ValueError(
-                    f"{lesson.problem.id}: a lesson without critique, but the ask {form.ask!r} has one"
+                    f"{lesson.problem.id}: no critique, but the ask {form.ask!r} has one"
                 )
             written = [*tokenizer(lesson.critique, add_special_tokens=False).input_ids, *separator]
             opening = lines[-1][: -len(separator)][:1] if "{opening}" in form.ask else []
             if written[: len(opening)] != opening:
                 raise ValueError(
-                    f"{lesson.problem.id}: critique {lesson.critique!r} must begin as the step {lesson.steps[-1]!r}"
+                    f"{lesson.problem.id}: critique {lesson.critique!r} must begin as the step "
+                    f"{lesson.steps[-1]!r}"
                 )
             written = written[len(opening) :]
-        verdict = good if lesson.good else bad
-        parts = [
-            *((part, 0) for part in before),
-            (written, 1),
-            *((part, 0) for part in after),
-            ([verdict], 1),
-        ]
-        ids, loss = [i for part, _ in parts for i in part], [on for part, on in parts for _ in part]
-        before_step = [
-            len(part) for part, _ in parts[: [part is lines[-1] for part, _ in parts].index(True)]
-        ]
-        start, words = sum(before_step), len(lines[-1]) - len(separator)
+        parts = [*before, written, *after, [good if lesson.good else bad]]
+        learnt = (len(before), len(parts) - 1)
+        ids = [i for part in parts for i in part]
+        loss = [int(n in learnt) for n, part in enumerate(parts) for _ in part]
+        judged = [part is lines[-1] for part in parts].index(True)
+        start = sum(map(len, parts[:judged]))
         if len(ids) <= longest:
-            out.append({"input_ids": ids, "loss": loss, "words": (start, start + words)})
+            words = (start, start + len(lines[-1]) - len(separator))
+            out.append({"input_ids": ids, "loss": loss, "words": words})
     return out
 
 
@@ -198,7 +200,8 @@ def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
     """Pad on the right: input_ids, critique and verdict (B, T); the last two hold the token that
     *follows*, or IGNORE.
 
-    >>> batch = collate([{"input_ids": [5, 6, 7, 8, 9], "loss": [0, 1, 1, 0, 1], "words": (3, 4)}], pad=0)
+    >>> row = {"input_ids": [5, 6, 7, 8, 9], "loss": [0, 1, 1, 0, 1], "words": (3, 4)}
+    >>> batch = collate([row], pad=0)
     >>> batch["critique"].tolist(), batch["verdict"].tolist()
     ([[6, 7, -100, -100, -100]], [[-100, -100, -100, 9, -100]])
     """
@@ -220,74 +223,71 @@ def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
     }
 
 
-def lesson_loss(
-    logits: torch.Tensor, batch: dict[str, torch.Tensor], form: GenerativeFormat
+def verdict_loss(
+    logits: torch.Tensor,
+    batch: dict[str, torch.Tensor],
+    form: GenerativeFormat,
+    totals: Mapping[str, int] | None = None,
 ) -> torch.Tensor:
-    """Mean cross-entropy of critique tokens plus that of verdicts, over a batch from `collate`.
-    logits (B, T, V)"""
+    """Cross-entropy of critique tokens plus that of verdicts, over a batch of `collate`.
+
+    The sum of two means, or, given the update's numbers of `critique` tokens and `verdicts` in
+    total, the batch's share of it. logits (B, T, V)
+    """
     _, good, bad = form.lines.ids
     critique, verdict = batch["critique"] != IGNORE, batch["verdict"] != IGNORE  # (B, T)
+    totals = totals or {"critique": int(critique.sum()), "verdicts": int(verdict.sum())}
     margin = (logits[..., good] - logits[..., bad]).float()[verdict]  # (B,)
     if form.lines.likelihood:
-        said = prm.said(logits, batch, form.lines).gather(1, batch["last_word"])[:, 0]  # (B,)
-        margin = margin + form.lines.likelihood * said
-    loss = binary_cross_entropy_with_logits(margin, (batch["verdict"][verdict] == good).float())
-    return (
-        loss + cross_entropy(logits[critique].float(), batch["critique"][critique])
-        if critique.any()
-        else loss
-    )
+        words = step_logps(logits, batch, form.lines).gather(1, batch["last_word"])[:, 0]  # (B,)
+        margin = margin + form.lines.likelihood * words
+    right = (batch["verdict"][verdict] == good).float()  # (B,)
+    judged = binary_cross_entropy_with_logits(margin, right, reduction="sum")
+    written = cross_entropy(logits[critique].float(), batch["critique"][critique], reduction="sum")
+    return judged / totals["verdicts"] + written / max(1, totals["critique"])
 
 
 def train_genrm(
     model: torch.nn.Module,
     tokenizer,
-    lessons: Sequence[Lesson],
+    lessons: Sequence[Verdict],
     *,
-    recipe: prm.PRMRecipe | None = None,
+    recipe: Recipe | None = None,
     form: GenerativeFormat | None = None,
     seed: int,
-    held_out: Callable[[GenerativeVerifier], dict[str, float]] | None = None,
-    evaluations: int = 4,
-    keep: str | None = None,
-    patience: int | None = None,
-    checkpoints: str | Path | None = None,
-    bf16: bool = False,
-    **options,
-) -> tuple[GenerativeVerifier, list[dict]]:
-    """Fine-tune `model` (changed in place) on lessons; `prm.save` keeps the verifier,
-    `load_generative` reads it back.
+    verifier_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> tuple[GenerativeVerifier, list[dict[str, float]]]:
+    """Fine-tune `model` (changed in place) on verdicts; returns the verifier and the log.
 
-    As `prm.train_prm`, but `batch_size` counts lessons, and `options` go to `GenerativeVerifier`.
-    Raises ValueError without lessons, and for a recipe whose soft targets or past errors would go
-    unused.
+    `verifier_options` go to `GenerativeVerifier`, `options` are those of `verifiers.fit`: held_out,
+    evaluations, keep, patience, checkpoints, log, bf16. `save` keeps the verifier. Warns of lessons
+    longer than the model reads, which are left out; ValueError if none is left.
     """
-    recipe, form = recipe or prm.PRMRecipe(), (form or GenerativeFormat()).bound(tokenizer)
-    if recipe.soft or recipe.past_error:
-        raise ValueError(
-            "a verdict is Yes or No, `verdicts` says which steps count: need soft=False, past_error=False"
-        )
-    longest = getattr(model.config, "max_position_embeddings", None) or 10**9
+    recipe, form = recipe or Recipe(), (form or GenerativeFormat()).bound(tokenizer)
+    longest = window(model)
     data = examples(lessons, tokenizer, form, longest=longest)
-    if not data:
-        raise ValueError(
-            f"{len(lessons)} lessons, none of which the model can read: need at least one"
-        )
+    check_window(len(data), len(lessons), longest, "verdicts")
     torch.manual_seed(seed)
-    with quiet():
-        model = prm.with_lora(model, recipe)
-        verifier = GenerativeVerifier(model, tokenizer, form, **options)
-        log = watched.train(
-            model, data, recipe, lambda model, batch: _loss(model, batch, form),
-            collate=lambda batch: collate(batch, tokenizer.pad_token_id), seed=seed,
-            held_out=held_out and (lambda: held_out(verifier)), evaluations=evaluations, keep=keep, patience=patience,
-            checkpoints=checkpoints, bf16=bf16,
-        )  # fmt: skip
-    model.eval()
+    model = with_lora(model, recipe)
+    verifier = GenerativeVerifier(model, tokenizer, form, **(verifier_options or {}))
+    log = fit(
+        verifier, data, partial(verdict_loss, form=form), recipe=recipe, seed=seed,
+        collate=partial(_batch, pad=pad_id(tokenizer)), trivial_loss=_trivial_loss(data),
+        settings={"form": form}, **options,
+    )  # fmt: skip
     return verifier, log
 
 
-def _loss(
-    model: torch.nn.Module, batch: dict[str, torch.Tensor], form: GenerativeFormat
-) -> torch.Tensor:
-    return lesson_loss(model(input_ids=batch["input_ids"], use_cache=False).logits, batch, form)
+def _batch(rows: Sequence[dict], pad: int) -> Batch:
+    tensors = collate(rows, pad)
+    critique = int((tensors["critique"] != IGNORE).sum())
+    return batch_of(rows, tensors, critique=critique, verdicts=len(rows))
+
+
+def _trivial_loss(data: Sequence[dict]) -> float:
+    """What the two means are for a model that knows no more than how often each token comes."""
+    learnt = [[i for i, on in zip(row["input_ids"], row["loss"]) if on] for row in data]
+    verdicts = Counter(ids[-1] for ids in learnt)
+    words = Counter(i for ids in learnt for i in ids[:-1])
+    return float(sum(entropy(list(found.values())) for found in (verdicts, words) if found))

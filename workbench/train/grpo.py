@@ -1,5 +1,4 @@
-"""GRPO: learn from right and wrong final answers alone, each rollout judged against the others of
-its group.
+"""GRPO: learn from final answers alone, each rollout judged against the others of its group.
 
 A round draws fresh problems, samples G rollouts of each through the driver, grades their answers
 and updates the policy on them. Group Relative Policy Optimization, DeepSeekMath (Shao et al. 2024,
@@ -26,7 +25,7 @@ from __future__ import annotations
 import copy
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Literal, get_args, get_type_hints
@@ -37,9 +36,8 @@ from workbench.drive import solve, stream_key
 from workbench.models.policy import HFPolicy
 from workbench.problems import is_right
 from workbench.search import METHODS
-from workbench.train.precision import MasterWeights
+from workbench.train.loop import Batch, Learner, Recipe, rate_at
 from workbench.train.rl import (
-    Row,
     average,
     clipped_loss,
     group_advantages,
@@ -48,22 +46,20 @@ from workbench.train.rl import (
     token_logps,
     without_signal,
 )
-from workbench.train.sft import Lesson
+from workbench.train.rows import cut, pad_id
+from workbench.train.sft import Lesson, batch_of
 from workbench.types import Problem, SearchResult
+
+RECIPE = Recipe(learning_rate=1e-4, micro_tokens=8192, warmup=0, decay=1.0, rank=0)
 
 
 @dataclass(frozen=True)
 class GRPO:
-    """How to train: sizes of a round, the loss, and the optimiser (AdamW, no weight decay)."""
+    """What a round is: its sizes, its rewards' baseline, and the loss."""
 
     group: int = 8  # rollouts a problem, G
     problems: int = 16  # a round, P
     updates: int = 1  # a round, each on all of its rollouts
-    lr: float = 1e-4
-    gain_lr: float | None = None  # of vectors (gains of norms, biases); None: like lr
-    decay: bool = True  # the rates fall linearly to zero over the rounds
-    # far below the gradients: all weights move alike; far above: each by its gradient
-    adam_epsilon: float = 1e-8
     temperature: float = 1.0
     epsilon: float = 0.2
     epsilon_high: float | None = None  # None: like epsilon
@@ -72,15 +68,13 @@ class GRPO:
     normalise: Literal["sequence", "token", "constant"] = "sequence"
     # for normalise = "constant"; None: the policy's `max_tokens`
     constant_length: int | None = None
-    clip: float = 1.0  # of the gradient's norm
-    batch_tokens: int = 8192  # that go through the model at once, padding included
 
     def __post_init__(self):
         if self.group < 2:
             raise ValueError(
                 f"group={self.group}: a rollout is judged against others, need at least 2 a problem"
             )
-        for name in ("problems", "updates", "batch_tokens"):
+        for name in ("problems", "updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: need at least 1")
         if self.constant_length is not None and self.constant_length < 1:
@@ -95,101 +89,106 @@ class GRPO:
             )
 
 
-@dataclass
-class Batch:
-    """Rollouts of like length, which go through the model together, and what the loss must know of
-    them."""
-
-    rows: list[Row]
-    sampled: torch.Tensor  # (N,) the sampler's log-probabilities, row after row
-    advantages: torch.Tensor  # (B,), or (B, T)
-    share: float  # weight of this batch's loss in that of the round
-    old: torch.Tensor | None = None  # (B, T) log-probabilities before the first update
-    ref: torch.Tensor | None = None  # (B, T) the reference's
-
-
 def batches_of(
-    policy: HFPolicy, results: Sequence[SearchResult], advantages: torch.Tensor, settings: GRPO
-):
-    """The rollouts of a round in batches by length; `advantages` (P, G) in their order. ->
-    list[Batch]
+    policy: HFPolicy,
+    results: Sequence[SearchResult],
+    advantages: torch.Tensor,
+    settings: GRPO,
+    micro_tokens: int | None = None,
+) -> tuple[list[Batch], dict[str, int]]:
+    """The rollouts of a round in micro-batches by length, and the totals of their loss's mean.
 
-    Rollouts without an advantage have no gradient: unless the KL term holds them (`beta`), they are
-    left out.
+    `advantages` (P, G) in the rollouts' order. Rollouts without an advantage have no gradient:
+    unless the KL term holds them (`beta`), they are left out, but count in the totals.
     """
     rollouts = [rollout for result in results for rollout in result.rollouts]
     starts = [policy.prompt_ids(rollout.problem, rollout.prompt) for rollout in rollouts]
     rows = [([*start, *rollout.ids], len(start)) for start, rollout in zip(starts, rollouts)]
-    flat = advantages.flatten().to(policy.engine.device)  # (P * G,)
-    useful = [i for i, a in enumerate(flat.tolist()) if a or settings.beta]
-    groups: list[list[int]] = [[]]
-    for i in sorted(useful, key=lambda i: len(rows[i][0])):
-        if groups[-1] and len(rows[i][0]) * (len(groups[-1]) + 1) > settings.batch_tokens:
-            groups.append([])
-        groups[-1].append(i)
     weights = [len(rollout.ids) if settings.normalise == "token" else 1 for rollout in rollouts]
-    return [
-        Batch(
-            rows=[rows[i] for i in group],
-            sampled=torch.tensor(
-                [x for i in group for x in rollouts[i].logprobs], device=flat.device
-            ),
-            advantages=flat[group],
-            share=sum(weights[i] for i in group) / sum(weights),
-        )
-        for group in groups
-        if group
-    ]
+    device, flat = policy.engine.device, advantages.flatten()  # (P * G,)
+
+    def length(i: int) -> int:
+        return len(rows[i][0])
+
+    batches = []
+    useful = [i for i, a in enumerate(flat.tolist()) if a or settings.beta]
+    for group in cut(sorted(useful, key=length), micro_tokens, length):
+        batch = batch_of([rows[i] for i in group], pad_id(policy.tokenizer))
+        sampled = [x for i in group for x in rollouts[i].logprobs]
+        own = {"advantages": flat[group], "sampled": torch.tensor(sampled)}  # (B,), (N,)
+        terms = {"weight": sum(weights[i] for i in group)}
+        batch = replace(batch, tensors=batch.tensors | own, terms=terms)
+        batches.append(batch.to(device))
+    return batches, {"weight": sum(weights)}
 
 
 # -- training --------------------------------------------------------------------------------------
 
 
-def objective(logp: torch.Tensor, mask: torch.Tensor, batch: Batch, settings: GRPO) -> torch.Tensor:
+def objective(
+    logp: torch.Tensor, mask: torch.Tensor, tensors: Mapping[str, torch.Tensor], settings: GRPO
+) -> torch.Tensor:
     """Equation 3: the clipped loss plus `beta` times the KL divergence, of one batch."""
     over = {"normalise": settings.normalise, "constant_length": settings.constant_length}
     epsilons = {"epsilon": settings.epsilon, "epsilon_high": settings.epsilon_high}
-    loss = clipped_loss(logp, batch.old, batch.advantages, mask, **epsilons, **over)
+    loss = clipped_loss(logp, tensors["old"], tensors["advantages"], mask, **epsilons, **over)
     if settings.beta:
-        loss = loss + settings.beta * average(kl_k3(logp, batch.ref), mask, **over)
+        loss = loss + settings.beta * average(kl_k3(logp, tensors["ref"]), mask, **over)
     return loss
 
 
-def backward(model: torch.nn.Module, batches: Sequence[Batch], settings: GRPO) -> dict[str, float]:
-    """Add up the gradients of the round's loss, batch by batch: the same as if all were one batch.
-    -> metrics"""
-    loss, seen = 0.0, []
-    for batch in batches:
-        logp, entropy, mask = token_logps(model, batch.rows, settings.temperature)
-        batch.old = logp.detach() if batch.old is None else batch.old
-        part = batch.share * objective(logp, mask, batch, settings)
-        part.backward()
-        loss += part.item()
-        seen.append(_watch(logp.detach(), entropy, mask, batch, settings))
+def update(
+    learner: Learner,
+    batches: Sequence[Batch],
+    totals: Mapping[str, int],
+    settings: GRPO,
+    rate: float = 1.0,
+) -> dict[str, float]:
+    """One update on a round's rollouts; returns its metrics.
+
+    The first one keeps its log-probabilities with the batches, as the old ones of those after it.
+    """
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]) -> torch.Tensor:
+        logp, entropy, mask = _logps(model, batch, settings)
+        batch.tensors.setdefault("old", logp.detach())
+        seen.append(_watch(logp.detach(), entropy, mask, batch.tensors, settings))
+        share = batch.terms["weight"] / totals["weight"]
+        return share * objective(logp, mask, batch.tensors, settings)
+
+    value, norm = learner.update(batches, loss, rate, totals)
     tokens = {name: torch.cat([one[name] for one in seen]).float() for name in seen[0]}  # (N,) each
     worst = tokens["off"].expm1().abs().max().item()
     tokens["sampler_gap"] = tokens.pop("off").abs()
-    return {
-        "loss": loss,
-        "ratio_error": worst,
-        **{name: x.mean().item() for name, x in tokens.items()},
-    }
+    means = {name: x.mean().item() for name, x in tokens.items()}
+    return {"loss": value, "gradient_norm": norm, "ratio_error": worst, **means}
 
 
-def _watch(logp, entropy, mask, batch: Batch, settings: GRPO) -> dict[str, torch.Tensor]:
+def _logps(model: torch.nn.Module, batch: Batch, settings: GRPO):
+    ids, labels = batch.tensors["input_ids"], batch.tensors["labels"]
+    return token_logps(model, ids, labels, settings.temperature)
+
+
+def _watch(
+    logp: torch.Tensor,
+    entropy: torch.Tensor,
+    mask: torch.Tensor,
+    tensors: Mapping[str, torch.Tensor],
+    settings: GRPO,
+) -> dict[str, torch.Tensor]:
     """What is worth knowing of every sampled token of a batch, (N,) each."""
     high = settings.epsilon if settings.epsilon_high is None else settings.epsilon_high
-    # (N,)
-    ratio, advantages = (logp - batch.old)[mask].exp(), per_token(batch.advantages, mask)[mask]
-    clipped = (ratio > 1 + high) & (advantages > 0) | (ratio < 1 - settings.epsilon) & (
-        advantages < 0
-    )
+    ratio = (logp - tensors["old"])[mask].exp()  # (N,)
+    advantages = per_token(tensors["advantages"], mask)[mask]  # (N,)
+    above = (ratio > 1 + high) & (advantages > 0)
+    below = (ratio < 1 - settings.epsilon) & (advantages < 0)
     watched = {
         "entropy": entropy[mask],
-        "clip_fraction": clipped,
-        "off": logp[mask] - batch.sampled,
+        "clip_fraction": above | below,
+        "off": logp[mask] - tensors["sampled"],
     }
-    return watched if batch.ref is None else watched | {"kl": kl_k3(logp, batch.ref)[mask]}
+    return watched | ({"kl": kl_k3(logp, tensors["ref"])[mask]} if "ref" in tensors else {})
 
 
 def grpo(
@@ -197,11 +196,15 @@ def grpo(
     problems: Sequence[Problem],
     *,
     settings: GRPO | None = None,
+    recipe: Recipe = RECIPE,
     seed: int,
     rounds: int,
     ref_policy: HFPolicy | None = None,
 ) -> Iterator[dict[str, float]]:
-    """Train `policy` in place on its own rollouts, yielding the round's metrics after every round.
+    """Train `policy` in place on its own rollouts, yielding metrics after every round.
+
+    An update is on all rollouts of a round: of the recipe, rates and what belongs to AdamW and Muon
+    count, `decay` and `warmup` over rounds, `clip`, and `micro_tokens`.
 
     `train/reward` is the share of right answers, `train/zero_signal` that of groups with equal
     rewards, from which nothing is learnt, `train/tokens` how many were sampled so far,
@@ -214,68 +217,50 @@ def grpo(
 
     `ref_policy` is the reference of the KL term (the policy as it is now, unless given); with
     `beta` 0 and none given there is no `train/kl`. An interrupt while sampling ends the training.
-    The model computes in its own dtype, its weights are kept in float32 (`precision`). Raises
+    The model computes in its own dtype, its weights are kept in float32. Raises
     ValueError without problems or without their answers.
     """
     if not problems:
         raise ValueError("no problems to train on: need at least one, with its answer")
     if missing := [problem.id for problem in problems if problem.answer is None]:
         raise ValueError(
-            f"{len(missing)} of {len(problems)} problems have no answer to grade against, the first is {missing[0]!r}"
+            f"{len(missing)} of {len(problems)} problems have no answer to grade against, "
+            f"the first is {missing[0]!r}"
         )
     settings = settings or GRPO()
     settings = replace(settings, constant_length=settings.constant_length or policy.max_tokens)
-    return _rounds(policy, problems, settings, seed, rounds, ref_policy)
+    return _rounds(policy, problems, settings, recipe, seed, rounds, ref_policy)
 
 
 def _rounds(
-    policy, problems, settings: GRPO, seed: int, rounds: int, ref_policy
+    policy, problems, settings: GRPO, recipe: Recipe, seed: int, rounds: int, ref_policy
 ) -> Iterator[dict[str, float]]:
     reference = _reference(policy, ref_policy, settings)
-    model, deck, tokens = policy.model.eval(), shuffled(problems, seed), 0
-    master = MasterWeights(model)
-    optimizer = _optimizer(list(master.weights.values()), settings)
+    learner, deck, tokens = Learner(policy.model.eval(), recipe), shuffled(problems, seed), 0
     for number in range(rounds):
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * (1 - number / rounds if settings.decay else 1)
+        # 1. rollouts, their rewards and advantages
         results = solve(
             list(islice(deck, settings.problems)), METHODS["sample"], policy=policy,
-            seed=stream_key(seed, "grpo", number, 0, 0), n=settings.group, temperature=settings.temperature,
+            seed=stream_key(seed, "grpo", number, 0, 0), n=settings.group,
+            temperature=settings.temperature,
         )  # fmt: skip
         if any(result.stopped for result in results):
             return
         rewards = grade(results)  # (P, G)
-        batches = batches_of(
-            policy, results, group_advantages(rewards, normalise=settings.advantage), settings
-        )
+        advantages = group_advantages(rewards, normalise=settings.advantage)  # (P, G)
+        batches, totals = batches_of(policy, results, advantages, settings, recipe.micro_tokens)
+        # 2. what the reference says of them
         for batch in batches if reference is not None else ():
             with torch.no_grad():
-                batch.ref = token_logps(reference, batch.rows, settings.temperature)[0]
-        updates = []
-        for _ in range(settings.updates if batches else 0):
-            model.zero_grad()
-            updates.append(backward(model, batches, settings))
-            updates[-1]["gradient_norm"] = master.take_gradients(settings.clip)
-            optimizer.step()
-            master.write()
+                batch.tensors["ref"] = _logps(reference, batch, settings)[0]
+        # 3. updates
+        rate = rate_at(recipe, number, number / rounds, rounds)
+        passes = range(settings.updates if batches else 0)
+        updates = [update(learner, batches, totals, settings, rate) for _ in passes]
         written = sum(result.meter.generated for result in results)
         tokens += written
-        yield {
-            **_metrics(rewards, updates),
-            "train/tokens": tokens,
-            "train/length": written / rewards.numel(),
-        }
-
-
-def _optimizer(weights: list[torch.Tensor], settings: GRPO) -> torch.optim.AdamW:
-    """AdamW over matrices and vectors, each group with the `peak` of its rate."""
-    matrices, vectors = [w for w in weights if w.ndim > 1], [w for w in weights if w.ndim < 2]
-    groups = [
-        {"params": matrices, "peak": settings.lr},
-        {"params": vectors, "peak": settings.lr if settings.gain_lr is None else settings.gain_lr},
-    ]
-    used = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(used, lr=settings.lr, eps=settings.adam_epsilon, weight_decay=0.0)
+        length = written / rewards.numel()
+        yield {**_metrics(rewards, updates), "train/tokens": tokens, "train/length": length}
 
 
 def _reference(
@@ -294,8 +279,7 @@ def shuffled(problems: Sequence[Problem], seed: int) -> Iterator[Problem]:
 
 
 def grade(results: Sequence[SearchResult]) -> torch.Tensor:
-    """Reward 1 where a rollout's final answer is right, else 0. -> (P, G). Raises ValueError where
-    sampling failed."""
+    """Reward 1 where a rollout's final answer is right, else 0: (P, G). ValueError for an error."""
     for result in results:
         if result.error:
             raise ValueError(f"{result.problem.id} could not be sampled: {result.error}")
@@ -309,8 +293,9 @@ def _metrics(rewards: torch.Tensor, updates: list[dict[str, float]]) -> dict[str
     if silent.all():
         right = int((rewards[:, 0] > 0).sum())
         warnings.warn(
-            f"nothing to learn in this round: of {len(rewards)} groups {right} are all right, {len(rewards) - right} "
-            "all wrong; use problems of another level, larger groups or more of them",
+            f"nothing to learn in this round: of {len(rewards)} groups {right} are all right, "
+            f"{len(rewards) - right} all wrong; use problems of another level, larger groups or "
+            "more of them",
             stacklevel=3,
         )
     one = updates[0] if updates else {}
@@ -324,8 +309,7 @@ def _metrics(rewards: torch.Tensor, updates: list[dict[str, float]]) -> dict[str
 
 
 def rejection_lessons(results: Sequence[SearchResult]) -> list[Lesson]:
-    """The right rollouts of each problem, each text once: lessons for rejection-sampling
-    fine-tuning with `sft`.
+    """The right rollouts of each problem, each text once, as lessons for `sft`.
 
     Rejection-sampling fine-tuning is RFT (Yuan et al. 2023, arXiv 2308.01825).
     """

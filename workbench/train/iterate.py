@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
+
+import torch
 
 from workbench.models.policy import HFPolicy
 from workbench.models.templates import EMBEDDED
-from workbench.train.sft import Lesson, Recipe, Trainer, batches
+from workbench.train.loop import Learner, Recipe, train
+from workbench.train.rows import window
+from workbench.train.sft import RECIPE, Lesson, batches, next_token_loss
 from workbench.types import SearchResult
 
 # for a policy that can do its task already
-GENTLE = Recipe(matrix_lr=0.003, other_lr=6e-4, warmup_updates=10)
+GENTLE = replace(RECIPE, matrix_rate=0.003, learning_rate=6e-4, warmup=10, decay=1.0)
 
 
 def lessons_of(results: Iterable[SearchResult]) -> list[Lesson]:
@@ -43,12 +48,11 @@ def fine_tune(
     seed: int,
     recipe: Recipe | None = None,
 ) -> float:
-    """Train a policy in place for `tokens` tokens, over the lessons as often as it takes; returns
-    the last loss.
+    """Train a policy in place for `tokens` tokens of lessons, over and over; returns the last loss.
 
-    Each pass goes through the lessons in another order. The rate falls linearly to zero; the model
-    then computes in bfloat16. Raises ValueError without lessons or tokens, and for a policy with
-    prompts of its own.
+    Each pass goes through the lessons in another order. The model then computes in bfloat16. Warns
+    of lessons longer than the model reads, which are left out. Raises ValueError without lessons or
+    tokens, and for a policy with prompts of its own.
     """
     if not lessons or tokens < 1:
         raise ValueError(
@@ -56,17 +60,21 @@ def fine_tune(
         )
     if dict(policy.templates) != EMBEDDED:
         raise ValueError(
-            f"policy {policy.name!r} has prompts of its own; lessons are written for the embedded ones"
+            f"policy {policy.name!r} has prompts of its own; lessons need the embedded ones"
         )
     recipe = recipe or GENTLE
-    trainer = Trainer(policy.model, recipe)
+    learner = Learner(policy.model, recipe, dtype=torch.bfloat16)
     data = batches(
-        _passes(lessons, seed), policy.tokenizer, batch_tokens=recipe.batch_tokens, seed=seed
+        _passes(lessons, seed),
+        policy.tokenizer,
+        batch_tokens=recipe.batch_tokens,
+        micro_tokens=recipe.micro_tokens,
+        seed=seed,
+        longest=window(policy.model),
     )
-    for _ in trainer.train(data, until=tokens, decay_from=0):
-        pass
+    *_, last = train(learner, data, next_token_loss, until=tokens)
     policy.model.eval()
-    return trainer.done.loss
+    return last["train/loss"]
 
 
 def _passes(lessons: Sequence[Lesson], seed: int) -> Iterator[Lesson]:

@@ -19,29 +19,27 @@ labelled right.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from typing import Any
 
 import torch
 
-from workbench.models.outcome import RewardVerifier, SolutionVerifier, mark
-from workbench.models.step_format import StepFormat
+from workbench.models.outcome import SolutionVerifier
 from workbench.models.verifier import StepVerifier
 from workbench.problems import is_right
-from workbench.train import prm
-from workbench.train.prm import PRMRecipe
+from workbench.train.prm import train_prm
+from workbench.train.verifiers import save as save
 from workbench.types import LabelledSolution, Prefix, Problem, SearchResult
 
 Outcome = LabelledSolution | tuple[Problem, Prefix | str | Sequence[str], bool]
 
 
-def outcomes(rows: Iterable[Outcome]) -> list[LabelledSolution]:
-    r"""Solutions with one label each, on the last step: that of a labelled row, or of (problem,
-    solution, right).
+def outcome_rows(rows: Iterable[Outcome]) -> list[LabelledSolution]:
+    r"""Solutions with one label each, on the last step.
 
-    A solution is a `Prefix`, a text (a step a line) or a list of steps. ValueError without steps or
-    without a 0 or 1.
+    A row is labelled, or (problem, solution, right), where a solution is a `Prefix`, a text (a step
+    a line) or a list of steps. ValueError without steps or without a 0 or 1.
 
-    >>> outcomes([(Problem("p", "math", "?"), "2 + 2 = 5\nThe answer is 5", False)])[0].labels
+    >>> outcome_rows([(Problem("p", "math", "?"), "2 + 2 = 5\nThe answer is 5", False)])[0].labels
     (None, 0)
     """
     return [_outcome(*_parts(row)) for row in rows]
@@ -71,10 +69,9 @@ def _outcome(
 
 
 def graded(results: Iterable[SearchResult]) -> list[LabelledSolution]:
-    """A pool of sampled solutions as training rows, each labelled by its final answer (unfinished
-    ones are wrong)."""
+    """A pool of sampled solutions as training rows, each labelled by its final answer."""
     pool = ((result.problem, rollout) for result in results for rollout in result.rollouts)
-    return outcomes((problem, rollout, is_right(problem, rollout)) for problem, rollout in pool)
+    return outcome_rows((problem, rollout, is_right(problem, rollout)) for problem, rollout in pool)
 
 
 def train_orm(
@@ -82,38 +79,21 @@ def train_orm(
     tokenizer,
     rows: Iterable[Outcome],
     *,
-    recipe: PRMRecipe | None = None,
-    form: StepFormat | None = None,
     seed: int,
     held_out: Callable[[SolutionVerifier], dict[str, float]] | None = None,
-    **options,
-) -> tuple[SolutionVerifier, list[dict]]:
-    """Fine-tune `model` (changed in place) on what `outcomes` takes; solutions longer than it reads
-    are left out.
+    **options: Any,
+) -> tuple[SolutionVerifier, list[dict[str, float]]]:
+    """Fine-tune `model` (changed in place) on what `outcome_rows` takes; `save` keeps the verifier.
 
-    `options` are those of `train_prm` (bf16, keep, checkpoints ...), whose log it returns beside
-    the verifier; `save` keeps that. Raises ValueError if there is nothing to learn from, or for a
-    recipe with soft targets.
+    Solutions longer than the model reads are left out. `options` are those of `train_prm` (recipe,
+    form, keep, checkpoints ...), whose log it returns beside the verifier. Raises ValueError if
+    there is nothing to learn from.
     """
-    if recipe and recipe.soft:
-        raise ValueError(
-            "soft=True: the label of a whole solution is 1 or 0, an ORM has no soft targets"
-        )
     measure = held_out and (lambda steps: held_out(_whole(steps)))
-    given = dict(recipe=recipe, form=form, seed=seed, held_out=measure, **options)
-    verifier, log = prm.train_prm(model, tokenizer, outcomes(rows), **given)
+    solutions = outcome_rows(rows)
+    verifier, log = train_prm(model, tokenizer, solutions, seed=seed, held_out=measure, **options)
     return _whole(verifier), log
 
 
 def _whole(steps: StepVerifier) -> SolutionVerifier:
     return SolutionVerifier(steps.model, steps.tokenizer, steps.form, name="orm")
-
-
-def save(verifier: SolutionVerifier | RewardVerifier, folder: str | Path) -> None:
-    """Write an ORM or a reward model: adapter or whole model, tokenizer, step format, and how it is
-    read.
-
-    `models.outcome.load_outcome` reads it back.
-    """
-    prm.save(verifier, folder)
-    mark(verifier, folder)

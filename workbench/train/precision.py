@@ -40,11 +40,22 @@ class MasterWeights:
     def _wide(p: torch.nn.Parameter) -> torch.Tensor:
         return p.detach().to(p.dtype if p.dtype in WIDE else torch.float32).requires_grad_()
 
-    def take_gradients(self, clip: float) -> float:
-        """Move the model's gradients here and clip their norm; returns the norm as it was."""
+    def zero_gradients(self) -> None:
+        for weight in self.weights.values():
+            weight.grad = None
+        for p, _ in self._copies:
+            p.grad = None
+
+    def take_gradients(self) -> None:
+        """Add the model's gradients to those kept here: many small ones would round in bfloat16."""
         for p, weight in self._copies:
-            weight.grad, p.grad = None if p.grad is None else p.grad.to(weight.dtype), None
-        return torch.nn.utils.clip_grad_norm_(self.weights.values(), clip).item()
+            if p.grad is not None:
+                new, p.grad = p.grad.to(weight.dtype), None
+                weight.grad = new if weight.grad is None else weight.grad + new
+
+    def clip_gradients(self, most: float) -> float:
+        """Scale the gradients to a norm of at most `most`; returns the norm as it was."""
+        return torch.nn.utils.clip_grad_norm_(self.weights.values(), most).item()
 
     @torch.no_grad()
     def write(self) -> None:

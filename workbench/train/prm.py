@@ -19,41 +19,22 @@ says, which teaches nothing about how a wrong step looks. Taught in notebook 03.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from scipy.stats import entropy
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from workbench.models.checkpoints import portable
-from workbench.models.quantised import check_trainable
-from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
-from workbench.train import watched
+from workbench.train.loop import Batch, Recipe
+from workbench.train.rows import batch_of, check_window, pad_id, window
 from workbench.train.sft import IGNORE
+from workbench.train.verifiers import fit, with_lora
+from workbench.train.verifiers import save as save  # kept here for those who train
 from workbench.types import LabelledSolution
-
-
-@dataclass(frozen=True)
-class PRMRecipe:
-    """How to train: LoRA rank (0: all weights), its scaling and dropout, rates, batch size in
-    solutions, epochs."""
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-    targets: str | tuple[str, ...] = "all-linear"
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-    epochs: float = 2.0
-    soft: bool = False  # targets are `values` instead of `labels`
-    past_error: bool = False  # steps after the first one labelled bad carry loss, too
-    weight_decay: float = 0.0
-    warmup_ratio: float = 0.05
 
 
 def examples(
@@ -65,13 +46,13 @@ def examples(
     past_error: bool = False,
     longest: int = 10**9,
 ):
-    """For each solution {input_ids, targets, steps}: what `step_loss` needs, one entry per token.
+    """For each solution {input_ids, targets, steps, whole}: what a loss on its steps needs.
 
     `targets` holds the target of a step at the last id of its separator, IGNORE elsewhere; `steps`
     the number of the step that a word belongs to, from 1, and 0 for question and separators. A
     solution ends with the first step labelled bad (unless `past_error`) or at the step border
-    before token `longest`; one without a labelled step left is left out. ValueError if soft targets
-    are asked of rows without values.
+    before token `longest`, when `whole` is False; one without a labelled step left is left out.
+    ValueError if soft targets are asked of rows without values.
 
     >>> from workbench.models.tokenizer import build_tokenizer
     >>> from workbench.types import Problem
@@ -79,32 +60,26 @@ def examples(
     >>> solution = LabelledSolution(problem, ("The answer is 5 .",), (1,))
     >>> tokenizer = build_tokenizer()
     >>> (row,) = examples([solution], tokenizer, StepFormat().bound(tokenizer))
-    >>> [(i, target) for i, target in enumerate(row["targets"]) if target != IGNORE], len(row["input_ids"])
-    ([(17, 1.0)], 18)
+    >>> len(row["input_ids"]), [(i, y) for i, y in enumerate(row["targets"]) if y != IGNORE]
+    (18, [(17, 1.0)])
     >>> row["steps"]
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0]
     """
-    out = []
+    separator, out = form.ids[0], []
     for row in rows:
-        segments = form.segments(tokenizer, row.problem, row.steps)
-        ids, targets, steps = (
-            list(segments[0]),
-            [float(IGNORE)] * len(segments[0]),
-            [0] * len(segments[0]),
-        )
-        for number, (segment, target) in enumerate(
-            zip(segments[1:], _wanted(row, soft, past_error)), 1
-        ):
-            if len(ids) + len(segment) > longest:
+        question, *segments = form.segments(tokenizer, row.problem, row.steps)
+        ids, targets, steps = list(question), [IGNORE] * len(question), [0] * len(question)
+        wanted = _wanted(row, soft, past_error)
+        for number, (segment, target) in enumerate(zip(segments, wanted), 1):
+            whole = len(ids) + len(segment) <= longest
+            if not whole:
                 break
-            words = len(segment) - len(form.ids[0])
             ids += segment
-            targets += [float(IGNORE)] * (len(segment) - 1) + [
-                float(IGNORE if target is None else target)
-            ]
-            steps += [number] * words + [0] * len(form.ids[0])
+            targets += [IGNORE] * (len(segment) - 1) + [IGNORE if target is None else target]
+            steps += [number] * (len(segment) - len(separator)) + [0] * len(separator)
         if any(t != IGNORE for t in targets):
-            out.append({"input_ids": ids, "targets": targets, "steps": steps})
+            targets = [float(t) for t in targets]
+            out.append({"input_ids": ids, "targets": targets, "steps": steps, "whole": whole})
     return out
 
 
@@ -116,21 +91,18 @@ def _wanted(row: LabelledSolution, soft: bool, past_error: bool) -> tuple[float 
     return (row.values if soft else row.labels)[:end]
 
 
-def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
-    """Pad on the right: input_ids, attention_mask, targets and steps, (B, T) each."""
+def collate(rows: Sequence[dict], pad: int) -> dict[str, torch.Tensor]:
+    """Pad on the right: input_ids, targets and steps (B, T), and whole (B,)."""
     width = max(len(row["input_ids"]) for row in rows)
 
     def padded(name, filler):
         return torch.tensor([row[name] + [filler] * (width - len(row[name])) for row in rows])
 
-    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-    mask = (torch.arange(width) < lengths[:, None]).long()
-    targets = padded("targets", float(IGNORE))
     return {
         "input_ids": padded("input_ids", pad),
-        "attention_mask": mask,
-        "targets": targets,
+        "targets": padded("targets", float(IGNORE)),
         "steps": padded("steps", 0),
+        "whole": torch.tensor([row["whole"] for row in rows]),
     }
 
 
@@ -139,13 +111,14 @@ def margins(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepForm
     separator, good, bad = form.ids
     margin = (logits[..., good] - logits[..., bad]).float()  # (B, T)
     if form.likelihood:
-        margin = margin + form.likelihood * said(logits, batch, form).roll(len(separator), 1)
+        margin = margin + form.likelihood * step_logps(logits, batch, form).roll(len(separator), 1)
     return margin
 
 
-def said(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
-    """log P of the step that a word belongs to, plus that no word comes after this one, (B, T).
-    logits (B, T, V)"""
+def step_logps(
+    logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat
+) -> torch.Tensor:
+    """log P of a word's step, plus that no word comes after this one, (B, T). logits (B, T, V)"""
     logp = logits.float().log_softmax(-1)  # (B, T, V)
     over = logp[..., form.closers].logsumexp(-1)  # (B, T) that no word comes next
     of_word = logp[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[..., 0]  # (B, T - 1)
@@ -158,21 +131,28 @@ def said(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat)
 
 
 def step_loss(
-    logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat
+    logits: torch.Tensor,
+    batch: dict[str, torch.Tensor],
+    form: StepFormat,
+    totals: Mapping[str, int] | None = None,
 ) -> torch.Tensor:
-    """Mean binary cross-entropy over the labelled steps of a batch that `collate` made. logits (B,
-    T, V)"""
+    """Binary cross-entropy over the labelled steps of `collate`'s batch. logits (B, T, V)
+
+    The mean, or, given how many `steps` the update has in total, the batch's share of its mean.
+    """
     labelled = batch["targets"] != IGNORE  # (B, T)
     margin = margins(logits, batch, form)[labelled]  # (S,)
-    return binary_cross_entropy_with_logits(margin, batch["targets"][labelled].float())
+    targets = batch["targets"][labelled].float()  # (S,)
+    loss = binary_cross_entropy_with_logits(margin, targets, reduction="sum")
+    return loss / (totals["steps"] if totals else len(margin))
 
 
 def balance(rows: Sequence[LabelledSolution]) -> dict[str, int]:
-    """How many labels say good, bad and nothing, up to each solution's first bad one: what hard
-    training sees.
+    """How many labels say good, bad and nothing, up to each solution's first bad one.
 
     >>> from workbench.types import Problem
-    >>> balance([LabelledSolution(Problem("p", "math", "?"), ("a", "b", "c", "d"), (1, None, 0, 0))])
+    >>> problem = Problem("p", "math", "?")
+    >>> balance([LabelledSolution(problem, ("a", "b", "c", "d"), (1, None, 0, 0))])
     {'good': 1, 'bad': 1, 'none': 1}
     """
     seen = [label for row in rows for label in _wanted(row, soft=False, past_error=False)]
@@ -184,107 +164,43 @@ def train_prm(
     tokenizer,
     rows: Sequence[LabelledSolution],
     *,
-    recipe: PRMRecipe | None = None,
+    recipe: Recipe | None = None,
+    soft: bool = False,
+    past_error: bool = False,
     form: StepFormat | None = None,
     seed: int,
-    held_out: Callable[[StepVerifier], dict[str, float]] | None = None,
-    evaluations: int = 4,
-    keep: str | None = None,
-    patience: int | None = None,
-    checkpoints: str | Path | None = None,
-    bf16: bool = False,
     loss: Callable[..., torch.Tensor] = step_loss,
-) -> tuple[StepVerifier, list[dict]]:
-    """Fine-tune `model` (changed in place) on labelled solutions by transformers' `Trainer`.
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> tuple[StepVerifier, list[dict[str, float]]]:
+    """Fine-tune `model` (changed in place) on labelled solutions; returns the verifier and the log.
 
-    `held_out` measures the verifier `evaluations` times along the way; with `keep`, the name of one
-    of its measures (more is better), the weights of the best time are those that remain, and after
-    `patience` times without a better one training ends. `checkpoints` names a folder: what is
-    needed to go on is written there at each of these times, and a call that finds it there goes on
-    from the last one, exactly. `loss` takes logits, a batch of `collate` and the format. Returns
-    the verifier and the log, rows of {update, train/loss} or {update, measures ...}. `save` keeps
-    it.
+    `soft`: targets are `values` instead of `labels`. `past_error`: steps after the first one
+    labelled bad count, too. `loss` takes what `step_loss` takes; `settings` names what it depends
+    on. `options` are those of `verifiers.fit`: `held_out` (measures the verifier), evaluations,
+    keep, patience, checkpoints, log, bf16. `save` keeps the verifier.
 
-    Warns of solutions cut at a step border because the model reads no further. ValueError if no row
-    holds a labelled step, and for `keep` or `patience` without what they need.
+    Warns of steps cut off because the model reads no further. ValueError if no row holds a labelled
+    step, and for options without what they need.
     """
-    recipe, form = recipe or PRMRecipe(), (form or StepFormat()).bound(tokenizer)
-    data = _data(
-        rows,
-        tokenizer,
-        form,
-        recipe,
-        getattr(model.config, "max_position_embeddings", None) or 10**9,
-    )
+    recipe, form = recipe or Recipe(), (form or StepFormat()).bound(tokenizer)
+    longest = window(model)
+    data = examples(rows, tokenizer, form, soft=soft, past_error=past_error, longest=longest)
+    wanted = [t for row in rows for t in _wanted(row, soft, past_error) if t is not None]
+    targets = [t for row in data for t in row["targets"] if t != IGNORE]
+    check_window(len(targets), len(wanted), longest, "labelled steps")
     torch.manual_seed(seed)
-    with quiet():
-        model = with_lora(model, recipe)
-        verifier = StepVerifier(model, tokenizer, form)
-        log = watched.train(
-            model, data, recipe, lambda model, batch: loss(_logits(model, batch), batch, verifier.form),
-            collate=lambda batch: collate(batch, tokenizer.pad_token_id), seed=seed,
-            held_out=held_out and (lambda: held_out(verifier)), evaluations=evaluations, keep=keep, patience=patience,
-            checkpoints=checkpoints, bf16=bf16,
-        )  # fmt: skip
-    model.eval()
+    verifier = StepVerifier(with_lora(model, recipe), tokenizer, form)
+    trivial = float(entropy([sum(targets), len(targets) - sum(targets)]))
+    log = fit(
+        verifier, data, partial(loss, form=form), collate=partial(_batch, pad=pad_id(tokenizer)),
+        recipe=recipe, seed=seed, trivial_loss=trivial, settings={"form": form, **(settings or {})},
+        **options,
+    )  # fmt: skip
     return verifier, log
 
 
-def _logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    return model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).logits
-
-
-def _data(
-    rows: Sequence[LabelledSolution], tokenizer, form: StepFormat, recipe: PRMRecipe, longest: int
-) -> list[dict]:
-    data = examples(
-        rows, tokenizer, form, soft=recipe.soft, past_error=recipe.past_error, longest=longest
-    )
-    if not data:
-        raise ValueError(f"none of {len(rows)} solutions holds a labelled step")
-    wanted = sum(
-        t is not None for row in rows for t in _wanted(row, recipe.soft, recipe.past_error)
-    )
-    kept = sum(t != IGNORE for row in data for t in row["targets"])
-    if kept < wanted:
-        warnings.warn(
-            f"{wanted - kept} of {wanted} labelled steps lie beyond {longest} tokens: cut off",
-            stacklevel=3,
-        )
-    return data
-
-
-def with_lora(model: torch.nn.Module, recipe: Any, *, task: str = "CAUSAL_LM") -> torch.nn.Module:
-    """The model under adapters of the recipe's rank, alpha, dropout and targets, which alone will
-    train.
-
-    Rank 0 leaves it as it is, to train whole: a ValueError if its weights are in 4 bits.
-    """
-    if not recipe.rank:
-        check_trainable(model)
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    targets = recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets)
-    config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=targets,
-        task_type=task,
-    )
-    return get_peft_model(model, config)
-
-
-def save(verifier: StepVerifier, folder: str | Path) -> None:
-    """Write adapter (or whole model), tokenizer and step format; `models.load_verifier` reads them
-    back."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    adapters = getattr(verifier.model, "peft_config", {})
-    for config in adapters.values():
-        config.base_model_name_or_path = portable(config.base_model_name_or_path)
-    verifier.model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
-    verifier.tokenizer.save_pretrained(folder)
-    verifier.form.save(folder)
+def _batch(rows: Sequence[dict], pad: int) -> Batch:
+    tensors = collate(rows, pad)
+    steps = int((tensors["targets"] != IGNORE).sum())
+    return batch_of(rows, tensors, steps=steps, cut=int((~tensors["whole"]).sum()))

@@ -1,5 +1,4 @@
-"""The equations of policy learning: advantages, the clipped loss, KL, and what a model says of a
-rollout.
+"""The equations of policy learning: advantages, the clipped loss, KL, and log-probabilities.
 
 - advantage of a rollout within its group, of GRPO (DeepSeekMath, Shao et al. 2024, arXiv
   2402.03300), Dr. GRPO (2503.20783) and RLOO (2402.14740): `group_advantages`; with a value
@@ -14,21 +13,15 @@ The loops that use them are `grpo.py` and its neighbours. Taught in notebook 04.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
-from workbench.train.sft import IGNORE, collate
-
-Row = tuple[list[int], int]  # ids of prompt + rollout, exactly as sampled, and the prompt's length
-
+from workbench.train.sft import IGNORE
 
 # -- the equations ---------------------------------------------------------------------------------
 
 
 def group_advantages(rewards, *, normalise: str = "std") -> torch.Tensor:
-    """How much better each rollout did than its group; exactly 0 where all did equally well. (P, G)
-    -> (P, G)
+    """How much better each rollout did than its group; 0 where all did equally well. (P, G)
 
     "std": reward - mean, over sample standard deviation + 1e-4 (GRPO); "none": not divided (Dr.
     GRPO); "leave_one_out": reward - mean of the others (RLOO). Raises ValueError on another shape,
@@ -70,7 +63,7 @@ def gae(rewards, values, *, gamma: float, lam: float) -> torch.Tensor:
     rewards, values = _floats(rewards), _floats(values)
     if rewards.ndim != 1 or rewards.shape != values.shape:
         raise ValueError(
-            f"{tuple(rewards.shape)} rewards, {tuple(values.shape)} values: need one of each a step, (T,)"
+            f"{tuple(rewards.shape)} rewards, {tuple(values.shape)} values: need one a step, (T,)"
         )
     after = torch.cat([values, values.new_zeros(1)])[1:]  # (T,)
     advantages = rewards + gamma * after - values  # (T,)
@@ -90,15 +83,15 @@ def clipped_loss(
     normalise: str = "sequence",
     constant_length: int | None = None,
 ) -> torch.Tensor:
-    """PPO's clipped loss: no gain from moving a token's probability further than `epsilon` from the
-    old one.
+    """PPO's clipped loss: a token's probability gains nothing beyond `epsilon` from the old one.
 
     `logp`, `old_logp` and `mask` are (B, T), `advantages` (B,) or one per token (B, T); `normalise`
     as for `average`.
 
     >>> one = torch.ones(1, 1)
-    >>> clipped_loss(torch.log(1.5 * one), 0 * one, one, one, epsilon=0.2).item()  # 1.5 counts as 1.2
-    -1.2000000476837158
+    >>> loss = clipped_loss(torch.log(1.5 * one), 0 * one, one, one, epsilon=0.2)
+    >>> round(loss.item(), 6)  # 1.5 counts as 1.2
+    -1.2
     """
     high = epsilon if epsilon_high is None else epsilon_high
     advantages = per_token(advantages, mask)  # (B, T)
@@ -109,11 +102,10 @@ def clipped_loss(
 
 
 def kl_k3(logp: torch.Tensor, ref_logp: torch.Tensor) -> torch.Tensor:
-    """Estimate of KL(policy || reference) from one sampled token: exp(d) - d - 1, d = ref - policy;
-    elementwise.
+    """Estimate of KL(policy || reference) from one sampled token: exp(d) - d - 1, elementwise.
 
-    Never negative, and unbiased for tokens that the policy drew (Schulman 2020, "Approximating KL
-    divergence").
+    d = ref_logp - logp. Never negative, and unbiased for tokens that the policy drew (Schulman
+    2020, "Approximating KL divergence").
     """
     d = ref_logp - logp
     return torch.expm1(d) - d
@@ -137,7 +129,7 @@ def average(
         raise ValueError(f"normalise={normalise!r}: use 'sequence', 'token' or 'constant'")
     if not constant_length or constant_length < 1:
         raise ValueError(
-            f"constant_length={constant_length}: normalise='constant' divides by it, need at least 1"
+            f"constant_length={constant_length}: normalise='constant' needs at least 1"
         )
     return x.sum() / (len(x) * constant_length)
 
@@ -151,7 +143,7 @@ def per_token(advantages: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """One advantage per token from one per row, (B,) or (B, T) -> (B, T)."""
     if advantages.shape not in (mask.shape, mask.shape[:1]):
         raise ValueError(
-            f"advantages {tuple(advantages.shape)} for tokens {tuple(mask.shape)}: need (B,) or (B, T)"
+            f"advantages {tuple(advantages.shape)}: need (B,) or (B, T) = {tuple(mask.shape)}"
         )
     return advantages if advantages.ndim == 2 else advantages[:, None].expand(mask.shape)
 
@@ -160,26 +152,23 @@ def per_token(advantages: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def token_logps(
-    model: torch.nn.Module, rows: Sequence[Row], temperature: float
+    model: torch.nn.Module, ids: torch.Tensor, labels: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probability of each sampled token, entropy of what it was drawn from, and the mask, (B,
-    T) each.
+    """Log-probability of each sampled token, entropy of its distribution, and mask, (B, T) each.
 
-    Position t holds the token that *follows* ids[t], so that a rollout begins at its prompt's last
-    position; prompt and padding are 0 and carry no gradient. The entropy is a number to watch: it
-    has no gradient either.
+    `ids` and `labels` (B, T) are `sft.collate`'s of prompt + rollout as sampled. Position t holds
+    the token that *follows* ids[t], so that a rollout begins at its prompt's last position; prompt
+    and padding are 0 and carry no gradient. The entropy is a number to watch: it has none either.
     """
-    device = next(model.parameters()).device
-    ids, labels = (x.to(device) for x in collate(list(rows), pad=0))  # (B, T)
     mask = labels != IGNORE  # (B, T)
     logits = model(input_ids=ids, use_cache=False).logits[mask]  # (N, V)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     logps = torch.log_softmax(logits / temperature, -1)  # (N, V)
     chosen = logps.gather(-1, labels[mask][:, None])[:, 0]  # (N,)
     entropy = torch.special.entr(logps.detach().exp()).sum(-1)  # (N,)
-    return spread(chosen, mask), spread(entropy, mask), mask
+    return placed(chosen, mask), placed(entropy, mask), mask
 
 
-def spread(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def placed(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Put values, row after row, where the mask is 1. (N,), (B, T) -> (B, T)"""
     return values.new_zeros(mask.shape).masked_scatter(mask, values)

@@ -1,11 +1,9 @@
 """Supervised fine-tuning: next-token prediction on solution tokens, one problem a row.
 
-`batches` turns an endless stream of problems into padded tensors, `train` is a generator that
-yields after every update, so that a notebook decides what to show and when to look. Weights are
-kept in float32 and computed in bfloat16; Muon (Jordan et al. 2024, `torch.optim.Muon`) updates the
-matrices, AdamW everything else. The learning rate is constant and then decays linearly to zero
-("warm-up, stable, decay"), so that one trunk serves models of several sizes of budget: `fork` them
-where their decay begins. Taught in notebook 01.
+`batches` turns an endless stream of problems into updates, `next_token_loss` is what `loop.train`
+makes smaller on them. The learning rate is constant and then decays linearly to zero ("warm-up,
+stable, decay"), so that one trunk serves models of several budgets: fork them where their decay
+begins. Taught in notebook 01.
 
 Deviation: row-wise right padding without an attention mask. Causal attention never looks right and
 padded positions carry no loss, so the mask would change nothing.
@@ -14,33 +12,35 @@ padded positions carry no loss, so the mask would change nothing.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from workbench.models.templates import EMBEDDED, render
 from workbench.problems import programs, quantities
-from workbench.train.precision import MasterWeights
+from workbench.train.loop import Batch, Recipe
+from workbench.train.rows import check_window, cut, pad_id
 from workbench.types import Problem
 
 IGNORE = -100
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: batch size in tokens (padding included) and peak learning rates."""
+Encoded = tuple[list[int], int]  # ids of a row, and from which place on they carry loss
 
-    batch_tokens: int = 4096
-    matrix_lr: float = 0.01  # Muon
-    other_lr: float = 2e-3  # AdamW
-    weight_decay: float = 0.01
-    warmup_updates: int = 50
-    clip: float = 1.0
+RECIPE = Recipe(
+    learning_rate=2e-3,
+    matrix_rate=0.01,
+    batch_tokens=4096,
+    micro_tokens=None,
+    warmup=50,
+    decay=0.0,
+    weight_decay=0.01,
+    betas=(0.9, 0.98),
+    rank=0,
+)
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,6 @@ class Lesson:
     problem: Problem
     prompt: str = "solve"
     text: str | None = None
-
-
-@dataclass(frozen=True)
-class Update:
-    """What one optimiser update did."""
-
-    updates: int
-    tokens: int  # seen so far, padding not counted
-    problems: int  # read so far from the stream
-    loss: float
-    lr: float  # as a share of the peak
 
 
 def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
@@ -89,11 +78,8 @@ def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
             yield Lesson(problem, "hint" if draw > 0.9 else "solve")
 
 
-def repeats(
-    tokenizer, *, batch_tokens: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
-    """Endless batches of random tokens said twice, with loss on the second time: what comes next
-    was seen before.
+def repeats(tokenizer, *, batch_tokens: int, seed: int) -> Iterator[list[Batch]]:
+    """Endless updates on random tokens said twice, with loss on the second time.
 
     Nothing but looking up the token before can lower this loss, so the heads that do it ("induction
     heads", Olsson et al. 2022, arXiv 2209.11895) form within some hundred updates. Word problems
@@ -107,24 +93,30 @@ def repeats(
         rows = []
         for _ in range(batch_tokens // (2 * length + 4)):
             before = rng.choices(range(first, len(tokenizer)), k=rng.randint(0, 4))
-            said = rng.sample(range(first, len(tokenizer)), length)
-            rows.append(([*before, *said, *said], len(before) + length + 1))
-        yield *collate(rows, tokenizer.pad_token_id), sum(len(ids) for ids, _ in rows), 0
+            once = rng.sample(range(first, len(tokenizer)), length)
+            rows.append(([*before, *once, *once], len(before) + length + 1))
+        yield [batch_of(rows, pad_id(tokenizer), lessons=0)]
 
 
-def encode(tokenizer, lessons: Sequence[Lesson]) -> list[tuple[list[int], int]]:
-    """For each lesson the ids of prompt + text + end, and the prompt's length, from which on tokens
-    carry loss."""
-    starts = tokenizer(
-        [render(EMBEDDED, lesson.prompt, lesson.problem) for lesson in lessons]
-    ).input_ids
-    texts = tokenizer([lesson.text or lesson.problem.solution for lesson in lessons]).input_ids
-    return [
-        (start + ids + [tokenizer.eos_token_id], len(start)) for start, ids in zip(starts, texts)
-    ]
+def encode(tokenizer, lessons: Sequence[Lesson]) -> list[Encoded]:
+    """For each lesson the ids of prompt + text + end; loss begins behind the prompt.
+
+    A tokenizer's own beginning-of-text id stands before the prompt, as in sampling, and nowhere
+    else; an end that it adds to every text stands at the row's end alone.
+    """
+    prompts = [render(EMBEDDED, lesson.prompt, lesson.problem) for lesson in lessons]
+    texts = [lesson.text or lesson.problem.solution for lesson in lessons]
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    rows = []
+    for start, text in zip(
+        tokenizer(prompts).input_ids, tokenizer(texts, add_special_tokens=False).input_ids
+    ):
+        start = start[:-1] if start[-1:] == end else start
+        rows.append(([*start, *text, *end], len(start)))
+    return rows
 
 
-def collate(rows: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+def collate(rows: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad rows on the right: ids and labels (B, T), where `labels[b, t]` is the token that
     *follows* `ids[b, t]`.
 
@@ -141,122 +133,54 @@ def collate(rows: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, 
     return ids, labels
 
 
+def batch_of(rows: Sequence[Encoded], pad: int, lessons: int | None = None) -> Batch:
+    """Rows as a batch, which counts as so many lessons (all of them, unless given)."""
+    ids, labels = collate(rows, pad)
+    return Batch(
+        {"input_ids": ids, "labels": labels},
+        {"tokens": int((labels != IGNORE).sum())},
+        tokens=sum(len(ids) for ids, _ in rows),
+        rows=len(rows) if lessons is None else lessons,
+    )
+
+
 def batches(
-    lessons: Iterable[Lesson], tokenizer, *, batch_tokens: int, seed: int, chunk: int = 1024
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
-    """(ids, labels, tokens, lessons) a batch; rows of like length share one."""
+    lessons: Iterable[Lesson],
+    tokenizer,
+    *,
+    batch_tokens: int,
+    micro_tokens: int | None = None,
+    seed: int,
+    chunk: int = 1024,
+    longest: int = 10**9,
+) -> Iterator[list[Batch]]:
+    """Updates on a stream of lessons, as `loop.train` takes them; rows of like length share one.
+
+    Rows of more than `longest` tokens are left out with a warning; ValueError if all of a chunk
+    are.
+    """
     stream, number = iter(lessons), 0
     while block := [lesson for _, lesson in zip(range(chunk), stream)]:
-        rng = random.Random(f"{seed}/{number}")
-        rows = encode(tokenizer, block)
-        rows.sort(key=lambda row: len(row[0]))
-        groups: list[list] = [[]]
-        for row in rows:
-            if groups[-1] and len(row[0]) * (len(groups[-1]) + 1) > batch_tokens:
-                groups.append([])
-            groups[-1].append(row)
-        rng.shuffle(groups)
+        rows = [row for row in encode(tokenizer, block) if len(row[0]) <= longest]
+        check_window(len(rows), len(block), longest, "lessons")
+        rows.sort(key=_length)
+        groups = cut(rows, batch_tokens, _length)
+        random.Random(f"{seed}/{number}").shuffle(groups)
         for group in groups:
-            yield (
-                *collate(group, tokenizer.pad_token_id),
-                sum(len(ids) for ids, _ in group),
-                len(group),
-            )
+            micro = cut(group, micro_tokens, _length)
+            yield [batch_of(rows, pad_id(tokenizer)) for rows in micro]
         number += 1
 
 
-class Trainer:
-    """The state of a run: float32 weights, their computing copy, both optimisers, and how far it
-    has come."""
+def _length(row: Encoded) -> int:
+    return len(row[0])
 
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        recipe: Recipe | None = None,
-        *,
-        dtype: torch.dtype = torch.bfloat16,
-    ):
-        self.model, self.recipe, self.master = (
-            model,
-            recipe or Recipe(),
-            MasterWeights(model, dtype),
-        )
-        self.done = Update(0, 0, 0, float("nan"), 0.0)
-        weights = self.master.weights
-        matrices = [
-            p
-            for name, p in weights.items()
-            if p.ndim == 2 and "embed" not in name and "head" not in name
-        ]
-        others = [p for p in weights.values() if not any(p is m for m in matrices)]
-        decay = self.recipe.weight_decay
-        self.optimizers = [
-            torch.optim.Muon(matrices, lr=self.recipe.matrix_lr, weight_decay=decay),
-            torch.optim.AdamW(
-                others, lr=self.recipe.other_lr, betas=(0.9, 0.98), weight_decay=decay
-            ),
-        ]
 
-    def update(self, ids: torch.Tensor, labels: torch.Tensor, lr: float) -> float:
-        """One optimiser update at `lr` times the peak rate; returns the mean loss per solution
-        token."""
-        logits = self.model(input_ids=ids, use_cache=False).logits  # (B, T, V)
-        loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
-        self.model.zero_grad()
-        loss.backward()
-        self.master.take_gradients(self.recipe.clip)
-        for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_lr, self.recipe.other_lr)):
-            optimizer.param_groups[0]["lr"] = peak * lr
-            optimizer.step()
-        self.master.write()
-        return loss.item()
-
-    def train(
-        self, data: Iterable, *, until: int, decay_from: int | None = None
-    ) -> Iterator[Update]:
-        """Train until `until` tokens have been seen, yielding after every update.
-
-        `decay_from`: tokens at which the learning rate starts its straight way down to zero at
-        `until`.
-        """
-        device = next(self.model.parameters()).device
-        self.model.train()
-        data = iter(data)
-        while self.done.tokens < until:
-            if (batch := next(data, None)) is None:
-                raise ValueError(
-                    f"the data ended after {self.done.tokens} tokens, before the {until} asked for"
-                )
-            ids, labels, tokens, problems = batch
-            lr = min(1.0, (self.done.updates + 1) / max(1, self.recipe.warmup_updates))
-            if decay_from is not None and self.done.tokens > decay_from:
-                lr *= (until - self.done.tokens) / (until - decay_from)
-            loss = self.update(ids.to(device), labels.to(device), lr)
-            done = self.done
-            self.done = Update(
-                done.updates + 1, done.tokens + tokens, done.problems + problems, loss, lr
-            )
-            yield self.done
-
-    def save(self, path: str | Path, **extra: Any) -> None:
-        """Write everything that resuming needs, whole or not at all; `extra` holds plain values
-        only."""
-        state = dict(
-            weights=self.master.weights,
-            optimizers=[o.state_dict() for o in self.optimizers],
-            done=vars(self.done),
-        )
-        part = Path(path).with_suffix(".part")
-        torch.save(state | extra, part)
-        part.replace(path)
-
-    def load(self, path: str | Path) -> None:
-        """Go on exactly where `save` stood."""
-        state = torch.load(path, weights_only=True)
-        with torch.no_grad():
-            for name, weight in self.master.weights.items():
-                weight.copy_(state["weights"][name])
-        self.master.write()
-        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        self.done = replace(self.done, **state["done"])
+def next_token_loss(
+    model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]
+) -> torch.Tensor:
+    """Cross-entropy of solution tokens, the update's mean: a batch's share of it."""
+    logits = model(input_ids=batch.tensors["input_ids"], use_cache=False).logits  # (B, T, V)
+    labels = batch.tensors["labels"].flatten()  # (B * T,)
+    loss = cross_entropy(logits.float().flatten(0, 1), labels, ignore_index=IGNORE, reduction="sum")
+    return loss / totals["tokens"]

@@ -15,6 +15,9 @@ In between, a good step on the way to a wrong answer is told so by the steps tha
 on rightly from its like (a PRM as value iteration; TS-LLM, arXiv 2309.17179, learns its value
 function so).
 
+A rollout that is longer than the model reads is cut at a step border, where its ending is not
+known: its last step has no target, and those before it are led by its value, $G_S = V(s_S)$.
+
 Deviations: the head is the pair of label tokens that every PRM of ours is read from, so that
 `StepVerifier` reads the values (a linear head of its own would be the same function); targets move
 with every update, without a target network. The last step's value is its grade. Taught in notebook
@@ -23,16 +26,18 @@ with every update, without a target network. The last step's value is its grade.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
-from workbench.train import prm
-from workbench.train.orm import Outcome, outcomes
+from workbench.train.orm import Outcome, outcome_rows
+from workbench.train.prm import margins, train_prm
 from workbench.train.sft import IGNORE
 
 
@@ -59,14 +64,19 @@ def lambda_returns(
 
 
 def td_loss(
-    logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat, *, lam: float
+    logits: torch.Tensor,
+    batch: dict[str, torch.Tensor],
+    form: StepFormat,
+    totals: Mapping[str, int] | None = None,
+    *,
+    lam: float,
 ) -> torch.Tensor:
-    """Mean cross-entropy of step values against their TD(lam) targets. logits (B, T, V)
+    """Cross-entropy of step values against their TD(lam) targets; as `prm.step_loss`.
 
-    `batch` is `prm.collate`'s; the target at every separator is the reward of the rollout.
+    The target at every separator of `batch` is the reward of the rollout. logits (B, T, V)
     """
     steps = batch["targets"] != IGNORE  # (B, T)
-    margin = prm.margins(logits, batch, form)  # (B, T)
+    margin = margins(logits, batch, form)  # (B, T)
     number = steps.cumsum(1) - 1  # (B, T) 0-based step that a separator ends
     ends = number[:, -1]  # (B,)
     rows = torch.arange(len(steps), device=steps.device)
@@ -75,10 +85,14 @@ def td_loss(
         margin.detach()[steps]
     )
     rewards = batch["targets"].masked_fill(~steps, 0).amax(1).float()  # (B,)
-    returns = lambda_returns(values, rewards, ends, lam=lam)  # (B, S)
-    return binary_cross_entropy_with_logits(
-        margin[steps], returns.gather(1, number.clamp(min=0))[steps]
-    )
+    at_end = values.gather(1, ends[:, None])[:, 0]  # (B,)
+    known = torch.where(batch["whole"], rewards, at_end)  # (B,)
+    returns = lambda_returns(values, known, ends, lam=lam)  # (B, S)
+    counts = steps & (batch["whole"][:, None] | (number < ends[:, None]))  # (B, T)
+    targets = returns.gather(1, number.clamp(min=0))[counts]
+    loss = binary_cross_entropy_with_logits(margin[counts], targets, reduction="sum")
+    total = totals["steps"] - totals["cut"] if totals else int(counts.sum())
+    return loss / max(1, total)
 
 
 def train_td(
@@ -87,21 +101,15 @@ def train_td(
     rows: Iterable[Outcome],
     *,
     lam: float = 0.9,
-    recipe: prm.PRMRecipe | None = None,
-    form: StepFormat | None = None,
     seed: int,
-    **options,
-) -> tuple[StepVerifier, list[dict]]:
-    """Fine-tune `model` (changed in place) on graded rollouts, as `orm.outcomes` takes them; like
-    `prm.train_prm`.
+    **options: Any,
+) -> tuple[StepVerifier, list[dict[str, float]]]:
+    """Fine-tune `model` (changed in place) on graded rollouts, as `orm.outcome_rows` takes them.
 
-    Every step counts, those after a fault, too. Raises ValueError for a recipe with soft targets.
+    Every step counts, those after a fault, too. `options` are those of `prm.train_prm`.
     """
-    recipe = recipe or prm.PRMRecipe()
-    if recipe.soft:
-        raise ValueError("soft=True: the targets of TD are returns, made of the model's own values")
-    graded = [replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in outcomes(rows)]
-    recipe, losses = replace(recipe, past_error=True), lambda *batch: td_loss(*batch, lam=lam)
-    return prm.train_prm(
-        model, tokenizer, graded, recipe=recipe, form=form, seed=seed, loss=losses, **options
-    )
+    rollouts = [
+        replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in outcome_rows(rows)
+    ]
+    loss = {"loss": partial(td_loss, lam=lam), "settings": {"lam": lam}}
+    return train_prm(model, tokenizer, rollouts, past_error=True, seed=seed, **loss, **options)
