@@ -477,19 +477,20 @@ def test_a_solution_without_steps_counts_for_the_question_but_has_no_row():
     assert asked == [""] * 4 and rows == {}
 
 
-def test_a_given_solution_without_steps_has_no_row():
+def test_a_given_solution_without_steps_has_an_empty_row():
     pool = [solution("."), solution("a+")]
     policy = Script({"a": ["-"]})
     (result,) = solve([ONE], given, policy=policy, pool=pool, simulations=1, width=1)
     assert result.error is None and policy.asked == ["a"]
-    assert [(short(row), row.values) for row in result.labelled] == [("a+", (0.5, 1.0))]
+    assert [(short(row), row.values) for row in result.labelled] == [("", ()), ("a+", (0.5, 1.0))]
 
 
 def test_nothing_to_label_no_draws_and_what_is_no_solution_is_refused():
     policy = Gambler()
     for pool in ([], [solution(".")]):
         (result,) = solve([ONE], given, policy=policy, pool=pool, simulations=9)
-        assert result.error is None and result.labelled == () and not policy.calls
+        assert result.error is None and not policy.calls
+        assert [row.steps for row in result.labelled] == [()] * len(pool)
     (result,) = solve(
         [ONE],
         given,

@@ -448,11 +448,13 @@ def test_a_solution_without_steps_counts_but_has_no_row():
     assert rows == {} and len(result.rollouts) == 2
 
 
-def test_a_given_solution_without_steps_has_no_row():
+def test_a_given_solution_without_steps_has_an_empty_row():
     policy = Script({"": [".", "a-", "."], "a": ["x+", "y-"]})
     (result,) = solve([ONE], given, policy=policy, pool=3, n=2)
     assert result.error is None and policy.asked == ["", "a"]
-    assert [(short(row), row.labels) for row in result.labelled] == [("a-", (1, 0))]
+    found = [(short(row), row.labels) for row in result.labelled]
+    assert found == [("", ()), ("a-", (1, 0)), ("", ())]
+    assert nodes(result)[()] == (0, 2) and as_tree(result.labelled).visits == 2
 
 
 def test_an_interrupt_brings_back_the_rows_so_far():

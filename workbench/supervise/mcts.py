@@ -25,7 +25,8 @@ The last step's is its grade. Labels: value above `threshold`.
 
 Deviations: no value function and no likelihoods: a completion evaluates the leaf, as in a first
 round, and the prior P is uniform over the children met so far. A completion makes nodes of all its
-steps, not of the first alone. A solution without steps has no row; it counts for the question.
+steps, not of the first alone. A solution without steps counts for the question; a given one has an
+empty row, a sampled one none.
 
 Known weakness: selection goes where solutions ended right, so a value is no estimate of the
 policy's own chance but an optimistic one; and what looks bad rests on few visits
@@ -107,7 +108,7 @@ def mcts(
     with suppress(Stopped):  # the driver notes its reason; what is known so far is the result
         pool = yield Sample([Prefix(problem)], n=solutions, temperature=temperature)
         yield from _grow(tree, pool, simulations, width, c_puct, temperature, by)
-    distinct = {id(path[-1]): path for path in tree.paths}
+    distinct = {id(path[-1]): path for path in tree.paths if len(path) > 1}
     rows = _rows(tree, distinct.values(), len(tree.paths) - solutions, threshold)
     return SearchResult(problem, tuple(tree.rollouts), labelled=tuple(rows))
 
@@ -125,8 +126,8 @@ def label(
 ) -> Generator[Request, Reply, list[LabelledSolution]]:
     """Label given solutions, the first of the tree, by `simulations` more from the model `by`.
 
-    Returns one row per solution of `pool` that has steps, all of them valued; `Stopped` ends the
-    simulations alone. ValueError for options that cannot be and for a solution that is not over.
+    Returns one row per solution of `pool`, all steps valued; `Stopped` ends the simulations alone.
+    ValueError for options that cannot be and for a solution that is not over.
     """
     _check(simulations, width, c_puct, threshold)
     if unfinished := [solution.texts for solution in pool if not solution.ended]:
@@ -178,12 +179,11 @@ def _select(tree: GradedTree, width: int, c_puct: float) -> Prefix:
 def _rows(
     tree: GradedTree, paths: Iterable[Sequence[Node]], simulations: int, threshold: float
 ) -> list[LabelledSolution]:
-    """A row per path with steps; `meta`: visits of each step's node, simulations, threshold."""
+    """A row per path; `meta`: visits of each step's node, simulations, threshold."""
     rows = []
     for _, *path in paths:
-        if not path:
-            continue
-        texts, values = zip(*((node.step.text, node.value) for node in path))
+        texts = tuple(node.step.text for node in path)
+        values = tuple(node.value for node in path)
         labels = tuple(int(value > threshold) for value in values)
         meta = {"visits": [node.visits for node in path]}
         meta |= {"simulations": simulations, "threshold": threshold}

@@ -27,8 +27,8 @@ and the label is 1. Known weakness: a solution that is right by luck makes all i
 Deviations: N + 1 for all nodes met, not for s alone. MC(s) takes only rollouts drawn at s: s was
 chosen because one from further up ended wrong, so that counting those would bias it (labels do
 count them). A wrong solution is searched once, however often drawn; with one step after s there is
-nothing to search. A solution without steps has no row; it counts for the question. Taught in
-notebook 02.
+nothing to search. A solution without steps counts for the question; a given one has an empty row,
+a sampled one none. Taught in notebook 02.
 """
 
 from __future__ import annotations
@@ -156,10 +156,9 @@ class Known:
         for end, right in zip(ends, grades):
             if not right:
                 self.wrong.append(Wrong(node, depth, end))
+            path = self.paths[end.texts] = grow(self.root, end.steps, end=True)
             if end.steps:
-                *_, last = path = grow(self.root, end.steps, end=True)
-                last.value = max(float(right), last.value or 0.0)  # right once is right
-                self.paths[end.texts] = path
+                path[-1].value = max(float(right), path[-1].value or 0.0)  # right once is right
 
 
 @sees_answer
@@ -197,7 +196,8 @@ def omegaprm(
             if chosen is None:
                 break
             yield from _search(known, chosen)
-    return SearchResult(problem, tuple(known.rollouts), labelled=tuple(_rows(known)))
+    rows = tuple(row for row in _rows(known) if row.steps)
+    return SearchResult(problem, tuple(known.rollouts), labelled=rows)
 
 
 def label(
@@ -210,9 +210,8 @@ def label(
 ) -> Generator[Request, Reply, list[LabelledSolution]]:
     """Label given solutions, the question's rollouts: each wrong text is searched once, in order.
 
-    Returns one row per solution of `pool` that has steps; prefixes that they share are completed
-    once. `Stopped` ends the searching: a step of which nothing is known yet has None. ValueError
-    unless n >= 1.
+    Returns one row per solution of `pool`; prefixes that they share are completed once. `Stopped`
+    ends the searching: a step of which nothing is known yet has None. ValueError unless n >= 1.
     """
     if n < 1:
         raise ValueError(f"n={n} rollouts a node: need at least 1")
@@ -223,7 +222,7 @@ def label(
             if wrong.end.texts not in known.consumed:
                 yield from _search(known, wrong)
     rows = {row.steps: row for row in _rows(known)}
-    return [rows[solution.texts] for solution in pool if solution.steps]
+    return [rows[solution.texts] for solution in pool]
 
 
 def _select(known: Known, *, c_puct: float, **q_options: float) -> Wrong | None:
@@ -287,4 +286,4 @@ def _labels(good: Sequence[bool], values: Sequence[float | None]) -> tuple[int |
     for known_good, value in zip(good, values):
         bad = not known_good and (bad or value == 0)
         labels.append(1 if known_good else 0 if bad else None)
-    return (*labels, int(values[-1]))
+    return (*labels, *map(int, values[-1:]))
