@@ -6,9 +6,9 @@ import pytest
 
 from workbench.problems import explain
 from workbench.problems.quantities import generate
-from workbench.show.trees import Node, labelled_tree, tree_of, tree_view
-from workbench.supervise.step_tree import TreeNode
-from workbench.types import Prefix, Problem
+from workbench.show.trees import labelled_tree, tree_of, tree_view
+from workbench.tree import Node, grow, walk
+from workbench.types import Prefix, Problem, Step
 
 EVIL = "<script>alert('x')</script> & 3 < 4 \"><img src=x onerror=alert(1)>"
 PROBLEM = Problem("p", "quantities", "How many?", "7")
@@ -19,23 +19,26 @@ def prefixes(*solutions: str) -> list[Prefix]:
     return [Prefix.of(PROBLEM, list(letters), ended=True) for letters in solutions]
 
 
-def shape(node: Node):
-    """The tree as nested {text: children}."""
-    return {child.text: shape(child) for child in node.children}
+def node(text, *children, **fields):
+    below = {(child.step.text, child.end): child for child in children}
+    return Node(Step(text), children=below, **fields)
 
 
-def test_common_steps_become_one_node():
-    root = tree_of(prefixes("abc", "abd", "xb", "ab", "abc"))
-    assert root.text == "How many?" and root.visits == 5
-    assert shape(root) == {"a": {"b": {"c": {}, "d": {}}}, "x": {"b": {}}}
-    a, x = root.children
-    assert (a.visits, a.children[0].visits, a.children[0].children[0].visits, x.visits) == (
-        4,
-        4,
-        2,
-        1,
-    )
-    assert a.score is None and a.right is None and not root.chosen
+def at(root, text, **end):
+    """The node after the steps of `text`, one a letter."""
+    return grow(root, [Step(letter) for letter in text], **end)[-1]
+
+
+def test_common_steps_become_one_node_and_an_end_one_of_its_own():
+    root = tree_of([*prefixes("abc", "abd", "xb", "ab", "abc"), Prefix.of(PROBLEM, ["a"])])
+    found = {
+        "".join(n.step.text for n in path[1:]) + ("." if path[-1].end else ""): path[-1].visits
+        for path in walk(root)
+    }
+    assert root.step.text == "How many?"
+    assert found == {"": 6, "a": 5, "ab": 3, "abc.": 2, "abd.": 1, "ab.": 1, "x": 1, "xb.": 1}
+    assert at(root, "a").value is None and at(root, "a").right is None
+    assert not any(path[-1].chosen for path in walk(root))
 
 
 def test_scores_reasons_and_the_chosen_path():
@@ -43,19 +46,12 @@ def test_scores_reasons_and_the_chosen_path():
     scores = [[0.9, 0.4, 0.3], [0.7, 0.6, 0.1], [0.2, 0.0]]
     reasons = [[None, None, "slip"], [None, None, None], ["lost", "lost"]]
     root = tree_of(pool, scores, reasons, chosen=pool[1])
-    a, x = root.children
-    b = a.children[0]
-    assert (a.score, b.score, x.score) == (pytest.approx(0.8), pytest.approx(0.5), 0.2)
-    assert (a.right, b.children[0].right, b.children[0].reason, x.right) == (
-        True,
-        False,
-        "slip",
-        False,
-    )
-    assert [node.chosen for node in (root, a, b, *b.children, x, x.children[0])] == [True] * 3 + [
-        False,
-        True,
-    ] + [False] * 2
+    a, b, x = (at(root, text) for text in ("a", "ab", "x"))
+    c, d, end = (at(root, text, end="end") for text in ("abc", "abd", "xb"))
+    assert (a.value, b.value, x.value) == (pytest.approx(0.8), pytest.approx(0.5), 0.2)
+    assert [n.right for n in (root, a, c, d, x)] == [None, True, False, True, False]
+    assert c.reason == "slip" and a.reason is None and (a.visits, c.visits) == (2, 1)
+    assert all(n.chosen for n in (root, a, b, d)) and not any(n.chosen for n in (c, x, end))
 
 
 def test_view_opens_the_chosen_path_only():
@@ -66,19 +62,24 @@ def test_view_opens_the_chosen_path_only():
     assert html.count("<summary") == 5 and html.count("font-weight:bold") == 4
     closed = tree_view(tree_of(pool))
     assert closed.count("<details open>") == 1 and "bold" not in closed
-    inner = tree_view(Node("q", children=(Node("a", children=(Node("b", chosen=True),)),)))
+    inner = tree_view(node("q", node("a", node("b", chosen=True))))
     # a chosen step is visible even if its path is not marked
     assert inner.count("<details open>") == 2
 
 
 def test_view_shows_what_is_known():
-    html = tree_view(
-        Node("q", children=(Node("a", 0.25, True, 1200), Node("b", None, False, reason="a slip")))
-    )
+    a, b = node("a", value=0.25, right=True, visits=1200), node("b", right=False, reason="a slip")
+    html = tree_view(node("q", a, b))
     assert '<meter min="0" max="1" value="0.250"></meter> 0.25' in html and "1,200×" in html
     assert html.count("<meter") == 1 and "✓ a" in html and "✗ b" in html and "a slip" in html
-    plain = tree_view(Node("q"))
+    plain = tree_view(node("q"))
     assert not re.search("<meter|×|✓|✗|<details", plain)
+
+
+def test_what_a_search_pruned_is_faint():
+    html = tree_view(node("q", node("a"), node("b", node("c"), kept=False)))
+    faint = re.findall(r"opacity:\.5[^>]*>(?:<span[^>]*>)?(\w)", html)
+    assert faint == ["b"]
 
 
 def test_text_is_escaped_and_the_sanitiser_keeps_it_all():
@@ -129,7 +130,7 @@ def test_tree_of_refuses_what_does_not_fit(change, words):
 @pytest.mark.parametrize("score", [1.2, -0.1, float("nan")])
 def test_view_refuses_scores_that_are_none(score):
     with pytest.raises(ValueError, match="must lie in"):
-        tree_view(Node("q", children=(Node("a", score),)))
+        tree_view(node("q", node("a", value=score)))
 
 
 def test_a_tree_of_values_with_verdicts_opens_what_was_visited_since():
@@ -138,19 +139,20 @@ def test_a_tree_of_values_with_verdicts_opens_what_was_visited_since():
     slip = first.replace(" .", "9 .")
 
     def tree(visits):
-        leaf = TreeNode(answer, 1.0, None, 1)
-        good = TreeNode(first, 0.5, visits, 1, (TreeNode(second, None, None, 1, (leaf,)),))
-        return TreeNode(problem.question, 0.25, 1, None, (good, TreeNode(slip, 0.0, 1, 0, (leaf,))))
+        good = node(first, node(second, node(answer, value=1.0, end=True)), value=0.5)
+        good.visits = visits
+        bad = node(slip, node(answer, value=0.0, end=True), value=0.0, visits=1)
+        return node(problem.question, good, bad, value=0.25, visits=1)
 
-    root = labelled_tree(problem, tree(2), tree(1))
-    good, bad = root.children
+    now = tree(2)
+    root = labelled_tree(problem, now, tree(1))
+    good, bad = root.children.values()
     assert (root.right, good.right, bad.right) == (None, True, False)
     assert bad.reason == explain(problem, [slip])[0] and good.reason is None
-    assert (good.score, good.visits, bad.score) == (0.5, 2, 0.0)
+    assert (good.value, good.visits, bad.value) == (0.5, 2, 0.0)
     assert (good.chosen, bad.chosen, root.chosen) == (True, False, False)
-    assert good.children[0].score is None and good.children[0].children[0].right
-    assert not any(
-        node.chosen
-        for node in (labelled_tree(problem, tree(2)), *labelled_tree(problem, tree(2)).children)
-    )
+    (middle,) = good.children.values()
+    assert middle.value is None and all(end.right for end in middle.children.values())
+    assert not any(path[-1].chosen for path in walk(labelled_tree(problem, now)))
+    assert now == tree(2)  # the tree itself is left as it was
     assert tree_view(root).count("<details open>") == 2  # the question and what was visited

@@ -65,6 +65,11 @@ def test_problems_seldom_solved_are_left_out():
     assert len(denoise(rows, confidence=1 / 3)) == 5 and denoise([]) == []
 
 
+def test_a_solution_without_steps_is_one_that_does_not_solve_its_problem():
+    rows = [row((1, 1)), row(())]
+    assert denoise(rows, confidence=0.6) == [] and len(denoise(rows, confidence=0.5)) == 2
+
+
 def test_steps_before_the_error_that_was_seen_are_left_out():
     rows = [row((1, 1, 1, 0, 0)), row((0, 0)), row((1, 1, 1)), row((1, 0, 1))]
     assert [r.labels for r in denoise(rows, confidence=0)] == [

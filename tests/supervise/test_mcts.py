@@ -12,7 +12,16 @@ from scripted import Walker
 from workbench.drive import solve
 from workbench.problems import check_steps, is_right, quantities
 from workbench.supervise.mcts import label, mcts, puct
-from workbench.types import Budget, Prefix, Problem, Sample, SearchResult, Step, sees_answer
+from workbench.types import (
+    Budget,
+    Prefix,
+    Problem,
+    Sample,
+    SearchResult,
+    Step,
+    Stopped,
+    sees_answer,
+)
 
 RIGHT, WRONG = "The answer is 1 .", "The answer is 0 ."
 # an exact checker reads none
@@ -24,13 +33,14 @@ class Gambler:
     """Writes `least` to `most` steps out of `letters`; its answer is mostly right without a `c`,
     seldom with one.
 
-    `log` lists by problem what was asked and what came."""
+    `log` lists by problem what was asked and what came, `spent` the first one's tokens after each
+    call."""
 
     name = "gambler"
 
     def __init__(self, letters="aabbc", most=6, least=0, interrupt_at=None):
         self.letters, self.most, self.least, self.interrupt_at = letters, most, least, interrupt_at
-        self.log, self.calls = {}, 0
+        self.log, self.calls, self.spent = {}, 0, []
 
     def sample(self, prefixes, keys, *, until, temperature, prompt, meters):
         self.calls += 1
@@ -39,7 +49,9 @@ class Gambler:
         ends = [self.go_on(prefix, random.Random(key)) for prefix, key in zip(prefixes, keys)]
         for prefix, end, meter in zip(prefixes, ends, meters):
             meter.samples += 1
+            meter.generated += len(end.ids) - len(prefix.ids)
             self.log.setdefault(prefix.problem.id, []).append((prefix.texts, end))
+        self.spent.append(meters[0].tokens)
         return ends
 
     def go_on(self, prefix, rng):
@@ -56,7 +68,7 @@ class Script:
     a and b, in order.
 
     One is a string of one-letter steps; a `+` or `-` at its end stands for the right or a wrong
-    answer, and without one it runs out of room.
+    answer, and without one it runs out of room. A `.` ends where it is asked to go on.
     """
 
     name = "script"
@@ -71,6 +83,8 @@ class Script:
 
 def solution(line, prefix=None):
     prefix = prefix or Prefix(ONE)
+    if line == ".":
+        return replace(prefix, stop="end")
     texts = [*prefix.texts, *({"+": RIGHT, "-": WRONG}.get(letter, letter) for letter in line)]
     return replace(Prefix.of(prefix.problem, texts), stop="end" if line[-1] in "+-" else "length")
 
@@ -146,7 +160,7 @@ def test_a_step_after_the_same_steps_is_one_node_and_elsewhere_another():
 
 
 def test_an_end_is_not_the_same_text_that_goes_on():
-    """Of ab, out of room, the last step is graded; in abc+ the same text is a step like any other."""
+    """Of ab, out of room, the last step is graded; in abc+ the same text is a step like others."""
     _, rows = scripted({"": ["ab", "abc+"]}, solutions=2, simulations=0)
     assert rows == {"ab": ((0.5, 0.0), [2, 1]), "abc+": ((0.5, 1.0, 1.0, 1.0), [2, 1, 1, 1])}
     cut = replace(solution("a+"), stop="length")  # the same text, out of room just there
@@ -302,6 +316,40 @@ def test_a_budget_brings_back_the_rows_so_far():
     assert nothing.stopped == "budget" and nothing.labelled == nothing.rollouts == ()
 
 
+def test_a_token_budget_that_ends_at_any_request_brings_back_what_was_paid_for():
+    policy, (whole, *_) = run(problems=[ONE], solutions=3, simulations=9)
+    assert len(policy.spent) == 10 and whole.stopped is None
+    for k, tokens in enumerate([0, *policy.spent[:-1]]):
+        budget = Budget(tokens, "tokens")
+        policy_, (stopped,) = run(problems=[ONE], solutions=3, simulations=9, budget=budget)
+        assert stopped.stopped == "budget" and policy_.calls == k
+        if k == 0:
+            assert stopped.labelled == stopped.rollouts == ()
+        else:
+            _, (fewer,) = run(problems=[ONE], solutions=3, simulations=k - 1)
+            assert (stopped.rollouts, stopped.labelled) == (fewer.rollouts, fewer.labelled)
+
+
+def test_given_solutions_are_labelled_by_what_a_token_budget_brought():
+    pool, policy = [solution("ax+"), solution("by-")], Gambler()
+    options = dict(pool=pool, seed=2)
+    solve([ONE], given, policy=policy, simulations=9, **options)
+    for k, tokens in enumerate([0, *policy.spent[:-1]]):
+        budget = Budget(tokens, "tokens")
+        (stopped,) = solve([ONE], given, policy=Gambler(), simulations=9, budget=budget, **options)
+        (fewer,) = solve([ONE], given, policy=Gambler(), simulations=k, **options)
+        assert (stopped.error, stopped.stopped) == (None, "budget")
+        assert stopped.labelled == fewer.labelled and len(stopped.labelled) == 2
+
+
+def test_stopped_at_the_first_request_it_returns_a_result():
+    method = mcts(ONE)
+    next(method)
+    with pytest.raises(StopIteration) as end:
+        method.throw(Stopped("budget"))
+    assert end.value.value == SearchResult(ONE)
+
+
 def test_an_interrupt_brings_back_the_rows_so_far():
     with pytest.warns(UserWarning, match="interrupted"):
         _, results = run(Gambler(interrupt_at=6), solutions=4)
@@ -419,10 +467,30 @@ def test_a_budget_stops_the_simulations_not_the_labelling():
     ] == 7
 
 
-def test_no_pool_no_draws_and_what_is_no_solution_is_refused():
+def test_a_solution_without_steps_counts_for_the_question_but_has_no_row():
+    """Twice nothing, then a-: the question is widened, and a is its only child."""
+    lines = {"": [".", ".", "a-"], "a": ["+", "."]}
+    asked, rows = scripted(lines, solutions=3, simulations=2, width=1)
+    assert asked == ["", "a", "a"]
+    assert rows == {"a-": ((0.5, 0.0), [2, 1]), "a+": ((0.5, 1.0), [2, 1]), "a": ((0.0,), [1])}
+    asked, rows = scripted({"": "....."}, solutions=2, simulations=3, width=2)
+    assert asked == [""] * 4 and rows == {}
+
+
+def test_a_given_solution_without_steps_has_an_empty_row():
+    pool = [solution("."), solution("a+")]
+    policy = Script({"a": ["-"]})
+    (result,) = solve([ONE], given, policy=policy, pool=pool, simulations=1, width=1)
+    assert result.error is None and policy.asked == ["a"]
+    assert [(short(row), row.values) for row in result.labelled] == [("", ()), ("a+", (0.5, 1.0))]
+
+
+def test_nothing_to_label_no_draws_and_what_is_no_solution_is_refused():
     policy = Gambler()
-    (result,) = solve([ONE], given, policy=policy, pool=[], simulations=9)
-    assert result.error is None and result.labelled == () and not policy.calls
+    for pool in ([], [solution(".")]):
+        (result,) = solve([ONE], given, policy=policy, pool=pool, simulations=9)
+        assert result.error is None and not policy.calls
+        assert [row.steps for row in result.labelled] == [()] * len(pool)
     (result,) = solve(
         [ONE],
         given,
@@ -434,8 +502,6 @@ def test_no_pool_no_draws_and_what_is_no_solution_is_refused():
         "p0: a solution of the steps ('a', 'b'): need whole ones" in result.error
         and not policy.calls
     )
-    (result,) = solve([ONE], given, policy=policy, pool=[Prefix(ONE, (), "end")], simulations=9)
-    assert "p0: a solution of the steps (): need whole ones, with at least one" in result.error
 
 
 # -- what the labels say ---------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from workbench.drive import solve
 from workbench.models import load_policy
 from workbench.problems import check_steps, is_right, quantities
 from workbench.problems.process_data import read, write
-from workbench.show.trees import Node, tree_view
+from workbench.show.trees import tree_view
 from workbench.supervise.omegaprm import first_error, label, omegaprm, q_value, u_value
 from workbench.supervise.step_tree import as_tree, segments
+from workbench.tree import walk
 from workbench.types import (
     Budget,
     LabelledSolution,
@@ -35,12 +36,12 @@ Q = {"alpha": 0.5, "beta": 0.9, "max_length": 500}
 class Gambler:
     """Writes steps `a`, `b` or the bad `c`, of random length; its answer is mostly right without a
     `c`, seldom with one. `asked` lists its prefixes by problem, `drawn` what it wrote after each,
-    `calls` the rows of each call."""
+    `calls` the rows of each call, `spent` the tokens of the first problem after each."""
 
     name = "gambler"
 
     def __init__(self, interrupt_at: int | None = None):
-        self.asked, self.drawn, self.calls = {}, {}, []
+        self.asked, self.drawn, self.calls, self.spent = {}, {}, [], []
         self.interrupt_at = interrupt_at
 
     def sample(self, prefixes, keys, *, until, temperature, prompt, meters):
@@ -50,10 +51,12 @@ class Gambler:
         ends = [self.go_on(prefix, random.Random(key)) for prefix, key in zip(prefixes, keys)]
         for prefix, end, meter in zip(prefixes, ends, meters):
             meter.samples += 1
+            meter.generated += len(end.ids) - len(prefix.ids)
             drawn = self.drawn.setdefault((prefix.problem.id, prefix.texts), [])
             if not drawn:
                 self.asked.setdefault(prefix.problem.id, []).append(prefix.texts)
             drawn.append(end)
+        self.spent.append(meters[0].tokens)
         return ends
 
     def go_on(self, prefix, rng):
@@ -71,7 +74,7 @@ class Script:
     and b, in order.
 
     A rollout is a string of one-letter steps; a `+` or `-` at its end stands for the right or a
-    wrong answer, and without one it runs out of room.
+    wrong answer, and without one it runs out of room. A `.` ends where it is asked to go on.
     """
 
     name = "script"
@@ -87,6 +90,8 @@ class Script:
         return [self.go_on(prefix, self.lines[prefix.texts].pop(0)) for prefix in prefixes]
 
     def go_on(self, prefix, line):
+        if line == ".":
+            return replace(prefix, stop="end")
         texts = [*prefix.texts, *({"+": RIGHT, "-": WRONG}.get(letter, letter) for letter in line)]
         return replace(
             Prefix.of(prefix.problem, texts), stop="end" if line[-1] in "+-" else "length"
@@ -106,8 +111,20 @@ def scripted(lines, n, **options):
     return policy.asked, {short(row): (row.labels, row.values) for row in result.labelled}, result
 
 
+def shortened(text):
+    return {RIGHT: "+", WRONG: "-"}.get(text, text)
+
+
 def short(row):
-    return "".join({RIGHT: "+", WRONG: "-"}.get(text, text) for text in row.steps)
+    return "".join(map(shortened, row.steps))
+
+
+@sees_answer
+def given(problem, *, pool=8, n=4, by="policy"):
+    """Label given solutions, or so many sampled for the purpose."""
+    solutions = (yield Sample([Prefix(problem)], n=pool)) if isinstance(pool, int) else pool
+    rows = yield from label(problem, solutions, n=n, by=by)
+    return SearchResult(problem, tuple(solutions), labelled=tuple(rows))
 
 
 # -- formulas --------------------------------------------------------------------------------------
@@ -267,7 +284,7 @@ def test_values_are_shares_of_a_nodes_own_rollouts_and_none_is_sampled_twice():
 
 
 def test_a_rollout_is_consumed():
-    """One wrong rollout, whose prefixes have no others: one search, then nothing is left to select."""
+    """One wrong rollout, whose prefixes have no others: after one search nothing is left."""
     lines = {"": ["abc-", "ab+"], "a": ["x+", "y+"], "a b": ["c-", "d-"]}
     asked, _, result = scripted(lines, 2)
     assert asked == ["", "ab", "a"]
@@ -372,6 +389,74 @@ def test_a_budget_brings_back_the_rows_so_far():
     assert nothing.stopped == "budget" and nothing.labelled == nothing.rollouts == ()
 
 
+def by_definition(policy, pool=()):
+    """[(solution, labels, values)] from the definition, by what was given and drawn alone."""
+    ends = [*pool, *(end for own in policy.drawn.values() for end in own)]
+    right = {end.texts for end in ends if is_right(ONE, end)}
+    good = {texts[:t] for texts in right for t in range(1, len(texts) + 1)}
+    rows = []
+    for texts in dict.fromkeys(end.texts for end in ends):
+        own = [policy.drawn.get((ONE.id, texts[:t])) for t in range(1, len(texts))]
+        values = [o and sum(is_right(ONE, end) for end in o) / len(o) for o in own]
+        known_good = sum(texts[:t] in good for t in range(1, len(texts)))  # a run of steps
+        bad = 0 in values[known_good:] and known_good + values[known_good:].index(0)
+        labels = [
+            1 if t < known_good else 0 if bad is not False and t >= bad else None
+            for t in range(len(values))
+        ]
+        grade = texts in right
+        rows.append((texts, (*labels, int(grade)), (*values, float(grade))))
+    return rows
+
+
+@pytest.mark.parametrize("method", [omegaprm, given])
+def test_a_token_budget_that_ends_at_any_request_brings_back_what_was_paid_for(method):
+    """All that was sampled, labelled as far as it tells; None where nothing is known."""
+    pool = [Gambler().go_on(Prefix(ONE), random.Random(i)) for i in range(6)]
+    options = {omegaprm: {"n": 4, "searches": 8}, given: {"n": 4, "pool": pool}}[method]
+    whole_policy, unknown = Gambler(), 0
+    (whole,) = solve([ONE], method, policy=whole_policy, **options)
+    assert len(whole_policy.spent) > 5 and whole.stopped is None
+    for k, tokens in enumerate([0, *whole_policy.spent[:-1]]):
+        policy = Gambler()
+        (result,) = solve([ONE], method, policy=policy, budget=Budget(tokens, "tokens"), **options)
+        assert (result.error, result.stopped, len(policy.calls)) == (None, "budget", k)
+        found = [(row.steps, row.labels, row.values) for row in result.labelled]
+        if method is omegaprm:
+            assert result.rollouts == whole.rollouts[: 4 * k]
+            assert found == by_definition(policy)
+        else:
+            expected = {row[0]: row for row in by_definition(policy, pool)}
+            assert found == [expected[end.texts] for end in pool]
+        unknown += sum(None in row.labels for row in result.labelled)
+    assert unknown > 0  # else the test says little
+
+
+def test_a_solution_without_steps_counts_but_has_no_row():
+    lines = {"": [".", "a-", "c+"], "a": [".", "x+", "b-"]}
+    asked, rows, result = scripted(lines, 3, searches=1)
+    assert asked == ["", "a"] and () in {end.texts for end in result.rollouts}
+    assert nodes(result) == {(): (1 / 3, 1), ("a",): (1 / 3, 1)}
+    assert rows == {
+        "a-": ((1, 0), (1 / 3, 0.0)),
+        "c+": ((1, 1), (None, 1.0)),
+        "a": ((0,), (0.0,)),
+        "ax+": ((1, 1, 1), (1 / 3, None, 1.0)),
+        "ab-": ((1, None, 0), (1 / 3, None, 0.0)),
+    }
+    _, rows, result = scripted({"": [".", "."]}, 2)
+    assert rows == {} and len(result.rollouts) == 2
+
+
+def test_a_given_solution_without_steps_has_an_empty_row():
+    policy = Script({"": [".", "a-", "."], "a": ["x+", "y-"]})
+    (result,) = solve([ONE], given, policy=policy, pool=3, n=2)
+    assert result.error is None and policy.asked == ["", "a"]
+    found = [(short(row), row.labels) for row in result.labelled]
+    assert found == [("", ()), ("a-", (1, 0)), ("", ())]
+    assert nodes(result)[()] == (0, 2) and as_tree(result.labelled).visits == 2
+
+
 def test_an_interrupt_brings_back_the_rows_so_far():
     with pytest.warns(UserWarning, match="interrupted"):
         _, results = run(policy=Gambler(interrupt_at=3))
@@ -433,8 +518,8 @@ def test_temperature_and_model_reach_every_request():
 
 
 def test_results_survive_a_file(tmp_path):
-    _, results = run(save=tmp_path / "tree.jsonl")
-    policy, again = run(save=tmp_path / "tree.jsonl")
+    _, results = run(PROBLEMS[:4], save=tmp_path / "tree.jsonl")
+    policy, again = run(PROBLEMS[:4], save=tmp_path / "tree.jsonl")
     assert not policy.calls and [r.labelled for r in again] == [r.labelled for r in results]
     assert [as_tree(r.labelled) for r in again] == [as_tree(r.labelled) for r in results]
 
@@ -540,7 +625,7 @@ def test_rows_hold_together():
 
 
 def test_the_tree_by_hand():
-    """First ab is searched, which ran out of room: a is good. Then abc-: so is ab, but abc is not."""
+    """First ab is searched, which ran out of room: a is good. Then abc-: ab is good, abc is not."""
     lines = {
         "": ["abc-", "ab", "x+"],
         "a": ["+"] * 3,
@@ -550,52 +635,36 @@ def test_the_tree_by_hand():
     asked, _, result = scripted(lines, 3, searches=2)
     tree = as_tree(result.labelled)
     assert asked == ["", "a", "ab", "abc"]
-    assert (tree.text, tree.value, tree.visits, tree.label) == (ONE.question, 1 / 3, 2, None)
-
-    def lines_of(node, depth=0):
-        yield (
-            depth,
-            {RIGHT: "+", WRONG: "-"}.get(node.text, node.text),
-            node.value,
-            node.visits,
-            node.label,
-        )
-        for child in node.children:
-            yield from lines_of(child, depth + 1)
-
-    assert list(lines_of(tree))[1:] == [
-        (1, "a", 1.0, 1, 1),
-        (2, "b", 1 / 3, 1, 1),
-        (3, "c", 0.0, 1, 0),
-        (4, "-", 0.0, None, 0),
-        (3, "d", None, None, None),
-        (4, "-", 0.0, None, 0),
-        (3, "e", None, None, 1),
-        (4, "+", 1.0, None, 1),
-        (2, "b", 0.0, None, 0),  # an end is a leaf of its own
-        (2, "+", 1.0, None, 1),
-        (1, "x", None, None, 1),
-        (2, "+", 1.0, None, 1),
+    assert (tree.step.text, tree.value, tree.visits, tree.right) == (ONE.question, 1 / 3, 2, None)
+    found = [
+        (len(above), shortened(node.step.text), node.value, node.visits, node.right)
+        for *above, node in walk(tree)
+    ]
+    assert found[1:] == [
+        (1, "a", 1.0, 1, True),
+        (2, "b", 1 / 3, 1, True),
+        (3, "c", 0.0, 1, False),
+        (4, "-", 0.0, 0, False),
+        (3, "d", None, 0, None),
+        (4, "-", 0.0, 0, False),
+        (3, "e", None, 0, True),
+        (4, "+", 1.0, 0, True),
+        (2, "b", 0.0, 0, False),  # an end is a leaf of its own
+        (2, "+", 1.0, 0, True),
+        (1, "x", None, 0, True),
+        (2, "+", 1.0, 0, True),
     ]
 
 
 def test_the_tree_holds_every_node_and_can_be_shown():
-    def shown(node):
-        right = None if node.label is None else node.label == 1
-        return Node(
-            node.text, node.value, right, node.visits, children=tuple(map(shown, node.children))
-        )
-
-    def visits(node):
-        return [node.visits, *(v for child in node.children for v in visits(child))]
-
     _, results = run()
     for result in results:
-        tree = as_tree(result.labelled)
-        assert sorted(v for v in visits(tree) if v is not None) == sorted(
-            v for _, v in nodes(result).values()
-        )
-        assert tree_view(shown(tree)).count("<details") > 0
+        tree, found = as_tree(result.labelled), nodes(result)
+        shown = {tuple(node.step.text for node in path[1:]): path[-1] for path in walk(tree)}
+        # of equal prefixes only one goes on and was met
+        met = {steps: (node.value, node.visits) for steps, node in shown.items() if node.visits}
+        assert met == {steps: node for steps, node in found.items() if node[1]}
+        assert tree_view(tree).count("<details") > 0
 
 
 def test_as_tree_names_rows_that_make_no_tree():
@@ -641,14 +710,6 @@ def test_rows_are_stored_in_openrs_formats(format, tmp_path):
 
 
 # -- given solutions -------------------------------------------------------------------------------
-
-
-@sees_answer
-def given(problem, *, pool=8, n=4, by="policy"):
-    """Label a pool that was sampled for the purpose."""
-    solutions = yield Sample([Prefix(problem)], n=pool)
-    rows = yield from label(problem, solutions, n=n, by=by)
-    return SearchResult(problem, tuple(solutions), labelled=tuple(rows))
 
 
 def test_given_solutions_have_the_first_error_that_a_perfect_completer_sees():
@@ -697,6 +758,7 @@ def test_given_solutions_need_rollouts():
     assert "n=0 rollouts a node: need at least 1" in result.error
 
 
+@pytest.mark.slow
 def test_a_shipped_policy_end_to_end():
     policy = load_policy("weak", dtype="bfloat16")
     problems = quantities.generate(2, levels=[2], seed=1, split="test")

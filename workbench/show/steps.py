@@ -1,7 +1,6 @@
-"""The step strip: a solution with one step a line, each marked right or wrong, with the reason and
-a score if known.
+"""The step strip: a solution, a step a line, marked right or wrong, with the reason and a score.
 
-Plain data in, HTML out, under the same rules as `workbench.show.cards`.
+Data in, HTML text out, under the rules of `workbench.show.cards`. Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from workbench.problems import explain
 from workbench.show.cards import GREEN, GREY, RED
 from workbench.types import Prefix, Problem, SearchResult
 
@@ -21,11 +21,10 @@ def step_strip(
     reasons: Sequence[str | None] | None = None,
     scores: Sequence[float] | None = None,
 ) -> str:
-    """One line per step: ✓ or ✗ with the reason (`reasons[i]` is None for a right step), and a bar
-    for its score.
+    """One line per step: ✓ or ✗ with the reason, and a bar for its score.
 
-    Without `reasons` the steps are numbered instead. ValueError if reasons or scores are not one
-    per step, or a score lies outside [0, 1].
+    `reasons[i]` is None for a right step; without `reasons` the steps are numbered instead.
+    ValueError if reasons or scores are not one per step, or a score lies outside [0, 1].
     """
     for name, row in (("reasons", reasons), ("scores", scores)):
         if row is not None and len(row) != len(steps):
@@ -40,9 +39,10 @@ def _row(
     i: int, step: str, reasons: Sequence[str | None] | None, scores: Sequence[float] | None
 ) -> str:
     reason = reasons[i] if reasons is not None else None
-    tint, mark = (
-        (GREY, str(i + 1)) if reasons is None else (GREEN, "✓") if reason is None else (RED, "✗")
-    )
+    if reasons is None:
+        tint, mark = GREY, str(i + 1)
+    else:
+        tint, mark = (GREEN, "✓") if reason is None else (RED, "✗")
     cells = [
         f'<td style="{ROW}">{mark}</td>',
         f'<td style="{ROW};white-space:pre-wrap">{escape(step)}</td>',
@@ -58,15 +58,13 @@ def _row(
 def solution_strip(
     problem: Problem, steps: Sequence[str], scores: Sequence[float] | None = None
 ) -> str:
-    """The question and a solution's steps, marked by the exact checker where the problem's kind has
-    one."""
-    from workbench.problems import explain
-
+    """The question and a solution's steps, marked by the exact checker where it can read them."""
     try:
-        reasons = explain(problem, list(steps))
-    except ValueError:  # no exact checker for this kind of problem
+        reasons = explain(problem, steps)
+    except ValueError:  # another kind of problem, or a toy question
         reasons = None
-    return f'<div style="{QUESTION}">{escape(problem.question)}</div>{step_strip(steps, reasons, scores)}'
+    question = f'<div style="{QUESTION}">{escape(problem.question)}</div>'
+    return question + step_strip(steps, reasons, scores)
 
 
 def prefix_view(prefix: Prefix) -> str:
@@ -77,18 +75,14 @@ def prefix_view(prefix: Prefix) -> str:
 def result_view(result: SearchResult) -> str:
     """How a notebook shows a `SearchResult`: the chosen solution, then what it cost."""
     meter = result.meter
-    cost = f"{len(result.rollouts)} solutions · {meter.samples} samples · {meter.tokens:,} tokens · {meter.calls} calls"
-    notes = [
-        note
-        for note in (
-            result.error and f"error: {result.error}",
-            result.stopped and f"stopped: {result.stopped}",
-        )
-    ]
-    line = " · ".join([cost, *filter(None, notes)])
-    body = (
-        prefix_view(result.best)
-        if result.best is not None
-        else f"<div>{escape(result.problem.question)}</div>"
+    line = (
+        f"{len(result.rollouts)} solutions · {meter.samples} samples · "
+        f"{meter.tokens:,} tokens · {meter.calls} calls"
     )
+    for name, what in (("error", result.error), ("stopped", result.stopped)):
+        line += f" · {name}: {what}" if what else ""
+    if result.best is not None:
+        body = prefix_view(result.best)
+    else:
+        body = f"<div>{escape(result.problem.question)}</div>"
     return f'{body}<div style="font-size:90%;opacity:.8;padding:4px 10px">{escape(line)}</div>'

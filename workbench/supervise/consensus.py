@@ -1,5 +1,4 @@
-"""Fewer and better labels: keep what several labellers agree on, or what one labeller is likely to
-have got right.
+"""Fewer and better labels: what labellers agree on, or what one is likely to have got right.
 
 - `agree`, between labellers: "solutions" keeps those for which all find the same first error
   (consensus filtering, Zhang et al. 2025, arXiv 2501.07301, between Monte-Carlo labels and a
@@ -33,7 +32,8 @@ def agree(
     same solutions in the same order.
 
     >>> from workbench.types import Problem
-    >>> one, other = (LabelledSolution(Problem("p", "math", "?"), ("a", "b"), labels) for labels in ((1, 0), (1, 1)))
+    >>> one = LabelledSolution(Problem("p", "math", "?"), ("a", "b"), (1, 0))
+    >>> other = replace(one, labels=(1, 1))
     >>> agree([one], [other]), agree([one], [other], keep="steps")[0].labels
     ([], (1, None))
     """
@@ -41,7 +41,8 @@ def agree(
         raise ValueError(f"keep={keep!r}: use 'solutions' or 'steps'")
     if len({tuple((row.problem.id, row.steps) for row in rows) for rows in labellings}) != 1:
         raise ValueError(
-            f"{len(labellings)} labellings of different solutions: need the same ones in the same order"
+            f"{len(labellings)} labellings of different solutions: "
+            "need the same ones in the same order"
         )
     out = []
     for rows in zip(*labellings):
@@ -58,12 +59,11 @@ def agree(
 def denoise(
     rows: Sequence[LabelledSolution], *, confidence: float = 0.5, slack: int = 1
 ) -> list[LabelledSolution]:
-    """Rows of problems solved at least as often as `confidence`, with no label on the `slack` steps
-    before an error.
+    """Rows of problems solved often enough, with no label on the `slack` steps before an error.
 
-    How often a problem is solved is read off its rows, the share whose last step is labelled good:
-    so there must be one row per solution that the completer sampled from the question. Raises
-    ValueError unless 0 <= confidence <= 1 and slack >= 0.
+    Often enough: a share of at least `confidence`. It is read off the problem's rows, those whose
+    last step is labelled good: so there must be one row per solution that the completer sampled
+    from the question. Raises ValueError unless 0 <= confidence <= 1 and slack >= 0.
     """
     if not 0 <= confidence <= 1 or slack < 0:
         raise ValueError(
@@ -71,14 +71,13 @@ def denoise(
         )
     solved: dict[str, list[bool]] = {}
     for row in rows:
-        solved.setdefault(row.problem.id, []).append(row.labels[-1] == 1)
+        solved.setdefault(row.problem.id, []).append(row.labels[-1:] == (1,))
     kept = [row for row in rows if fmean(solved[row.problem.id]) >= confidence]
     return [_with(row, _without(row, slack), "denoised") for row in kept]
 
 
 def _with(row: LabelledSolution, labels: tuple[int | None, ...], source: str) -> LabelledSolution:
-    """The row with other labels; a step without one has no value either, which would be a soft
-    target."""
+    """The row with other labels; a step without one loses its value, too, else a soft target."""
     values = row.values and tuple(
         None if label is None else v for v, label in zip(row.values, labels)
     )

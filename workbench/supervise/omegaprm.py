@@ -1,20 +1,20 @@
 r"""OmegaPRM: the first wrong step of many wrong solutions, by binary search in a tree (Luo et al.
 2024, 2406.06592).
 
-A node is a prefix s, known by the texts of its steps, with N(s) visits and MC(s), the share right
-of n rollouts.
+A node of the tree (`workbench.tree`) is a prefix s, known by the texts of its steps. Once met, it
+has N(s) visits and the value MC(s), the share right of n rollouts.
 
 1. Root: n rollouts from the question.
 2. Select, of all rollouts r that ended wrong from a node s with 0 < MC(s) < 1, the one with the
    largest Q + U, and consume it: $Q(s, r) = \alpha^{1 - MC(s)} \cdot \beta^{len(r)/L}$, $U(s) = c
    \sqrt{\sum_i N(s_i)} / (1 + N(s))$. Q prefers promising prefixes and short rollouts, U prefixes
    seldom met; len(r) counts tokens, or words of a step without ids.
-3. Search the steps of r after s for the first with MC = 0, by halves. Each prefix probed becomes a
-   node; its rollouts join those of 2. One that is a node already is looked up. The whole solution
-   needs no rollouts: it is wrong.
+3. Search the steps of r after s for the first with MC = 0, by halves. Each prefix probed is met,
+   and its rollouts join those of 2; one met before is looked up. The whole solution needs no
+   rollouts: it is wrong.
 4. Count: every node met, as start or as probe, gets N + 1. Back to 2.
 5. Rows: one per distinct solution, whatever it was drawn for. The question is no step. `values`: MC
-   where the prefix is a node, the grade (0 or 1) of the last step, else None. `labels`, equal for
+   where the prefix was met, the grade (0 or 1) of the last step, else None. `labels`, equal for
    equal prefixes that go on:
    **1** if a solution that ended right passes through it; so all before a node with MC > 0 is good,
    **0** for a node with MC = 0 and all after it, and for the last step of a wrong solution,
@@ -27,22 +27,28 @@ and the label is 1. Known weakness: a solution that is right by luck makes all i
 Deviations: N + 1 for all nodes met, not for s alone. MC(s) takes only rollouts drawn at s: s was
 chosen because one from further up ended wrong, so that counting those would bias it (labels do
 count them). A wrong solution is searched once, however often drawn; with one step after s there is
-nothing to search.
+nothing to search. A solution without steps counts for the question; a given one has an empty row,
+a sampled one none. Taught in notebook 02.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import sqrt
 
 from workbench.problems import is_right
+from workbench.tree import Node, grow, walk
 from workbench.types import (
     LabelledSolution,
     Prefix,
     Problem,
+    Reply,
+    Request,
     Sample,
     SearchResult,
+    Step,
     Stopped,
     sees_answer,
 )
@@ -51,13 +57,16 @@ Texts = tuple[str, ...]  # of the steps of a prefix, by which it is known
 
 
 def q_value(mc: float, length: int, *, alpha: float, beta: float, max_length: int) -> float:
-    """How promising a rollout of `length` tokens from a prefix with value `mc` is; ValueError
-    outside the ranges."""
+    """How promising a rollout of `length` tokens from a prefix of value `mc` is.
+
+    ValueError outside the ranges.
+    """
     if not 0 <= mc <= 1 or length < 0:
         raise ValueError(f"mc={mc}, length={length}: need 0 <= mc <= 1 and length >= 0")
     if not (0 < alpha <= 1 and 0 < beta <= 1 and max_length > 0):
         raise ValueError(
-            f"alpha={alpha}, beta={beta}, max_length={max_length}: need both in (0, 1], max_length > 0"
+            f"alpha={alpha}, beta={beta}, max_length={max_length}: "
+            "need both in (0, 1], max_length > 0"
         )
     return alpha ** (1 - mc) * beta ** (length / max_length)
 
@@ -72,8 +81,7 @@ def u_value(visits: int, total_visits: int, *, c_puct: float) -> float:
 
 
 def bisection(length: int) -> Generator[int, float, int | None]:
-    """Yield the index of the value needed next, take the value, return the index of the first that
-    is 0, or None."""
+    """Yield the index of the value needed next and take it; return that of the first 0, or None."""
     low, high = 0, length  # the first 0 lies in low..high, where `length` stands for none
     while low < high:
         middle = (low + high) // 2
@@ -85,12 +93,11 @@ def bisection(length: int) -> Generator[int, float, int | None]:
 
 
 def first_error(values: Sequence[float]) -> int | None:
-    """0-based index of the first step with MC = 0; `values[i]` is the MC after step i + 1. None if
-    there is none.
+    """Index of the first step with MC = 0, or None; `values[i]` is the MC after step i + 1.
 
     Reads at most floor(log2(M)) + 1 of M values; the last, like any other, only if it is needed.
-    Where values rise again from 0, it finds one border of several, or none. ValueError outside [0,
-    1].
+    Where values rise again from 0, it finds one border of several, or none. ValueError for one
+    outside [0, 1].
 
     >>> first_error([0.9, 0.8, 0.5, 0, 0, 0, 0, 0]), first_error([0.9, 0.5]), first_error([])
     (3, None, None)
@@ -104,53 +111,54 @@ def first_error(values: Sequence[float]) -> int | None:
         value = values[index]
 
 
-@dataclass
-class Node:
-    """A prefix met by the search: MC value and number of visits; `wrong` holds its own rollouts
-    that ended wrong."""
+@dataclass(frozen=True)
+class Wrong:
+    """A rollout that ended wrong, and the node, `depth` steps deep, from which it was drawn."""
 
+    node: Node
     depth: int
-    value: float
-    wrong: tuple[Prefix, ...]
-    visits: int = 0
+    end: Prefix
 
 
 @dataclass
 class Known:
-    """All that a search knows, and how it may draw more. `grades`: did a solution with these texts
-    end right?"""
+    """All that a search knows: a tree whose nodes have a value once they are met, MC or grade."""
 
     problem: Problem
+    root: Node
     n: int
     limit: int | None
     temperature: float | None
     by: str
-    nodes: dict[Texts, Node] = field(default_factory=dict)
     rollouts: list[Prefix] = field(default_factory=list)
-    grades: dict[Texts, bool] = field(default_factory=dict)
+    paths: dict[Texts, list[Node]] = field(default_factory=dict)  # of each distinct solution
+    wrong: list[Wrong] = field(default_factory=list)
     consumed: set[Texts] = field(default_factory=set)
 
-    def meet(self, prefix: Prefix):
-        """The node of a prefix; a new one is worth `n` rollouts. Stopped if the limit leaves fewer
-        than that."""
-        if prefix.texts not in self.nodes:
+    def meet(self, prefix: Prefix) -> Generator[Request, Reply, Node]:
+        """The node of a prefix; one not met before is worth `n` rollouts.
+
+        Stopped if the limit leaves fewer than that.
+        """
+        node = grow(self.root, prefix.steps)[-1]
+        if node.value is None:
             if self.limit is not None and len(self.rollouts) + self.n > self.limit:
                 raise Stopped("rollouts")
             ends = yield Sample([prefix], n=self.n, temperature=self.temperature, by=self.by)
-            self.enter(prefix, ends)
-        return self.nodes[prefix.texts]
-
-    def enter(self, prefix: Prefix, ends: Sequence[Prefix]) -> Node:
-        """Grade the rollouts `ends` of a new prefix; the node that they make."""
-        right = [is_right(self.problem, end) for end in ends]
-        wrong = tuple(end for end, ok in zip(ends, right) if not ok)
-        node = self.nodes[prefix.texts] = Node(
-            len(prefix.steps), sum(right) / max(1, len(ends)), wrong
-        )
-        self.rollouts += ends
-        for end, ok in zip(ends, right):
-            self.grades[end.texts] = ok or self.grades.get(end.texts, False)
+            self.enter(node, len(prefix.steps), ends)
         return node
+
+    def enter(self, node: Node, depth: int, ends: Sequence[Prefix]) -> None:
+        """Grade the rollouts `ends` of a node and give it their share right as its value."""
+        grades = [is_right(self.problem, end) for end in ends]
+        node.value = sum(grades) / max(1, len(ends))
+        self.rollouts += ends
+        for end, right in zip(ends, grades):
+            if not right:
+                self.wrong.append(Wrong(node, depth, end))
+            path = self.paths[end.texts] = grow(self.root, end.steps, end=True)
+            if end.steps:
+                path[-1].value = max(float(right), path[-1].value or 0.0)  # right once is right
 
 
 @sees_answer
@@ -166,9 +174,8 @@ def omegaprm(
     c_puct: float = 0.125,
     temperature: float | None = None,
     by: str = "policy",
-):
-    """Label solutions that the model `by` writes, by at most `searches` binary searches with `n`
-    rollouts a node.
+) -> Generator[Request, Reply, SearchResult]:
+    """Label solutions of the model `by`, by `searches` binary searches with `n` rollouts a node.
 
     `rollouts` caps all that is drawn: a search breaks off rather than pass it. `labelled` holds the
     rows of stage 5, of which `step_tree.as_tree` makes the tree; when a budget ends, those so far.
@@ -176,21 +183,21 @@ def omegaprm(
     """
     if n < 1 or searches < 0 or (rollouts is not None and rollouts < n):
         raise ValueError(
-            f"n={n}, searches={searches}, rollouts={rollouts}: need n >= 1, searches >= 0, rollouts >= n"
+            f"n={n}, searches={searches}, rollouts={rollouts}: "
+            "need n >= 1, searches >= 0, rollouts >= n"
         )
-    known = Known(problem, n, rollouts, temperature, by)
-    # refuse bad options
-    q_value(0, 0, alpha=alpha, beta=beta, max_length=max_length), u_value(0, 0, c_puct=c_puct)
-    try:
+    q_options = dict(alpha=alpha, beta=beta, max_length=max_length)
+    q_value(0, 0, **q_options), u_value(0, 0, c_puct=c_puct)  # refuse bad options
+    known = Known(problem, Node(Step(problem.question)), n, rollouts, temperature, by)
+    with suppress(Stopped):  # the driver notes its reason; what is known so far is the result
         yield from known.meet(Prefix(problem))
         for _ in range(searches):
-            chosen = _select(known, alpha=alpha, beta=beta, max_length=max_length, c_puct=c_puct)
+            chosen = _select(known, c_puct=c_puct, **q_options)
             if chosen is None:
                 break
-            yield from _search(known, *chosen)
-    except Stopped:
-        pass  # the driver notes its reason; what is known so far is the result
-    return SearchResult(problem, tuple(known.rollouts), labelled=tuple(_rows(known)))
+            yield from _search(known, chosen)
+    rows = tuple(row for row in _rows(known) if row.steps)
+    return SearchResult(problem, tuple(known.rollouts), labelled=rows)
 
 
 def label(
@@ -200,76 +207,71 @@ def label(
     n: int,
     temperature: float | None = None,
     by: str = "policy",
-):
-    """Label given solutions, which stand for the root's rollouts: each wrong text is searched once,
-    none selected.
+) -> Generator[Request, Reply, list[LabelledSolution]]:
+    """Label given solutions, the question's rollouts: each wrong text is searched once, in order.
 
-    Yields requests, returns one row per solution of `pool`; prefixes that they share are completed
-    once. ValueError unless n >= 1.
+    Returns one row per solution of `pool`; prefixes that they share are completed once. `Stopped`
+    ends the searching: a step of which nothing is known yet has None. ValueError unless n >= 1.
     """
     if n < 1:
         raise ValueError(f"n={n} rollouts a node: need at least 1")
-    known = Known(problem, n, None, temperature, by)
-    root = known.enter(Prefix(problem), pool)
-    for end in root.wrong:
-        if end.texts not in known.consumed:
-            yield from _search(known, root, end)
+    known = Known(problem, Node(Step(problem.question)), n, None, temperature, by)
+    known.enter(known.root, 0, pool)
+    with suppress(Stopped):
+        for wrong in tuple(known.wrong):
+            if wrong.end.texts not in known.consumed:
+                yield from _search(known, wrong)
     rows = {row.steps: row for row in _rows(known)}
     return [rows[solution.texts] for solution in pool]
 
 
-def _select(known: Known, *, c_puct: float, **q_options) -> tuple[Node, Prefix] | None:
-    """Stage 2: the wrong rollout with the largest Q + U as of now, of equal ones the first; None if
-    none is left."""
-    total = sum(node.visits for node in known.nodes.values())
-    best, chosen = -1.0, None
-    for node in known.nodes.values():
-        if not 0 < node.value < 1:
-            continue
-        u = u_value(node.visits, total, c_puct=c_puct)
-        for end in node.wrong:
-            rest = end.steps[node.depth :]
-            if end.texts in known.consumed or len(rest) < 2:
-                continue
-            length = sum(len(step.ids) or len(step.text.split()) for step in rest)
-            if (priority := q_value(node.value, length, **q_options) + u) > best:
-                best, chosen = priority, (node, end)
-    return chosen
+def _select(known: Known, *, c_puct: float, **q_options: float) -> Wrong | None:
+    """Stage 2: the wrong rollout with the largest Q + U as of now, of equal ones the first."""
+    total = sum(path[-1].visits for path in walk(known.root))
+
+    def priority(wrong: Wrong) -> float:
+        rest = wrong.end.steps[wrong.depth :]
+        length = sum(len(step.ids) or len(step.text.split()) for step in rest)
+        u = u_value(wrong.node.visits, total, c_puct=c_puct)
+        return q_value(wrong.node.value, length, **q_options) + u
+
+    candidates = [
+        wrong
+        for wrong in known.wrong
+        if 0 < wrong.node.value < 1
+        and wrong.end.texts not in known.consumed
+        and len(wrong.end.steps) - wrong.depth > 1
+    ]
+    return max(candidates, key=priority, default=None)
 
 
-def _search(known: Known, node: Node, end: Prefix):
-    """Stages 3 and 4: consume the rollout `end` of `node`, probe its prefixes by halves, count
-    every node met."""
-    known.consumed.add(end.texts)
-    node.visits += 1
+def _search(known: Known, wrong: Wrong) -> Generator[Request, Reply, None]:
+    """Stages 3 and 4: consume a wrong rollout, probe its prefixes by halves, count nodes met."""
+    steps = wrong.end.steps
+    known.consumed.add(wrong.end.texts)
+    wrong.node.visits += 1
     # if none before it is, the last is wrong
-    search, value = bisection(len(end.steps) - node.depth - 1), None
+    search, value = bisection(len(steps) - wrong.depth - 1), None
     while True:
         try:
-            depth = node.depth + 1 + search.send(value)
+            depth = wrong.depth + 1 + search.send(value)
         except StopIteration:
             return
-        probe = yield from known.meet(Prefix(known.problem, end.steps[:depth]))
+        probe = yield from known.meet(Prefix(known.problem, steps[:depth]))
         probe.visits += 1
         value = probe.value
 
 
 def _rows(known: Known) -> Iterator[LabelledSolution]:
-    """Stage 5. `meta` holds n, the visits of each step's node, and value and visits of the
-    question's."""
-    nodes, grades = known.nodes, known.grades
-    good = {texts[:t] for texts, right in grades.items() if right for t in range(1, len(texts) + 1)}
-    for texts, right in grades.items():
-        # the last step is no node but an end
-        path = [nodes.get(texts[:t]) for t in range(1, len(texts))]
-        values = (*(node and node.value for node in path), float(right))
-        visits = [*(node and node.visits for node in path), None]
-        meta = {
-            "n": known.n,
-            "visits": visits,
-            "question": {"value": nodes[()].value, "visits": nodes[()].visits},
-        }
+    """Stage 5. `meta`: n, visits of each step's node, and value and visits of the question's."""
+    right = [texts for texts, path in known.paths.items() if path[-1].value]
+    good = {texts[:t] for texts in right for t in range(1, len(texts) + 1)}
+    question = {"value": known.root.value, "visits": known.root.visits}
+    for texts, (_, *path) in known.paths.items():
+        values = tuple(node.value for node in path)
+        visits = [node.visits or None for node in path]  # an end is no node met
         labels = _labels([texts[:t] in good for t in range(1, len(texts))], values)
+        meta = {"n": known.n, "visits": visits, "question": question}
         yield LabelledSolution(known.problem, texts, labels, values, "omegaprm", meta)
 
 
@@ -284,4 +286,4 @@ def _labels(good: Sequence[bool], values: Sequence[float | None]) -> tuple[int |
     for known_good, value in zip(good, values):
         bad = not known_good and (bad or value == 0)
         labels.append(1 if known_good else 0 if bad else None)
-    return (*labels, int(values[-1]))
+    return (*labels, *map(int, values[-1:]))

@@ -6,18 +6,17 @@ Rows in, rows or a tree out; nothing is sampled here. Taught in notebook 02.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-from workbench.types import LabelledSolution
+from workbench.tree import Node, grow
+from workbench.types import LabelledSolution, Step
 
 
 def segments(rows: Sequence[LabelledSolution]) -> list[LabelledSolution]:
-    """The rows with every step valued: one without a value is joined to the next that has one, by a
-    newline.
+    """The rows with every step valued: one without a value is joined to the next that has one.
 
-    So `process_data.write` can store them as MATH-APS, whose nodes, too, may hold several steps. A
-    label is value > 0.
+    So `process_data.write` can store them as MATH-APS, whose nodes, too, may hold several steps,
+    divided by newlines. A label is value > 0.
     """
     out = []
     for row in rows:
@@ -30,20 +29,8 @@ def segments(rows: Sequence[LabelledSolution]) -> list[LabelledSolution]:
     return out
 
 
-@dataclass(frozen=True)
-class TreeNode:
-    """A step (the root: the question) and what was written after it. None: not known, no node or no
-    step."""
-
-    text: str
-    value: float | None
-    visits: int | None
-    label: int | None
-    children: tuple[TreeNode, ...] = ()
-
-
-def as_tree(rows: Sequence[LabelledSolution]) -> TreeNode:
-    """Merge the rows of one problem by the steps they begin with; a last step is a leaf of its own.
+def as_tree(rows: Sequence[LabelledSolution]) -> Node:
+    """The tree of the rows of one problem; `right` says of a step what its label says.
 
     ValueError unless the rows are those of one problem from `omegaprm`.
     """
@@ -52,23 +39,10 @@ def as_tree(rows: Sequence[LabelledSolution]) -> TreeNode:
         raise ValueError(
             f"rows of {sorted(found)}: need those of one problem from omegaprm, at least one"
         )
-    return TreeNode(
-        rows[0].problem.question,
-        **rows[0].meta["question"],
-        label=None,
-        children=_children(rows, 0),
-    )
-
-
-def _children(rows: Sequence[LabelledSolution], depth: int) -> tuple[TreeNode, ...]:
-    branches: dict[tuple[str, bool], list[LabelledSolution]] = {}
+    root = Node(Step(rows[0].problem.question), **rows[0].meta["question"])
     for row in rows:
-        if len(row.steps) > depth:
-            branches.setdefault((row.steps[depth], len(row.steps) == depth + 1), []).append(row)
-    children = []
-    for (text, _), own in branches.items():
-        value, visits, label = (
-            row[depth] for row in (own[0].values, own[0].meta["visits"], own[0].labels)
-        )
-        children.append(TreeNode(text, value, visits, label, _children(own, depth + 1)))
-    return tuple(children)
+        _, *path = grow(root, [Step(text) for text in row.steps], end=True)
+        for node, value, visits, label in zip(path, row.values, row.meta["visits"], row.labels):
+            node.value, node.visits = value, visits or 0
+            node.right = None if label is None else label == 1
+    return root
