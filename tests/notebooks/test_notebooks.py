@@ -2,11 +2,11 @@
 checkpoints."""
 
 import pytest
-
-from workbench.runs.batch import available, load
 from workbench.runs.check import freshness_problems
 from workbench.runs.content import root
 from workbench.runs.rules import structure_problems
+
+from workbench.runs.batch import available, load
 
 NOTEBOOKS = [pytest.param(path, id=path.stem) for path in available(root())]
 

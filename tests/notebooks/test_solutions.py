@@ -2,7 +2,6 @@
 
 import nbformat
 import pytest
-
 from workbench.runs.content import root
 
 SOLUTIONS = [

@@ -5,10 +5,10 @@ import json
 
 import nbformat
 import pytest
+from workbench.runs.check import check, compare, package_source
 
 from workbench.__main__ import main
 from workbench.runs import content, manifest
-from workbench.runs.check import check, compare, package_source
 from workbench.runs.record import record
 
 NAME = "00_good"

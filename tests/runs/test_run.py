@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from workbench.runs.track import duration, track
 
 from workbench.runs import Run, manifest, source, start
-from workbench.runs.track import duration, track
 from workbench.types import Prefix, Problem
 
 

@@ -1,5 +1,4 @@
-"""Runs of notebooks: what a notebook talks to (`start`, `source`), and the batch, record and check
-behind the commands.
+"""Runs of notebooks: what a notebook talks to, and what stands behind run, record and check.
 
     from workbench.runs import start, source
     run = start("04_grpo", profile=profile, seed=seed)

@@ -2,7 +2,6 @@
 
 import pytest
 from nbformat.v4 import new_output
-
 from workbench.runs.rules import structure_problems
 
 NAME = "00_good"
