@@ -20,7 +20,7 @@ ALLOWED = {
     "train": {"types", "problems", "analyse", "jsonl", "drive", "supervise", "search", "models"},
     "show": {"types", "problems", "analyse"},
 }
-TOP = {"runs", "__main__", "__init__"}  # may import everything
+TOP = {"runs", "doctor", "__main__", "__init__"}  # may import everything
 LIGHT = {"types", "jsonl", "problems", "analyse", "drive", "supervise", "search", "show"}
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
 

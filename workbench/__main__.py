@@ -139,7 +139,7 @@ def check(arguments: argparse.Namespace, base: Path) -> int:
 
 def doctor(arguments: argparse.Namespace, base: Path) -> int:
     """Say what is there and what is missing: 0 if all is well, 1 otherwise."""
-    from workbench.runs.environment import examine
+    from workbench.doctor import examine
 
     well = True
     for right, line in examine(base):

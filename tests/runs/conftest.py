@@ -1,4 +1,4 @@
-"""One batch of little notebooks, two at once, that all tests of runs share: they run for seconds."""
+"""One batch of little notebooks, two at once, that all tests of runs share."""
 
 import json
 import os

@@ -41,7 +41,7 @@ def check_complete(folder: Path) -> None:
 
 
 def check_weights(file: Path) -> None:
-    """ValueError for a safetensors file that is not whole, judged by its header and length alone."""
+    """ValueError for a safetensors file that is not whole, judged by header and length alone."""
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         try:

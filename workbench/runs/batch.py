@@ -4,21 +4,19 @@ papermill runs the notebooks, each in a kernel of this interpreter that imports 
 several at once are threads that wait for their kernels. What papermill lacks is added: a notebook
 is done only if all cells ran and `run.finish()` wrote its record, one that fails leaves the others
 alone, and a stopped batch can be resumed. No kernel outlives the batch: an interrupt kills them,
-and a kernel whose parent is gone ends by itself. What kernels write to the terminal (crashes of
-native code, say) goes to kernel.log. Used by `python -m workbench run`.
+one whose parent is gone ends by itself. What they write to the terminal goes to kernel.log.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +30,7 @@ from workbench.runs import environment, manifest, notebook
 from workbench.runs.progress import duration
 from workbench.runs.report import write_report
 
+COMMAND = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -85,23 +84,19 @@ def plan(notebooks: Sequence[Path], *, profile: str, given: Mapping[str, str]) -
     for name in given:
         if name not in known:
             raise ValueError(f"-p {name}: unknown parameter; known are {', '.join(known)}")
-    return [Job(path, _values(defaults[path], given, profile)) for path in notebooks]
-
-
-def _values(defaults: Mapping, given: Mapping[str, str], profile: str) -> dict[str, object]:
-    """Every parameter value of one notebook: its defaults, what is given of it, the profile."""
-    mine = {name: text for name, text in given.items() if name in defaults}
-    parsed = {n: notebook.parse_value(n, text, type(defaults[n])) for n, text in mine.items()}
-    return {**defaults, **parsed, "profile": profile}
+    jobs = []
+    for path, own in defaults.items():
+        mine = {name: text for name, text in given.items() if name in own}
+        values = {n: notebook.parse_value(n, text, type(own[n])) for n, text in mine.items()}
+        jobs.append(Job(path, {**own, **values, "profile": profile}))
+    return jobs
 
 
 def open_folder(base: Path, output: Path | None, profile: str) -> Path:
     """The folder of a new batch, made. ValueError if it is not empty or can't be made."""
     folder = output or base / "runs" / f"{datetime.now():%Y%m%d-%H%M%S}-{profile}"
     if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(
-            f"{folder} is not empty: continue it by --resume, or name another --output"
-        )
+        raise ValueError(f"{folder} is not empty: go on by --resume, or name another --output")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,27 +112,26 @@ def run_batch(
     Returns the manifest's record of each job, with its `status` (completed, failed or skipped).
     KeyboardInterrupt passes through; the jobs that it stopped leave no record.
     """
-    if at_once < 1:
-        raise ValueError(f"at_once={at_once}: run 1 or more notebooks at once")
-    earlier = manifest.outcomes(manifest.read(folder))
-    results = {}
+    # 1. skip what was done before
+    earlier, results = manifest.outcomes(manifest.read(folder)), {}
     for job in jobs:
         if job.name in earlier and is_done(earlier[job.name], job, folder, base):
             results[job.name] = {**earlier[job.name], "status": "skipped"}
             print(f"{job.name:<28} skipped, completed before", flush=True)
+    # 2. execute the others: a thread waits for each kernel
     waiting = [job for job in jobs if job.name not in results]
     kernels = Kernels(folder.resolve(), base.resolve(), at_once)
     with ThreadPoolExecutor(at_once) as pool:
         order = waiting if at_once == 1 else longest_first(waiting)
-        running = [pool.submit(run_job, job, kernels) for job in order]
+        running = {job.name: pool.submit(run_job, job, kernels) for job in order}
         try:
-            for future in as_completed(running):
-                record = future.result()
-                results[record["notebook"]] = {**record, "status": record["event"]}
+            records = {name: future.result() for name, future in running.items()}
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             kernels.stop()
             raise
+    # 3. report
+    results |= {name: {**record, "status": record["event"]} for name, record in records.items()}
     ordered = [results[job.name] for job in jobs]
     write_report(folder, ordered, profile)
     return ordered
@@ -155,17 +149,14 @@ def is_done(record: Mapping, job: Job, folder: Path, base: Path) -> bool:
 def longest_first(jobs: Sequence[Job]) -> list[Job]:
     """The jobs by recorded time, so that no long one is left for the end; unknown ones first."""
     records = {job.path: notebook.load(job.path).metadata.get("workbench", {}) for job in jobs}
-    return sorted(jobs, key=lambda job: -records[job.path].get("seconds", math.inf))
+    return sorted(jobs, key=lambda job: -records[job.path].get("seconds", float("inf")))
 
 
 def run_job(job: Job, kernels: Kernels) -> dict:
     """Execute one notebook and append its outcome to the manifest, last; returns that record."""
     # 1. what it depends on, as it is before the run
-    folder, code, hashes = (
-        kernels.folder,
-        notebook.load(job.path),
-        manifest.data_hashes(kernels.base),
-    )
+    folder, code = kernels.folder, notebook.load(job.path)
+    hashes = manifest.data_hashes(kernels.base)
     before, clock = len(manifest.read(folder)), time.monotonic()
     # 2. the run, and what the notebook says of it
     print(f"{job.name:<28} started", flush=True)
@@ -213,12 +204,10 @@ class Kernels:
 
     def __init__(self, folder: Path, base: Path, at_once: int):
         self.folder, self.base, self.stopped, self.started = folder, base, False, []
-        # papermill takes a class
-        self.manager = type("BatchKernelManager", (KernelManager,), {"kernels": self})
-        self.environment = {**os.environ, **SETTINGS}
+        self.manager = type("Manager", (KernelManager,), {"kernels": self})  # papermill's way in
+        paths = filter(None, [str(environment.root()), os.environ.get("PYTHONPATH")])
+        self.environment = {**os.environ, **SETTINGS, "PYTHONPATH": os.pathsep.join(paths)}
         self.environment |= {"WORKBENCH_RUN_DIR": str(folder), "WORKBENCH_ROOT": str(base)}
-        paths = [str(environment.root()), os.environ.get("PYTHONPATH")]
-        self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self.environment.pop("MPLBACKEND", None)  # the kernel's own default is inline
         if at_once > 1:  # each gets an equal share of the cores
             self.environment["OMP_NUM_THREADS"] = str(max(1, environment.cores() // at_once))
@@ -236,11 +225,7 @@ class KernelManager(AsyncKernelManager):
     """Starts a kernel of `kernels`; a `python3` kernel installed elsewhere is never looked up."""
 
     kernels: Kernels
-    kernel_spec = KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        display_name="Python 3",
-        language="python",
-    )
+    kernel_spec = KernelSpec(argv=COMMAND, display_name="Python 3", language="python")
 
     async def start_kernel(self, **options) -> None:
         self.kernels.started.append(self)

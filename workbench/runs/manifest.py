@@ -1,11 +1,10 @@
 """The manifest of a run: what was asked, how each notebook ended, and what it depended on.
 
 One JSON record a line, appended in one write and flushed to disk, so several processes may append
-at once; a line that a crash cut off is skipped on reading. What a notebook depended on are the
-data it read and the package code it loaded, both as hashes. Python reports each file that it opens
-to audit hooks; native readers (safetensors, tokenizers) do not, so data count by folder: whoever
-opens data/models/base/config.json has read all of data/models/base. Files directly in data/ or
-data/X/ count alone. What subprocesses open, and what was opened before `watch`, is not seen.
+at once; a line that a crash cut off is skipped on reading. A notebook depends on the data that it
+reads and the package code that it loads, both kept as hashes. Python reports each file it opens to
+audit hooks; native readers (safetensors, tokenizers) do not, so data count by folder: whoever opens
+data/models/base/config.json has read all of data/models/base. What subprocesses open is not seen.
 """
 
 from __future__ import annotations
@@ -39,16 +38,12 @@ def append(folder: Path, record: Mapping[str, object]) -> None:
     """Add a record to the folder's manifest; it is on disk when this returns."""
     line = json.dumps({**record, "at": now()}, allow_nan=False).encode() + b"\n"
     with (folder / NAME).open("ab+", buffering=0) as file:
-        if file.tell() and not _ends_with_newline(file):
-            line = b"\n" + line
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = (b"" if file.read() == b"\n" else b"\n") + line
         if file.write(line) < len(line):
             raise OSError(f"{folder / NAME}: the disk is full")
         os.fsync(file.fileno())
-
-
-def _ends_with_newline(file) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
 
 
 def read(folder: Path) -> list[dict]:
@@ -57,7 +52,7 @@ def read(folder: Path) -> list[dict]:
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
         with suppress(ValueError):
             records.append(json.loads(line))
-    return [record for record in records if isinstance(record, dict)]
+    return records
 
 
 def header(records: Iterable[Mapping]) -> Mapping | None:
@@ -117,11 +112,8 @@ def data_today(base: Path, record: Mapping) -> dict[str, str]:
 
 
 def _file_hash(path: Path) -> str:
-    return _hash_of(path, path.stat().st_mtime_ns) if path.is_file() else "missing"
-
-
-@cache
-def _hash_of(path: Path, mtime: int) -> str:
+    if not path.is_file():
+        return "missing"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

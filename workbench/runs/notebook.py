@@ -53,25 +53,18 @@ def content_hash(notebook, parameters: Mapping[str, object], data: Mapping[str, 
 def unfinished(executed) -> str | None:
     """Why an executed notebook is not complete: a cell failed, or never ran (after sys.exit(0))."""
     cells = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
-    for cell in cells:
-        for output in cell.outputs:
-            if output.output_type == "error":
-                problem = f"{output.ename}: {first_line(output.evalue)}"
-                return f"cell [{cell.execution_count}]: {problem}"
+    for cell, output in [(cell, output) for cell in cells for output in cell.outputs]:
+        if output.output_type == "error":
+            problem = f"{output.ename}: {first_line(output.evalue)}"
+            return f"cell [{cell.execution_count}]: {problem}"
     pending = sum(cell.execution_count is None for cell in cells)
     return f"{pending} of {len(cells)} code cells were not executed" if pending else None
 
 
-def parameter_cell(notebook):
-    """The cell tagged `parameters`, or None."""
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    return tagged[0] if tagged else None
-
-
 def read_parameters(notebook) -> dict[str, object]:
     """The knobs of a notebook with their defaults. ValueError for a line that declares none."""
-    cell = parameter_cell(notebook)
-    return dict(map(_parameter, ast.parse(cell.source).body if cell else []))
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    return dict(map(_parameter, ast.parse(cells[0].source).body if cells else []))
 
 
 def _parameter(node: ast.stmt) -> tuple[str, object]:

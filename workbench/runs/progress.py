@@ -1,15 +1,12 @@
-"""Progress of a loop: one `<progress>` in a notebook (its last state is what is stored), plain
-lines elsewhere."""
+"""Progress of a loop: one `<progress>`, stored in its last state, in a notebook; else lines."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from workbench.show import cards
-
-AT_ONCE_S = 0.001
 
 
 def in_notebook() -> bool:
@@ -18,16 +15,14 @@ def in_notebook() -> bool:
     return ipython is not None and ipython.get_ipython() is not None
 
 
-def show(
-    html: str, text: str, *, metadata: Mapping[str, object] | None = None, kind: str = "text/html"
-) -> None:
+def show(html: str, text: str, *, kind: str = "text/html", **metadata: object) -> None:
     """Display HTML (or Markdown) in a notebook, print the text elsewhere."""
     if not in_notebook():
         print(text)
         return
     from IPython.display import display
 
-    display({kind: html, "text/plain": text}, raw=True, metadata=dict(metadata or {}))
+    display({kind: html, "text/plain": text}, raw=True, metadata=metadata)
 
 
 def duration(seconds: float) -> str:
@@ -35,11 +30,9 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def track(
@@ -69,7 +62,7 @@ class _Bar:
     def step(self) -> None:
         now, self.done = time.monotonic(), self.done + 1
         if self.done > 1 and self.only_given:
-            self.only_given = now - self.last < AT_ONCE_S
+            self.only_given = now - self.last < 0.001  # s
             if self.only_given:
                 self.given, self.started = self.done, now
         self.last = now

@@ -9,7 +9,6 @@ parameters or data, missing figures. What may change them is a note: package cod
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,10 +22,7 @@ from workbench.runs.notebook import available, code_cells, content_hash, load, u
 from workbench.runs.run import source_text
 from workbench.show.cards import cell_text
 
-KEPT = (
-    "profile", "parameters", "hash", "read", "data", "modules", "package_version", "threads",
-    "seconds", "metrics", "figures",
-)  # fmt: skip
+OF_THE_RUN = {"event", "notebook", "error", "at"}  # what a record need not keep
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -49,11 +45,12 @@ def record(folder: Path, base: Path) -> list[str]:
         raise ValueError(f"{folder} is no batch of `python -m workbench run`")
     ready = {name: _recorded(folder, base, name, outcomes.get(name)) for name in asked["notebooks"]}
     for name, notebook in ready.items():
-        _copy_results(folder, base, name, outcomes[name])
-        path = base / "notebooks" / f"{name}.ipynb"
-        part = path.with_name(path.name + ".part")
-        nbformat.write(notebook, part)
-        os.replace(part, path)
+        figures = base / "figures" / name
+        shutil.rmtree(figures, ignore_errors=True)
+        figures.mkdir(parents=True)
+        for file in _results(outcomes[name]):
+            shutil.copyfile(folder / "figures" / name / file, figures / file)
+        nbformat.write(notebook, base / "notebooks" / f"{name}.ipynb")
     return list(ready)
 
 
@@ -87,10 +84,11 @@ def merge(source, executed, outcome: Mapping):
             if output.output_type == "execute_result":
                 output.execution_count = count
     for cell in notebook.cells:
-        tags = {name: value for name, value in cell.metadata.items() if name == "tags"}
-        cell.metadata = nbformat.from_dict(tags)
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
     metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-    kept = {key: outcome[key] for key in KEPT} | {"recorded_at": manifest.now()}
+    kept = {k: v for k, v in outcome.items() if k not in OF_THE_RUN} | {
+        "recorded_at": manifest.now()
+    }
     notebook.metadata = nbformat.from_dict(metadata | {"workbench": kept})
     return notebook
 
@@ -99,14 +97,6 @@ def _results(record: Mapping) -> list[str]:
     """The files that a recorded notebook has in figures/<name>."""
     figures = [f"{figure}.{kind}" for figure in record["figures"] for kind in ("png", "csv")]
     return [*figures, "metrics.json"]
-
-
-def _copy_results(folder: Path, base: Path, name: str, outcome: Mapping) -> None:
-    target = base / "figures" / name
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for file in _results(outcome):
-        shutil.copyfile(folder / "figures" / name / file, target / file)
 
 
 def check(base: Path) -> dict[str, Findings]:
@@ -150,28 +140,20 @@ def _notes(notebook, stored: Mapping) -> Iterator[str]:
 
 
 def compare(base: Path, folder: Path) -> dict[str, list[str]]:
-    """For each notebook completed in `folder`: the metrics whose interval misses the recorded one.
-
-    Only metrics that both sides log as (value, low, high) are compared. ValueError if nothing
-    completed there.
-    """
+    """The metrics of another batch, by notebook, whose intervals miss the recorded ones."""
     outcomes = manifest.outcomes(manifest.read(folder))
     measured = {n: r["metrics"] for n, r in outcomes.items() if r["event"] == "completed"}
     if not measured:
         raise ValueError(f"{folder} holds no completed notebooks")
     stored = {path.stem: load(path).metadata.get("workbench", {}) for path in available(base)}
-    return {n: _apart(stored.get(n, {}).get("metrics", {}), measured[n]) for n in measured}
+    recorded = {name: stored.get(name, {}).get("metrics", {}) for name in measured}
+    return {name: list(_apart(recorded[name], measured[name])) for name in measured}
 
 
-def _apart(recorded: Mapping, measured: Mapping) -> list[str]:
-    found = []
-    for name, now in measured.items():
-        then = recorded.get(name)
-        if (
-            isinstance(now, list)
-            and isinstance(then, list)
-            and (now[1] > then[2] or now[2] < then[1])
-        ):
+def _apart(recorded: Mapping, measured: Mapping) -> Iterator[str]:
+    both = [n for n, value in measured.items() if type(value) is type(recorded.get(n)) is list]
+    for name in both:
+        now, then = measured[name], recorded[name]
+        if now[1] > then[2] or now[2] < then[1]:
             words = ["{} [{}, {}]".format(*map(cell_text, interval)) for interval in (now, then)]
-            found.append(f"{name} is {words[0]}, recorded {words[1]}")
-    return found
+            yield f"{name} is {words[0]}, recorded {words[1]}"

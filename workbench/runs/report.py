@@ -29,7 +29,6 @@ th, td {{ padding: 3px 14px 3px 6px; text-align: left }}
 td {{ border-top: 1px solid rgba(128, 128, 128, .2) }}
 img {{ max-width: 100%; height: auto; background: white }}
 pre {{ padding: .8rem; white-space: pre-wrap; background: rgba(213, 94, 0, .15) }}
-figure {{ margin: 1.5rem 0 }}
 </style>
 <h1>{title}</h1>
 <table style="border-collapse:collapse">
@@ -43,15 +42,16 @@ figure {{ margin: 1.5rem 0 }}
 
 def write_report(folder: Path, results: Sequence[Mapping], profile: str) -> Path:
     """Write report.html into the batch's folder."""
-    lines = [
-        f'<tr><td><a href="#{escape(r["notebook"])}">{escape(r["notebook"])}</a></td>'
-        f"<td>{_status(r)}</td><td>{duration(r['seconds'])}</td></tr>"
-        for r in results
-    ]
+    line = '<tr><td><a href="#{0}">{0}</a></td><td>{1}</td><td>{2}</td></tr>'
+    ends = [(escape(r["notebook"]), _status(r), duration(r["seconds"])) for r in results]
     sections = "\n".join(_section(folder, result) for result in results)
     title = f"Notebooks, {profile} profile"
     path = folder / "report.html"
-    page = PAGE.format(title=escape(title), contents="\n".join(lines), sections=sections)
+    page = PAGE.format(
+        title=escape(title),
+        contents="\n".join(line.format(*end) for end in ends),
+        sections=sections,
+    )
     path.write_text(page, encoding="utf-8")
     return path
 

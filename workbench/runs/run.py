@@ -1,10 +1,8 @@
-"""What a notebook talks to: `start` opens a run; it shows progress, keeps figures and metrics;
-`finish` closes it.
+"""What a notebook talks to: `start` opens a run that keeps figures and metrics, `finish` closes it.
 
-Under the batch runner the output goes to the folder named by WORKBENCH_RUN_DIR; in JupyterLab it
-goes to `runs/interactive/<notebook>/` of the repository. Either way: figures/<notebook>/,
-metrics/<notebook>.json, files/<notebook>/ and, written last, a record in manifest.jsonl. Taught in
-notebook 00.
+Under the batch runner the output goes to the folder named by WORKBENCH_RUN_DIR; in JupyterLab to
+`runs/interactive/<notebook>/`. Either way: figures/<notebook>/ with metrics.json, files/<notebook>/
+and, written last, a record in manifest.jsonl. Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -54,12 +52,11 @@ def start(name: str, *, profile: str, seed: int) -> Run:
     base = environment.root()
     folder = Path(batch) if batch else base / "runs" / "interactive" / name
     parameters = {"profile": profile, "seed": int(seed), **_notebook_parameters()}
-    run = Run(name, profile, int(seed), parameters, folder)
     info = environment.describe(base)
     card = cards.environment_card(info, title=name, parameters=parameters)
     plain = ["  ".join(f"{k}={v}" for k, v in facts.items()) for facts in (parameters, info)]
     show(card, f"{name}  {plain[0]}\n{plain[1]}")
-    return run
+    return Run(name, profile, int(seed), parameters, folder)
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -97,17 +94,13 @@ class Run:
         self, name: str, profile: str, seed: int, parameters: Mapping[str, object], folder: Path
     ):
         self.name, self.profile, self.seed = name, profile, seed
-        self.parameters = dict(parameters)
-        self.folder = folder
+        self.parameters, self.folder = dict(parameters), folder
         self.metrics: dict[str, float | list[float]] = {}
         self.figures: list[str] = []
         self.started = time.monotonic()
 
     def sizes(self, *, quick: Mapping[str, object], full: Mapping[str, object]) -> SimpleNamespace:
-        """Show the sizes of both profiles side by side and return those of this one as attributes.
-
-        ValueError unless both give the same names.
-        """
+        """Show the sizes of both profiles, return this one's; ValueError if names differ."""
         if set(quick) != set(full):
             odd = ", ".join(sorted(set(quick) ^ set(full)))
             raise ValueError(f"sizes: quick and full must have the same names; only one has {odd}")
@@ -164,29 +157,18 @@ class Run:
         seconds = round(time.monotonic() - self.started, 1)
         path = self._subfolder("figures") / "metrics.json"
         path.write_text(json.dumps(self.metrics, indent=1) + "\n")
-        manifest.append(self.folder, self._record(seconds))
-        rows = metric_rows(self.metrics)
-        figures = ", ".join(self.figures) or "none"
+        read = manifest.data_read(environment.home())
+        record = {"event": "finished", "notebook": self.name, "seconds": seconds}
+        record |= {"profile": self.profile, "parameters": self.parameters}
+        record |= {"metrics": self.metrics, "figures": self.figures}
+        record |= {"package_version": workbench.__version__, "threads": environment.threads()}
+        record |= {"modules": manifest.loaded_modules(), "read": read}
+        record["data"] = manifest.data_hashes(environment.home(), read)
+        manifest.append(self.folder, record)
+        rows, figures = metric_rows(self.metrics), ", ".join(self.figures) or "none"
         line = f"{self.name} finished in {duration(seconds)} · figures: {figures}"
         html = f"<p>{cards.escape(line)}</p>{cards.table(rows) if rows else ''}"
         show(html, f"{line}\n{cards.plain_table(rows)}")
-
-    def _record(self, seconds: float) -> dict[str, object]:
-        read = manifest.data_read(environment.home())
-        return {
-            "event": "finished",
-            "notebook": self.name,
-            "profile": self.profile,
-            "parameters": self.parameters,
-            "package_version": workbench.__version__,
-            "seconds": seconds,
-            "threads": environment.threads(),
-            "metrics": self.metrics,
-            "figures": self.figures,
-            "modules": manifest.loaded_modules(),
-            "read": read,
-            "data": manifest.data_hashes(environment.home(), read),
-        }
 
     def _subfolder(self, kind: str) -> Path:
         folder = self.folder / kind / self.name
@@ -204,8 +186,7 @@ def _metric(name: str, value: object) -> float | list[float]:
             return parts[0]
         if len(parts) == 3 and all(map(math.isfinite, parts)) and parts[1] <= parts[2]:
             return parts
-    accepted = "a finite number, or (value, low, high) with low <= high"
-    raise ValueError(f"metric {name}={value!r}: log {accepted}")
+    raise ValueError(f"metric {name}={value!r}: log a finite number or (value, low, high)")
 
 
 def metric_rows(metrics: Mapping[str, float | list[float]]) -> list[dict[str, object]]:
@@ -231,8 +212,7 @@ def source(thing) -> None:
     name = f"{inspect.getmodule(thing).__name__}:{getattr(thing, '__qualname__', '')}"
     code = source_text(name)
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
-    text, metadata = f"{fence}python\n{code}\n{fence}", {"workbench_source": name}
-    show(text, code, kind="text/markdown", metadata=metadata)
+    show(f"{fence}python\n{code}\n{fence}", code, kind="text/markdown", workbench_source=name)
 
 
 def source_text(name: str) -> str | None:
