@@ -123,6 +123,7 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@cache
 def code_hash(code: str) -> str:
     """Hash of what Python code does: comments, layout and docstrings do not count."""
     try:

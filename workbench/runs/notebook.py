@@ -53,7 +53,7 @@ def content_hash(notebook, parameters: Mapping[str, object], data: Mapping[str, 
 def unfinished(executed) -> str | None:
     """Why an executed notebook is not complete: a cell failed, or never ran (after sys.exit(0))."""
     cells = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source.strip()]
-    for cell, output in [(cell, output) for cell in cells for output in cell.outputs]:
+    for cell, output in [(c, output) for c in cells for output in c.outputs]:
         if output.output_type == "error":
             problem = f"{output.ename}: {first_line(output.evalue)}"
             return f"cell [{cell.execution_count}]: {problem}"

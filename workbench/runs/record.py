@@ -140,7 +140,7 @@ def _notes(notebook, stored: Mapping) -> Iterator[str]:
 
 
 def compare(base: Path, folder: Path) -> dict[str, list[str]]:
-    """The metrics of another batch, by notebook, whose intervals miss the recorded ones."""
+    """Metrics of a batch, by notebook, whose intervals miss the recorded ones."""
     outcomes = manifest.outcomes(manifest.read(folder))
     measured = {n: r["metrics"] for n, r in outcomes.items() if r["event"] == "completed"}
     if not measured:
