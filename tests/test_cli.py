@@ -26,7 +26,7 @@ def base(tmp_path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("run 07", "07: no such notebook; there are 00_start_here, 06_scaling"),
+        ("run 07", "07: no such notebook among 00_start_here, 06_scaling"),
         ("run start", "start: no such notebook"),
         ("run 00 -p speed=1", "-p speed: unknown parameter; known are loud, rate, seed"),
         ("run 00 -p width=1", "-p width: unknown parameter"),

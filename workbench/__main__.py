@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ EXAMPLES = """examples:
   python -m workbench run 04 -p seed=1             another value for a parameter
   python -m workbench run --resume runs/DIR        go on where a batch stopped
 """
+JOBS = """notebooks at once (default 1), each with its share of the cores as threads;
+sums of floats depend on the number of threads in their last digits"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,53 +27,24 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """The parser of all commands."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    top = Parser(
-        prog="python -m workbench", description=__doc__, epilog=EXAMPLES, formatter_class=formatter
-    )
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
+    top = Parser(prog="python -m workbench", description=__doc__, **layout)
     commands = top.add_subparsers(dest="command", required=True, metavar="run|record|check|doctor")
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
-    run.add_argument(
-        "notebooks", nargs="*", metavar="NN", help="numbers (06) or names; none or `all`: every one"
-    )
+    names = "numbers (06) or names; none or `all`: every one"
+    run.add_argument("notebooks", nargs="*", metavar="NN", help=names)
     run.add_argument("--profile", choices=("quick", "full"), help="sizes: quick (default) or full")
-    run.add_argument(
-        "-p",
-        action="append",
-        default=[],
-        dest="given",
-        metavar="NAME=VALUE",
-        help="set a parameter",
-    )
-    run.add_argument(
-        "--jobs",
-        type=_count,
-        default=1,
-        metavar="N",
-        help="notebooks at once (default 1), each with its share of the cores as threads; sums of floats depend on the "
-        "number of threads in their last digits",
-    )
+    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=VALUE"}
+    run.add_argument("-p", help="set a parameter", **given)
+    run.add_argument("--jobs", type=_count, default=1, metavar="N", help=JOBS)
     where = run.add_mutually_exclusive_group()
-    where.add_argument(
-        "--resume",
-        type=Path,
-        metavar="DIR",
-        help="continue a batch; its notebooks and parameters apply",
-    )
-    where.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder for the results (default: runs/<time>-<profile>)",
-    )
-    record = commands.add_parser(
-        "record", help="make a finished batch the recorded run (notebooks/, figures/)"
-    )
+    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with a batch as it was")
+    where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")
+    record = commands.add_parser("record", help="make a finished batch the recorded run")
     record.add_argument("folder", type=Path, metavar="DIR")
-    check = commands.add_parser("check", help="are the committed notebooks well-formed and fresh?")
-    check.add_argument(
-        "--against", type=Path, metavar="DIR", help="also compare the metrics of the batch in DIR"
-    )
+    check = commands.add_parser("check", help="do the committed outputs belong to today's code?")
+    against = "also compare the metrics of the batch in DIR"
+    check.add_argument("--against", type=Path, metavar="DIR", help=against)
     commands.add_parser("doctor", help="is everything installed and in place?")
     return top
 
@@ -84,28 +58,24 @@ def _count(text: str) -> int:
 def run(arguments: argparse.Namespace, base: Path) -> int:
     """Execute notebooks: 0 if all completed, 1 if one failed, 130 if interrupted."""
     from workbench.runs import batch, manifest
-    from workbench.runs.parameters import parse_assignments
+    from workbench.runs.notebook import parse_assignments
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `nohup make run &`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.resume:
         _take_over(arguments)
     profile, given = arguments.profile or "quick", parse_assignments(arguments.given)
     jobs = batch.plan(batch.select(base, arguments.notebooks), profile=profile, given=given)
     folder = arguments.resume or batch.open_folder(base, arguments.output, profile)
     if not arguments.resume:
-        asked = {
-            "notebooks": [job.name for job in jobs],
-            "profile": profile,
-            "given": arguments.given,
-        }
+        names = [job.name for job in jobs]
+        asked = {"notebooks": names, "profile": profile, "given": arguments.given}
         manifest.append(folder, {"event": "batch", **asked})
     at_once = f", {arguments.jobs} at once" if arguments.jobs > 1 else ""
-    print(
-        f"{len(jobs)} notebook{'s' * (len(jobs) > 1)}, {profile} profile{at_once}, results in {folder}",
-        flush=True,
-    )
-    resume = f"python -m workbench run --resume {folder}" + (
-        f" --jobs {arguments.jobs}" if at_once else ""
-    )
+    count = f"{len(jobs)} notebook{'s' * (len(jobs) > 1)}"
+    print(f"{count}, {profile} profile{at_once}, results in {folder}", flush=True)
+    jobs_again = f" --jobs {arguments.jobs}" if at_once else ""
+    resume = f"python -m workbench run --resume {folder}{jobs_again}"
     try:
         results = batch.run_batch(jobs, folder, base, profile=profile, at_once=arguments.jobs)
     except KeyboardInterrupt:
@@ -115,34 +85,30 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
 
 
 def _take_over(arguments: argparse.Namespace) -> None:
-    """Let a batch that is resumed say what to run; ValueError if it is none, or other things are
-    asked for."""
+    """Let a batch that is resumed say what to run; ValueError if other things are asked for."""
     from workbench.runs import manifest
 
-    asked = manifest.header(manifest.read(arguments.resume))
+    folder, asked = arguments.resume, manifest.header(manifest.read(arguments.resume))
     if asked is None:
         raise ValueError(
-            f"--resume {arguments.resume}: no batch of `python -m workbench run` was started there"
+            f"--resume {folder}: no batch of `python -m workbench run` was started there"
         )
     if arguments.notebooks or arguments.given or arguments.profile not in (None, asked["profile"]):
-        raise ValueError(
-            f"--resume continues {arguments.resume} as it was asked for: give no notebooks, -p or --profile"
-        )
-    arguments.notebooks, arguments.given, arguments.profile = (
-        asked["notebooks"],
-        asked["given"],
-        asked["profile"],
-    )
+        wishes = "give no notebooks, -p or --profile"
+        raise ValueError(f"--resume continues {folder} as it was asked for: {wishes}")
+    arguments.notebooks, arguments.given = asked["notebooks"], asked["given"]
+    arguments.profile = asked["profile"]
 
 
 def _report(results: list[dict], folder: Path, resume: str) -> int:
-    from workbench.runs.report import report_text
+    from workbench.runs.progress import duration
+    from workbench.show.cards import plain_table
 
-    figures = [f"{r['notebook']}/{name}.png" for r in results for name in r.get("figures", [])]
-    print(f"\n{report_text(results)}\n")
-    if figures:
-        print(f"figures in {folder / 'figures'}: {', '.join(figures)}")
-    print(f"report: {folder / 'report.md'}")
+    rows = [
+        {"notebook": r["notebook"], "status": r["status"], "time": duration(r["seconds"])}
+        for r in results
+    ]
+    print(f"\n{plain_table(rows)}\n\nreport: {folder / 'report.html'}")
     failed = [r["notebook"] for r in results if r["status"] == "failed"]
     if failed:
         print(f"failed: {', '.join(failed)}; repair, then: {resume}")
@@ -158,25 +124,22 @@ def record(arguments: argparse.Namespace, base: Path) -> int:
 
 
 def check(arguments: argparse.Namespace, base: Path) -> int:
-    """Say what is stale: 0 if nothing is, 1 otherwise."""
-    from workbench.runs.check import check, compare
+    """Say what is stale: 0 if nothing is, 1 otherwise; notes alone are no reason."""
+    from workbench.runs.record import check, compare
 
     found = check(base)
-    if arguments.against:
-        for name, problems in compare(base, arguments.against).items():
-            found.setdefault(name, []).extend(problems)
-    for name, problems in found.items():
-        print(
-            "\n".join(
-                [f"{'✗' if problems else '✓'} {name}", *(f"    {problem}" for problem in problems)]
-            )
-        )
-    return 1 if any(found.values()) else 0
+    apart = compare(base, arguments.against) if arguments.against else {}
+    errors = {name: [*found[name].errors, *apart.get(name, [])] for name in found}
+    for name in found:
+        print(f"{'✗' if errors[name] else '✓'} {name}")
+        for sign, lines in (("✗", errors[name]), ("·", found[name].notes)):
+            print("".join(f"    {sign} {line}\n" for line in lines), end="")
+    return 1 if any(errors.values()) else 0
 
 
 def doctor(arguments: argparse.Namespace, base: Path) -> int:
     """Say what is there and what is missing: 0 if all is well, 1 otherwise."""
-    from workbench.runs.doctor import examine
+    from workbench.doctor import examine
 
     well = True
     for right, line in examine(base):
@@ -189,12 +152,11 @@ COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:
-    """Run a command on the repository at `base` (default: this one). Bad input: one line on stderr,
-    exit code 2."""
+    """Run a command on the repository at `base` (default: this one); bad input: exit code 2."""
     arguments = parser().parse_args(words)
     try:
         if base is None:
-            from workbench.runs.content import root
+            from workbench.runs.environment import root
 
             base = root()
         return COMMANDS[arguments.command](arguments, base)

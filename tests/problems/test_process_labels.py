@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from workbench.problems import check_steps, process_data, quantities
-from workbench.runs import content
+from workbench.runs.environment import root
 
-FOLDER = content.root() / "data" / "samples" / "process_labels"
+FOLDER = root() / "data" / "samples" / "process_labels"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 
 

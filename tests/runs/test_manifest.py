@@ -1,11 +1,16 @@
-"""The manifest survives being cut off."""
+"""The manifest survives being cut off, and knows which data and code a notebook depended on."""
 
+import ast
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from workbench.runs import manifest
+from workbench.runs import environment, manifest
+from workbench.runs.batch import Job, is_done
+from workbench.runs.notebook import available, code_cells, load
 
 
 def test_appends_and_reads_back(tmp_path):
@@ -47,3 +52,134 @@ for i in range(50):
         (name, i) for name in "abcd" for i in range(50)
     ]
     assert all(r["text"] == r["by"] * 30_000 for r in records)
+
+
+@pytest.fixture
+def files(tmp_path):
+    manifest.watch()
+    for name in ("a/b/c.txt", "a/b/d/e.txt", "a/f.txt", "g.txt", "a/README.md", "h/i/j.txt"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_text("")
+    return tmp_path
+
+
+def test_files_count_by_folder_or_alone(files, monkeypatch):
+    assert manifest.data_read(files) == []
+    (files / "data/a/b/d/e.txt").read_text()
+    assert manifest.data_read(files) == ["data/a/b"]
+    monkeypatch.chdir(files / "data" / "a")
+    open("f.txt").close()
+    os.close(os.open(os.fsencode(files / "data/g.txt"), os.O_RDONLY))
+    assert manifest.data_read(files) == ["data/a/b", "data/a/f.txt", "data/g.txt"]
+    assert list(manifest.data_hashes(files, manifest.data_read(files))) == [
+        "data/a/b/c.txt",
+        "data/a/b/d/e.txt",
+        "data/a/f.txt",
+        "data/g.txt",
+    ]
+
+
+def test_writing_listing_and_reading_about_data_do_not_count(files):
+    (files / "data/h/i/j.txt").write_text("new")
+    (files / "data/a/README.md").read_text()
+    assert len(list((files / "data").rglob("*.txt"))) == 5
+    os.close(os.open(files / "data/h", os.O_RDONLY))
+    assert manifest.data_read(files) == []
+
+
+def test_a_link_to_the_data_is_followed(files):
+    (files / "link").symlink_to(files / "data")
+    (files / "link/a/f.txt").read_text()
+    assert manifest.data_read(files) == ["data/a/f.txt"]
+
+
+def test_the_hook_leaves_errors_alone(files):
+    with pytest.raises(FileNotFoundError):
+        (files / "data/gone.txt").read_text()
+    with pytest.raises(ValueError, match="null"):
+        Path("a\0b").read_text()
+    sys.audit("open", "only a path")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stale"),
+    [
+        ("data/models/two/model.safetensors", False),
+        ("data/samples/pool.jsonl", False),
+        ("data/models/two/new.json", False),
+        ("data/models/three/config.json", False),
+        ("data/models/new.csv", False),
+        ("data/models/one/README.md", False),
+        ("data/tables/a/x.csv", True),
+        ("data/models/one/model.safetensors", True),
+        ("data/models/one/new.json", True),
+        ("data/tables/a/deeper/new.csv", True),
+    ],
+)
+def test_only_what_was_read_has_to_run_again(batch, name, stale):
+    base = batch.repository.base
+    path = base / name
+    before = path.read_bytes() if path.exists() else None
+    outcome = manifest.outcomes(manifest.read(batch.folder))["07_reader"]
+    assert outcome["read"] == ["data/models/one", "data/tables/a"]
+    job = Job(base / "notebooks/07_reader.ipynb", outcome["parameters"])
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"other")
+    try:
+        assert is_done(outcome, job, batch.folder, base) != stale
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
+    assert is_done(outcome, job, batch.folder, base)
+
+
+def test_a_folder_of_data_that_is_gone_is_missing(tmp_path):
+    record = {"read": ["data/models/one"], "data": {"data/models/one/config.json": "abc"}}
+    assert manifest.data_today(tmp_path, record) == {"data/models/one": "missing"}
+
+
+def test_what_a_module_does_counts_not_how_it_reads(tmp_path):
+    file = tmp_path / "module.py"
+    texts = [
+        '"""About it."""',
+        '"""Otherwise."""',
+        "# nothing",
+        'def f(x):\n    """Doc."""\n    return x',
+        "def f(\n    x,  # the only one\n): return x",
+        "def f(x): return -x",
+    ]
+    hashes = []
+    for text in texts:
+        file.write_text(text)
+        hashes.append(manifest.module_hash(file))
+    assert hashes[0] == hashes[1] == hashes[2] and hashes[3] == hashes[4]
+    assert len({hashes[0], hashes[3], hashes[5]}) == 3
+
+
+def test_changed_modules_are_those_of_other_code_or_gone():
+    then = manifest.loaded_modules()
+    assert "workbench/runs/manifest.py" in then and manifest.changed_modules(then) == []
+    changed = then | {"workbench/types.py": "0" * 16, "workbench/gone.py": "0" * 16}
+    assert set(manifest.changed_modules(changed)) == {"workbench/types.py", "workbench/gone.py"}
+
+
+@pytest.mark.slow
+def test_imports_of_the_notebooks_open_no_data():
+    """Their set-up cells import first and start then: data that an import read would be missed."""
+    trees = [ast.parse(code_cells(load(path))[1].source) for path in available(environment.root())]
+    kinds = (ast.Import, ast.ImportFrom)
+    lines = sorted(
+        {ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, kinds)}
+    )
+    code = ["from workbench.runs import environment, manifest", "manifest.watch()", *lines]
+    code += [
+        "found = manifest.data_read(environment.root())",
+        "assert found == [] and len(manifest.opened) > 100, found",
+    ]
+    assert len(lines) > 10
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", "\n".join(code)], cwd=Path(__file__).parents[2]
+        ).returncode
+        == 0
+    )

@@ -1,29 +1,28 @@
-"""From a finished batch to committed notebooks, and what `check` finds when something changed
-afterwards."""
+"""From a finished batch to committed notebooks, and what `check` finds when something changed."""
 
 import json
 
 import nbformat
 import pytest
+from little_repository import Repository
 
 from workbench.__main__ import main
-from workbench.runs import content, manifest
-from workbench.runs.check import check, compare, package_source
-from workbench.runs.record import record
+from workbench.runs import manifest
+from workbench.runs.notebook import content_hash
+from workbench.runs.record import Findings, check, compare, record
+from workbench.runs.run import source_text
 
 NAME = "00_good"
+MODULE = "workbench/runs/run.py"
+
+pytestmark = pytest.mark.slow  # the batch that they share
 
 
 @pytest.fixture(scope="module")
-def done(shared_repository):
-    """A repository and the folder of a finished batch of one notebook."""
-    shared_repository.add(NAME)
-    folder = shared_repository.base / "out"
-    assert (
-        main(["run", "0", "--profile", "full", "--output", str(folder)], shared_repository.base)
-        == 0
-    )
-    return shared_repository, folder
+def done(batch, tmp_path_factory):
+    """A repository of its own, and the folder of a batch of one notebook."""
+    repository = Repository(tmp_path_factory.mktemp("recorded"))
+    return repository, batch.of(repository.base / "out", NAME)
 
 
 @pytest.fixture
@@ -35,34 +34,23 @@ def recorded(done):
     return repository
 
 
-def test_recorded_notebook_is_fresh_and_keeps_all_rules(recorded, capsys):
-    assert check(recorded.base) == {NAME: []}
+def test_recorded_notebook_is_fresh(recorded, capsys):
+    assert check(recorded.base) == {NAME: Findings()}
     assert main(["check"], recorded.base) == 0 and capsys.readouterr().out == f"✓ {NAME}\n"
     notebook = recorded.read(NAME)
     nbformat.validate(notebook)
     stored = notebook.metadata["workbench"]
-    assert (
-        stored["profile"] == "full"
-        and stored["parameters"]["rate"] == 0.5
-        and stored["figures"] == ["line"]
-    )
-    assert (
-        stored["metrics"] == {"sizes": 4, "eval/accuracy": [0.4, 0.3, 0.5]}
-        and stored["seconds"] > 0
-    )
-    assert stored["recorded_at"].endswith("+00:00") and "threads" in stored
+    parameters = {"profile": "quick", "seed": 7, "rate": 0.25, "loud": False}
+    assert stored["parameters"] == parameters and stored["profile"] == "quick"
+    assert stored["metrics"] == {"sizes": 2, "eval/accuracy": [0.4, 0.3, 0.5]}
+    assert stored["figures"] == ["line"] and stored["seconds"] > 0 and stored["threads"] == 3
+    assert stored["recorded_at"].endswith("+00:00")
     assert stored["read"] == list(stored["data"]) == ["data/samples/pool.jsonl"]
-    assert "papermill" not in json.dumps(notebook) and str(recorded.base) not in json.dumps(
-        notebook
-    )
-    assert [c.execution_count for c in notebook.cells if c.cell_type == "code"] == [
-        1,
-        2,
-        3,
-        4,
-        5,
-        6,
-    ]
+    assert MODULE in stored["modules"]
+    text = json.dumps(notebook)
+    assert "papermill" not in text and str(recorded.base) not in text
+    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
+    assert counts == [1, 2, 3, 4, 5, 6]
     files = sorted(p.name for p in (recorded.base / "figures" / NAME).iterdir())
     assert files == ["line.csv", "line.png", "metrics.json"]
 
@@ -73,56 +61,88 @@ def test_recording_keeps_newer_text(done):
     notebook.cells[0].source += "\n\nA newer sentence."
     repository.write(NAME, notebook)
     record(folder, repository.base)
-    assert "A newer sentence." in repository.read(NAME).cells[0].source and check(
-        repository.base
-    ) == {NAME: []}
+    assert "A newer sentence." in repository.read(NAME).cells[0].source
+    assert check(repository.base) == {NAME: Findings()}
 
 
-def problems(repository, change):
+def found(repository, change):
+    """What `check` finds after `change(notebook, stored)`."""
     notebook = repository.read(NAME)
-    change(notebook)
+    change(notebook, notebook.metadata["workbench"])
     repository.write(NAME, notebook)
     return check(repository.base)[NAME]
 
 
-def test_check_finds_changed_code(recorded, capsys):
-    def change(notebook):
+def test_changed_code_or_parameters_are_errors(recorded, capsys):
+    def code(notebook, stored):
         notebook.cells[4].source += "\nprint(1)"
 
-    assert problems(recorded, change) == ["stale: code cells or parameters changed since recording"]
+    def parameters(notebook, stored):
+        stored["parameters"]["rate"] = 0.6
+
+    stale = Findings(("code cells or parameters changed since recording",))
+    assert found(recorded, code) == stale
     assert main(["check"], recorded.base) == 1
-    assert capsys.readouterr().out.startswith(f"✗ {NAME}\n    stale: code cells")
+    assert capsys.readouterr().out == f"✗ {NAME}\n    ✗ {stale.errors[0]}\n"
+    recorded.add(NAME)
+    record(recorded.base / "out", recorded.base)
+    assert found(recorded, parameters) == stale
 
 
-def test_check_finds_other_parameters_version_and_shown_code(recorded):
-    def parameters(notebook):
-        notebook.metadata["workbench"]["parameters"]["rate"] = 0.6
+def test_layout_of_code_is_no_change(recorded):
+    def laid_out(notebook, stored):
+        notebook.cells[3].source = "S = run.sizes(  # two\n    quick=dict(n=2), full=dict(n=4)\n)\n"
 
-    def version(notebook):
-        notebook.metadata["workbench"]["package_version"] = "0.0.1"
-
-    def shown(notebook):
-        notebook.cells[5].outputs[0]["data"]["text/plain"] = "def parse_value(): ..."
-
-    (stale,) = problems(recorded, shown)
-    assert stale.startswith("stale: shows the code of workbench.runs.parameters:parse_value")
-    assert "stale: code cells or parameters changed since recording" in problems(
-        recorded, parameters
-    )
-    assert problems(recorded, version)[0].startswith("stale: recorded with version 0.0.1")
+    assert found(recorded, laid_out) == Findings()
 
 
-def test_check_finds_changed_data_but_allows_new_data(recorded):
-    new, old = (
-        recorded.base / "data/models/new.safetensors",
-        recorded.base / "data/samples/pool.jsonl",
-    )
+def version(notebook, stored):
+    stored["package_version"] = "0.0.1"
+
+
+def package(notebook, stored):
+    stored["modules"][MODULE] = "0" * 16
+
+
+def older(notebook, stored):
+    del stored["modules"], stored["read"], stored["threads"]
+
+
+def shown(notebook, stored):
+    notebook.cells[5].outputs[0]["data"]["text/plain"] = "def parse_value(): ..."
+
+
+def amended(notebook, stored):
+    stored["amended"] = [{"at": "2026-11-24", "why": "a name changed"}]
+
+
+NOTES = [
+    (version, "recorded with version 0.0.1, this is"),
+    (package, f"package code changed since recording: {MODULE}"),
+    (older, "recorded before records held the package code that was loaded"),
+    (shown, "shows the code of workbench.runs.notebook:parse_value, which reads differently"),
+    (amended, "amended since recording: a name changed (2026-11-24)"),
+]
+
+
+@pytest.mark.parametrize(("change", "note"), NOTES)
+def test_what_may_change_outputs_is_a_note(recorded, change, note, capsys):
+    """Package code used not to count at all; shown code and the version made notebooks stale."""
+    findings = found(recorded, change)
+    assert findings.errors == () and len(findings.notes) == 1 and note in findings.notes[0]
+    assert main(["check"], recorded.base) == 0
+    assert capsys.readouterr().out == f"✓ {NAME}\n    · {findings.notes[0]}\n"
+
+
+def test_changed_data_are_an_error_and_new_data_are_not(recorded):
+    new, old = [recorded.base / "data" / name for name in ("models/new", "samples/pool.jsonl")]
     new.write_text("weights")
-    assert check(recorded.base) == {NAME: []}
+    assert check(recorded.base) == {NAME: Findings()}
     old.write_text("[]\n")
-    assert check(recorded.base)[NAME] == ["stale: changed since recording: data/samples/pool.jsonl"]
+    stale = Findings(("changed since recording: data/samples/pool.jsonl",))
+    assert check(recorded.base) == {NAME: stale}
     old.write_text("{}\n")
-    assert check(recorded.base) == {NAME: []}
+    assert check(recorded.base) == {NAME: Findings()}
     new.unlink()
 
 
@@ -131,31 +151,29 @@ def test_older_records_list_all_files_and_count_only_those(recorded):
     new, unread = recorded.base / "data/samples/new.jsonl", recorded.base / "data/models/unread.csv"
     unread.write_text("1\n")
 
-    def older(notebook):
-        stored = notebook.metadata["workbench"]
+    def all_files(notebook, stored):
         del stored["read"], stored["threads"]
-        stored["data"] = content.data_hashes(recorded.base)
-        stored["hash"] = content.content_hash(notebook, stored["parameters"], stored["data"])
+        stored["data"] = manifest.data_hashes(recorded.base)
+        stored["hash"] = content_hash(notebook, stored["parameters"], stored["data"])
 
-    assert problems(recorded, older) == []
-    assert list(recorded.read(NAME).metadata["workbench"]["data"]) == [
-        "data/models/unread.csv",
-        "data/samples/pool.jsonl",
-    ]
+    assert found(recorded, all_files) == Findings()
+    listed = list(recorded.read(NAME).metadata["workbench"]["data"])
+    assert listed == ["data/models/unread.csv", "data/samples/pool.jsonl"]
     new.write_text("{}\n")
-    assert check(recorded.base) == {NAME: []}
+    assert check(recorded.base) == {NAME: Findings()}
+    stale = Findings(("changed since recording: data/models/unread.csv",))
     unread.write_text("2\n")
-    assert check(recorded.base)[NAME] == ["stale: changed since recording: data/models/unread.csv"]
+    assert check(recorded.base) == {NAME: stale}
     unread.unlink()
-    assert check(recorded.base)[NAME] == ["stale: changed since recording: data/models/unread.csv"]
+    assert check(recorded.base) == {NAME: stale}
     new.unlink()
 
 
-def test_check_finds_missing_figures_and_unrecorded_notebooks(recorded):
+def test_missing_figures_and_unrecorded_notebooks_are_errors(recorded):
     (recorded.base / "figures" / NAME / "line.csv").unlink()
-    assert check(recorded.base)[NAME] == [f"figures/{NAME} lacks line.csv"]
+    assert check(recorded.base)[NAME].errors == (f"figures/{NAME} lacks line.csv",)
     recorded.add(NAME)
-    assert "never recorded" in check(recorded.base)[NAME][-1]
+    assert "never recorded" in check(recorded.base)[NAME].errors[0]
 
 
 def test_record_refuses_what_changed_or_is_incomplete(done, tmp_path, monkeypatch):
@@ -164,18 +182,17 @@ def test_record_refuses_what_changed_or_is_incomplete(done, tmp_path, monkeypatc
     with pytest.raises(ValueError, match="changed since the run"):
         record(folder, repository.base)
     before = repository.add(NAME).read_bytes()
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(ValueError, match=r"changed since the run: workbench/runs/run\.py"),
-    ):
-        patch.setattr(content, "changed_modules", lambda then: ["workbench/runs/run.py"])
+    changed = pytest.raises(ValueError, match=f"changed since the run: {MODULE}")
+    with monkeypatch.context() as patch, changed:
+        patch.setattr(manifest, "changed_modules", lambda then: [MODULE])
         record(folder, repository.base)
     with pytest.raises(ValueError, match="no batch"):
         record(tmp_path, repository.base)
-    (folder / "figures" / NAME / "line.csv").rename(tmp_path / "line.csv")
+    figure = folder / "figures" / NAME / "line.csv"
+    figure.rename(tmp_path / "line.csv")
     with pytest.raises(ValueError, match=r"incomplete: no line\.csv"):
         record(folder, repository.base)
-    (tmp_path / "line.csv").rename(folder / "figures" / NAME / "line.csv")
+    (tmp_path / "line.csv").rename(figure)
     assert (repository.base / "notebooks" / f"{NAME}.ipynb").read_bytes() == before
 
 
@@ -194,37 +211,25 @@ def test_record_refuses_batches_that_did_not_complete(repository, outcome, messa
         record(repository.base, repository.base)
 
 
-def test_compare_flags_intervals_that_do_not_overlap(recorded, tmp_path, capsys):
+def test_compare_finds_intervals_that_do_not_overlap(recorded, tmp_path, capsys):
     metrics = {"eval/accuracy": [0.55, 0.51, 0.6], "sizes": 9, "other": [0, 0, 0]}
-    manifest.append(tmp_path, {"event": "completed", "notebook": NAME, "metrics": metrics})
-    found = compare(recorded.base, tmp_path)
-    assert found == {NAME: ["eval/accuracy is 0.55 [0.51, 0.6], recorded 0.4 [0.3, 0.5]"]}
+    measured = {"event": "completed", "notebook": NAME, "metrics": metrics}
+    manifest.append(tmp_path, measured)
+    apart = ["eval/accuracy is 0.55 [0.51, 0.6], recorded 0.4 [0.3, 0.5]"]
+    assert compare(recorded.base, tmp_path) == {NAME: apart}
     assert main(["check", "--against", str(tmp_path)], recorded.base) == 1
-    assert "eval/accuracy is 0.55" in capsys.readouterr().out
-    manifest.append(
-        tmp_path,
-        {"event": "completed", "notebook": NAME, "metrics": {"eval/accuracy": [0.5, 0.45, 0.7]}},
-    )
+    assert capsys.readouterr().out == f"✗ {NAME}\n    ✗ {apart[0]}\n"
+    manifest.append(tmp_path, {**measured, "metrics": {"eval/accuracy": [0.5, 0.45, 0.7]}})
     assert compare(recorded.base, tmp_path) == {NAME: []}
+    assert main(["check", "--against", str(tmp_path)], recorded.base) == 0
     with pytest.raises(ValueError, match="no completed"):
         compare(recorded.base, tmp_path / "nothing")
 
 
-def test_package_source_reads_what_inspect_reads():
-    import inspect
-
-    from workbench.runs import run
-
-    for thing, name in (
-        (run.start, "start"),
-        (run.Run, "Run"),
-        (run.Run.log, "Run.log"),
-        (run, ""),
-    ):
-        expected = inspect.cleandoc("\n" + inspect.getsource(thing)) if name != "Run.log" else None
-        shown = package_source(f"workbench.runs.run:{name}")
-        assert shown.startswith("def log(self") if expected is None else shown == expected.rstrip()
-    assert (
-        package_source("workbench.runs.run:gone") is None
-        and package_source("workbench.gone:x") is None
-    )
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("start", "def start("), ("Run", "class Run:"), ("Run.log", "def log(self"), ("", '"""What')],
+)
+def test_source_text_is_found_by_name(name, first):
+    assert source_text(f"workbench.runs.run:{name}").startswith(first)
+    assert source_text("workbench.runs.run:gone") is source_text("workbench.gone:x") is None

@@ -9,7 +9,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from workbench.runs import Run, manifest, source, start
-from workbench.runs.track import duration, track
+from workbench.runs.progress import duration, track
 from workbench.types import Prefix, Problem
 
 
@@ -59,7 +59,7 @@ def test_interactive_output_goes_below_the_repository(monkeypatch):
 def test_sizes(run, capsys):
     assert run.sizes(quick={"n": 2, "m": 3}, full={"n": 4, "m": 9}).m == 3
     assert "quick (this run)" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="only one of them gives k, m"):
+    with pytest.raises(ValueError, match="only one has k, m"):
         run.sizes(quick={"n": 2, "m": 3}, full={"n": 4, "k": 9})
 
 
@@ -116,7 +116,7 @@ def test_path_stays_inside(run, tmp_path):
 def test_finish_writes_metrics_then_the_record(run, tmp_path, capsys):
     run.log(sizes=3)
     run.finish()
-    assert json.loads((tmp_path / "metrics/04_grpo.json").read_text()) == {"sizes": 3}
+    assert json.loads((tmp_path / "figures/04_grpo/metrics.json").read_text()) == {"sizes": 3}
     (record,) = manifest.read(tmp_path)
     assert (
         record["event"] == "finished"

@@ -37,14 +37,17 @@ def check_complete(folder: Path) -> None:
     if not weights and not list(folder.glob("*.bin")):
         raise ValueError(f"{folder} is no checkpoint: no .safetensors file")
     for file in weights:
-        with file.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            try:
-                header = json.loads(stream.read(size)) if size < 1 << 28 else {}
-            except ValueError:
-                header = {}
-        ends = [
-            entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
-        ]
-        if not ends or file.stat().st_size != 8 + size + max(ends):
-            raise ValueError(f"{file} is not whole (an interrupted copy?): get it again")
+        check_weights(file)
+
+
+def check_weights(file: Path) -> None:
+    """ValueError for a safetensors file that is not whole, judged by header and length alone."""
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(size)) if size < 1 << 28 else {}
+        except ValueError:
+            header = {}
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    if not ends or file.stat().st_size != 8 + size + max(ends):
+        raise ValueError(f"{file} is not whole (an interrupted copy?): get it again")

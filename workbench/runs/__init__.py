@@ -1,10 +1,7 @@
-"""Runs of notebooks: what a notebook talks to (`start`, `source`), and the batch, record and check
-behind the commands.
+"""Runs of notebooks: what a notebook talks to. Taught in notebook 00.
 
-    from workbench.runs import start, source
-    run = start("04_grpo", profile=profile, seed=seed)
-
-`python -m workbench run|record|check|doctor` is the same from a terminal. Taught in notebook 00.
+from workbench.runs import start, source
+run = start("04_grpo", profile=profile, seed=seed)
 """
 
 from workbench.runs.run import Run, source, start

@@ -1,5 +1,4 @@
-"""Where a run happens: versions, device, repository state. Nothing here imports torch that was not
-imported before."""
+"""Where a run happens: repository, versions, device. Nothing here imports torch itself."""
 
 from __future__ import annotations
 
@@ -12,7 +11,18 @@ from pathlib import Path
 
 import workbench
 
-SHOWN = ("torch", "transformers", "numpy")
+
+def root() -> Path:
+    """The repository root, found from the package (never from the working directory)."""
+    folder = Path(workbench.__file__).resolve().parents[1]
+    if not (folder / "pyproject.toml").is_file():
+        raise ValueError(f"{folder} holds no pyproject.toml: install a git clone by pip install -e")
+    return folder
+
+
+def home() -> Path:
+    """The repository whose data a notebook reads: that of its batch, else `root()`."""
+    return Path(os.environ.get("WORKBENCH_ROOT") or root())
 
 
 def installed(package: str) -> str | None:
@@ -29,8 +39,7 @@ def cores() -> int:
 
 
 def threads() -> int | None:
-    """Threads that torch computes with: it says so once it is loaded, before that OMP_NUM_THREADS
-    may; else None."""
+    """Threads that torch computes with, where it is loaded or OMP_NUM_THREADS says so."""
     if torch := sys.modules.get("torch"):
         return torch.get_num_threads()
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -38,8 +47,7 @@ def threads() -> int | None:
 
 
 def device() -> str:
-    """What computes: the GPU if torch is loaded and sees one, else the CPU with its cores and
-    threads."""
+    """What computes: the GPU if torch is loaded and sees one, else the CPU."""
     torch, count = sys.modules.get("torch"), threads()
     if torch is not None and torch.cuda.is_available():
         return f"GPU, {torch.cuda.get_device_name()}"
@@ -47,34 +55,17 @@ def device() -> str:
 
 
 def git_state(base: Path) -> str:
-    """Short commit hash, with the number of changed files if there are any."""
-    commit = _git(base, "rev-parse", "--short", "HEAD")
-    changed = _git(base, "status", "--porcelain")
-    if changed is None:
-        return "no git"
-    files = len(changed.splitlines())
-    return (commit or "no commit yet") + (
-        f" + {files} changed file{'s' * (files > 1)}" if files else ""
-    )
-
-
-def _git(base: Path, *arguments: str) -> str | None:
+    """Short commit hash, with `-dirty` behind it if files were changed."""
+    command = ["git", "-C", str(base), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(base), *arguments], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "no git"
+    return done.stdout.strip()
 
 
 def describe(base: Path) -> dict[str, str]:
     """The lines of the environment card: package, Python, main libraries, device, git."""
-    libraries = {name: installed(name) or "missing" for name in SHOWN}
-    return {
-        "workbench": workbench.__version__,
-        "python": platform.python_version(),
-        **libraries,
-        "device": device(),
-        "git": git_state(base),
-    }
+    libraries = {name: installed(name) or "missing" for name in ("torch", "transformers", "numpy")}
+    versions = {"workbench": workbench.__version__, "python": platform.python_version()}
+    return versions | libraries | {"device": device(), "git": git_state(base)}

@@ -1,51 +1,80 @@
-"""The report of a batch: a table of what ran, how long it took and what it measured, with its
-figures."""
+"""The report of a batch for people: one HTML page, a section a notebook.
+
+The page needs only the figures and notebooks that lie beside it, and follows a light or dark theme.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
-from workbench.runs.track import duration
-from workbench.show.cards import cell_text, plain_table
+from workbench.runs.progress import duration
+from workbench.runs.run import metric_rows
+from workbench.show.cards import table
 
-
-def metric_text(value: object) -> str:
-    """A metric as people read it: 0.41 or 0.41 [0.38, 0.44]."""
-    if isinstance(value, list):
-        return f"{cell_text(value[0])} [{cell_text(value[1])}, {cell_text(value[2])}]"
-    return cell_text(value)
-
-
-def report_rows(results: Sequence[Mapping], *, metrics: int = 3) -> list[dict[str, str]]:
-    """One row per notebook: its name, status, time and first few metrics."""
-    return [
-        {
-            "notebook": r["notebook"],
-            "status": r["status"],
-            "time": duration(r["seconds"]),
-            "metrics": "  ".join(
-                f"{k} {metric_text(v)}" for k, v in list(r.get("metrics", {}).items())[:metrics]
-            ),
-        }
-        for r in results
-    ]
-
-
-def report_text(results: Sequence[Mapping]) -> str:
-    """The table for a terminal."""
-    return plain_table(report_rows(results))
+SHOWN = 12  # metrics; the others are folded away
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ max-width: 52rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 sans-serif }}
+h2 {{ margin-top: 3rem; padding-top: 1rem; border-top: 1px solid rgba(128, 128, 128, .4) }}
+table {{ margin: 1rem 0; font-variant-numeric: tabular-nums }}
+th, td {{ padding: 3px 14px 3px 6px; text-align: left }}
+td {{ border-top: 1px solid rgba(128, 128, 128, .2) }}
+img {{ max-width: 100%; height: auto; background: white }}
+pre {{ padding: .8rem; white-space: pre-wrap; background: rgba(213, 94, 0, .15) }}
+</style>
+<h1>{title}</h1>
+<table style="border-collapse:collapse">
+<thead><tr><th>notebook</th><th>status</th><th>time</th></tr></thead>
+{contents}
+</table>
+{sections}
+</html>
+"""
 
 
 def write_report(folder: Path, results: Sequence[Mapping], profile: str) -> Path:
-    """Write report.md into the batch folder: the table, the errors, all metrics and the figures."""
-    lines = [f"# {profile} run", "", "| notebook | status | time | metrics |", "|---|---|---|---|"]
-    lines += [f"| {' | '.join(row.values())} |" for row in report_rows(results, metrics=99)]
-    for r in results:
-        if r.get("error"):
-            lines += ["", f"**{r['notebook']}** failed: {r['error']}"]
-        for figure in r.get("figures", []):
-            lines += ["", f"![{r['notebook']}: {figure}](figures/{r['notebook']}/{figure}.png)"]
-    path = folder / "report.md"
-    path.write_text("\n".join(lines) + "\n")
+    """Write report.html into the batch's folder."""
+    line = '<tr><td><a href="#{0}">{0}</a></td><td>{1}</td><td>{2}</td></tr>'
+    ends = [(escape(r["notebook"]), _status(r), duration(r["seconds"])) for r in results]
+    sections = "\n".join(_section(folder, result) for result in results)
+    title = f"Notebooks, {profile} profile"
+    path = folder / "report.html"
+    page = PAGE.format(
+        title=escape(title),
+        contents="\n".join(line.format(*end) for end in ends),
+        sections=sections,
+    )
+    path.write_text(page, encoding="utf-8")
     return path
+
+
+def _status(result: Mapping) -> str:
+    return f"{'✗' if result['status'] == 'failed' else '✓'} {result['status']}"
+
+
+def _section(folder: Path, result: Mapping) -> str:
+    name, facts = result["notebook"], [_status(result), duration(result["seconds"])]
+    if (folder / f"{name}.ipynb").is_file():
+        facts.append(f'<a href="{quote(name)}.ipynb">executed notebook</a>')
+    parts = [f'<h2 id="{escape(name)}">{escape(name)}</h2>', f"<p>{' · '.join(facts)}</p>"]
+    if result.get("error"):
+        parts.append(f"<pre>{escape(result['error'])}</pre>")
+    rows = metric_rows(result.get("metrics", {}))
+    if rows:
+        parts.append(table(rows[:SHOWN]))
+    if more := rows[SHOWN:]:
+        summary = f"<summary>{len(more)} more metrics</summary>"
+        parts.append(f"<details>{summary}{table(more)}</details>")
+    for figure in result.get("figures", []):
+        source, words = quote(f"figures/{name}/{figure}.png"), escape(figure.replace("_", " "))
+        image = f'<img src="{source}" alt="{escape(name)}: {words}" loading="lazy">'
+        parts.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
+    return "\n".join(parts)

@@ -1,30 +1,31 @@
-"""What a notebook talks to: `start` opens a run; it shows progress, keeps figures and metrics;
-`finish` closes it.
+"""What a notebook talks to: `start` opens a run that keeps figures and metrics, `finish` closes it.
 
-Under the batch runner the output goes to the folder named by WORKBENCH_RUN_DIR; in JupyterLab it
-goes to `runs/interactive/<notebook>/` of the repository. Either way: figures/<notebook>/,
-metrics/<notebook>.json, files/<notebook>/ and, written last, a record in manifest.jsonl. Taught in
-notebook 00.
+Under the batch runner the output goes to the folder named by WORKBENCH_RUN_DIR; in JupyterLab to
+`runs/interactive/<notebook>/`. Either way: figures/<notebook>/ with metrics.json, files/<notebook>/
+and, written last, a record in manifest.jsonl. Taught in notebook 00.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import json
 import math
 import numbers
 import os
+import pydoc
 import re
 import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import workbench
-from workbench.runs import content, environment, manifest, reads
-from workbench.runs.track import duration, in_notebook, show, track
+from workbench.runs import environment, manifest
+from workbench.runs.progress import duration, in_notebook, show, track
 from workbench.show import cards
 
 PROFILES = ("quick", "full")
@@ -32,55 +33,46 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def start(name: str, *, profile: str, seed: int) -> Run:
-    """Open the run of a notebook: sets the plot style, registers the views, shows versions, device
-    and parameters.
+    """Open the run of a notebook: plot style, views of results, a card of versions and parameters.
 
-    Call it before anything is loaded: the record names the data read from here on (see
-    `workbench.runs.reads`). ValueError for a name that is no notebook name, a profile other than
-    quick or full, or a seed that is no integer.
+    Call it before anything is loaded: the record names the data read from here on. ValueError for
+    a name that is no notebook name, a profile other than quick or full, a seed that is no integer.
     """
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            f"notebook name {name!r}: use lower-case letters, digits, _ and -, as in 04_grpo"
-        )
+    _check_name("notebook", name)
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r}: use quick or full")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise ValueError(f"seed {seed!r}: use an integer")
     from workbench.show.plots import use_style
 
-    reads.watch()
-    base = content.root()
+    manifest.watch()
     use_style()
     _register_views()
     batch = os.environ.get("WORKBENCH_RUN_DIR")
+    base = environment.root()
     folder = Path(batch) if batch else base / "runs" / "interactive" / name
     parameters = {"profile": profile, "seed": int(seed), **_notebook_parameters()}
-    run = Run(name, profile, int(seed), parameters, folder)
     info = environment.describe(base)
     card = cards.environment_card(info, title=name, parameters=parameters)
-    show(card, f"{name}  {_plain(parameters)}\n{_plain(info)}")
-    return run
+    plain = ["  ".join(f"{k}={v}" for k, v in facts.items()) for facts in (parameters, info)]
+    show(card, f"{name}  {plain[0]}\n{plain[1]}")
+    return Run(name, profile, int(seed), parameters, folder)
 
 
-def _plain(values: Mapping[str, object]) -> str:
-    return "  ".join(f"{k}={v}" for k, v in values.items())
+def _check_name(kind: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{kind} name {name!r}: use lower-case letters, digits, _ and -")
 
 
 def _notebook_parameters() -> dict[str, object]:
-    """Today's values of the annotated names in the cell that declares `profile`; empty outside of a
-    notebook."""
-    if not in_notebook():
-        return {}
-    values = sys.modules["IPython"].get_ipython().user_ns
-    for source in values.get("In", []):
-        try:
-            lines = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
-        except SyntaxError:  # a cell with magics
-            continue
-        names = [node.target.id for node in lines if isinstance(node.target, ast.Name)]
-        if "profile" in names:
-            return {name: values[name] for name in names if name in values}
+    """The values of the names in the cell that declares `profile`; none outside of a notebook."""
+    values = sys.modules["IPython"].get_ipython().user_ns if in_notebook() else {}
+    for code in values.get("In", []):
+        with suppress(SyntaxError):  # a cell with magics
+            lines = [node for node in ast.parse(code).body if isinstance(node, ast.AnnAssign)]
+            names = [ast.unparse(node.target) for node in lines]
+            if "profile" in names:
+                return {name: values[name] for name in names if name in values}
     return {}
 
 
@@ -102,27 +94,19 @@ class Run:
         self, name: str, profile: str, seed: int, parameters: Mapping[str, object], folder: Path
     ):
         self.name, self.profile, self.seed = name, profile, seed
-        self.parameters = dict(parameters)
-        self.folder = folder
+        self.parameters, self.folder = dict(parameters), folder
         self.metrics: dict[str, float | list[float]] = {}
         self.figures: list[str] = []
         self.started = time.monotonic()
 
     def sizes(self, *, quick: Mapping[str, object], full: Mapping[str, object]) -> SimpleNamespace:
-        """Show the sizes of both profiles side by side and return those of this one as attributes.
-
-        ValueError unless both give the same names.
-        """
+        """Show the sizes of both profiles, return this one's; ValueError if names differ."""
         if set(quick) != set(full):
             odd = ", ".join(sorted(set(quick) ^ set(full)))
-            raise ValueError(
-                f"sizes: quick and full must give the same names; only one of them gives {odd}"
-            )
+            raise ValueError(f"sizes: quick and full must have the same names; only one has {odd}")
         active = f"{self.profile} (this run)"
-        names = {p: active if p == self.profile else p for p in PROFILES}
-        rows = [
-            {"size": key, names["quick"]: quick[key], names["full"]: full[key]} for key in quick
-        ]
+        left, right = [active if p == self.profile else p for p in PROFILES]
+        rows = [{"size": key, left: quick[key], right: full[key]} for key in quick]
         show(cards.table(rows, mark=active), cards.plain_table(rows))
         return SimpleNamespace(**(quick if self.profile == "quick" else full))
 
@@ -131,8 +115,7 @@ class Run:
         return track(items, label, total=total)
 
     def log(self, **metrics: object) -> None:
-        """Keep metrics: each a number, or (value, low, high) with its interval. ValueError for all
-        else, NaN too."""
+        """Keep metrics: each a number, or (value, low, high); ValueError for all else, NaN too."""
         self.metrics |= {name: _metric(name, value) for name, value in metrics.items()}
 
     def say(self, name: str) -> str:
@@ -143,20 +126,16 @@ class Run:
         return f"{100 * value[0]:.0f} % ({100 * value[1]:.0f} to {100 * value[2]:.0f})"
 
     def figure(self, fig, name: str, *, data) -> None:
-        """Keep a figure as PNG and the data it was drawn from (DataFrame or list of rows) as CSV,
-        and display it.
+        """Keep a figure as PNG, with the data it was drawn from as CSV, and display it.
 
-        ValueError for a name that is no file name, or data without rows.
+        `data`: a DataFrame or a list of rows. ValueError for a bad name, or data without rows.
         """
         import pandas as pd
 
-        if not NAME.fullmatch(name):
-            raise ValueError(f"figure name {name!r}: use lower-case letters, digits, _ and -")
+        _check_name("figure", name)
         frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data)
         if frame.empty:
-            raise ValueError(
-                f"figure {name!r}: data has no rows; pass what the figure was drawn from"
-            )
+            raise ValueError(f"figure {name!r}: data without rows; pass what it was drawn from")
         folder = self._subfolder("figures")
         frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
         fig.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
@@ -174,36 +153,22 @@ class Run:
         return path
 
     def finish(self) -> None:
-        """Write the metrics, then the manifest record, and show a summary. Call it in the last
-        cell."""
+        """Write the metrics, then the manifest record, and show a summary: in the last cell."""
         seconds = round(time.monotonic() - self.started, 1)
-        manifest.write_json(self.folder / "metrics" / f"{self.name}.json", self.metrics)
-        record = {
-            "event": "finished",
-            "notebook": self.name,
-            "profile": self.profile,
-            "parameters": self.parameters,
-        }
-        record |= {
-            "package_version": workbench.__version__,
-            "seconds": seconds,
-            "metrics": self.metrics,
-        }
-        record |= {
-            "figures": self.figures,
-            "modules": content.loaded_modules(),
-            "threads": environment.threads(),
-        }
-        read = reads.data_read(content.home())
-        record |= {"read": read, "data": content.data_hashes(content.home(), read)}
+        path = self._subfolder("figures") / "metrics.json"
+        path.write_text(json.dumps(self.metrics, indent=1) + "\n")
+        read = manifest.data_read(environment.home())
+        record = {"event": "finished", "notebook": self.name, "seconds": seconds}
+        record |= {"profile": self.profile, "parameters": self.parameters}
+        record |= {"metrics": self.metrics, "figures": self.figures}
+        record |= {"package_version": workbench.__version__, "threads": environment.threads()}
+        record |= {"modules": manifest.loaded_modules(), "read": read}
+        record["data"] = manifest.data_hashes(environment.home(), read)
         manifest.append(self.folder, record)
-        rows = [{"metric": name, **_interval(value)} for name, value in self.metrics.items()]
-        figures = ", ".join(self.figures) or "none"
+        rows, figures = metric_rows(self.metrics), ", ".join(self.figures) or "none"
         line = f"{self.name} finished in {duration(seconds)} · figures: {figures}"
-        show(
-            f"<p>{cards.escape(line)}</p>{cards.table(rows) if rows else ''}",
-            f"{line}\n{cards.plain_table(rows)}",
-        )
+        html = f"<p>{cards.escape(line)}</p>{cards.table(rows) if rows else ''}"
+        show(html, f"{line}\n{cards.plain_table(rows)}")
 
     def _subfolder(self, kind: str) -> Path:
         folder = self.folder / kind / self.name
@@ -211,28 +176,23 @@ class Run:
         return folder
 
 
-def _number(value: object) -> float | None:
-    """A finite number as int or float; None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        return None
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
-
-
 def _metric(name: str, value: object) -> float | list[float]:
-    number = _number(value)
-    if number is not None:
-        return number
-    triple = [_number(v) for v in value] if isinstance(value, (tuple, list)) else []
-    if len(triple) != 3 or None in triple or triple[1] > triple[2]:
-        raise ValueError(
-            f"metric {name}={value!r}: log a finite number, or (value, low, high) with low <= high"
-        )
-    return triple
+    """A finite number, or three of them, as Python's own; ValueError for everything else."""
+    many = isinstance(value, (tuple, list))
+    parts = list(value) if many else [value]
+    if all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in parts):
+        parts = [int(v) if isinstance(v, numbers.Integral) else float(v) for v in parts]
+        if not many and math.isfinite(parts[0]):
+            return parts[0]
+        if len(parts) == 3 and all(map(math.isfinite, parts)) and parts[1] <= parts[2]:
+            return parts
+    raise ValueError(f"metric {name}={value!r}: log a finite number or (value, low, high)")
 
 
-def _interval(value: float | list[float]) -> dict[str, object]:
-    value, low, high = value if isinstance(value, list) else (value, None, None)
-    return {"value": value, "low": low, "high": high}
+def metric_rows(metrics: Mapping[str, float | list[float]]) -> list[dict[str, object]]:
+    """Logged metrics as rows of a table: metric, value, and the ends of its interval."""
+    full = {name: v if isinstance(v, list) else [v, None, None] for name, v in metrics.items()}
+    return [dict(zip(("metric", "value", "low", "high"), (name, *full[name]))) for name in full]
 
 
 def _show_figure(fig, path: Path) -> None:
@@ -248,14 +208,14 @@ def _show_figure(fig, path: Path) -> None:
 
 
 def source(thing) -> None:
-    """Show the code of a function, class or module of the package as it is now, so that text about
-    it can't drift."""
-    code = textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
-    module, name = inspect.getmodule(thing).__name__, getattr(thing, "__qualname__", "")
-    show(
-        f"{fence}python\n{code}\n{fence}",
-        code,
-        kind="text/markdown",
-        metadata={"workbench_source": f"{module}:{name}"},
-    )
+    """Show the code of a function, class or module of the package, so that text can't drift."""
+    name = f"{inspect.getmodule(thing).__name__}:{getattr(thing, '__qualname__', '')}"
+    code = source_text(name)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
+    show(f"{fence}python\n{code}\n{fence}", code, kind="text/markdown", workbench_source=name)
+
+
+def source_text(name: str) -> str | None:
+    """Today's code of what stands at `module:qualified.name`; None if nothing does."""
+    thing = pydoc.locate(name.replace(":", ".").rstrip("."))
+    return thing and textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()

@@ -1,16 +1,16 @@
 """Each rule of committed notebooks, broken one at a time."""
 
 import pytest
+from little_repository import well_formed
 from nbformat.v4 import new_output
-
-from workbench.runs.rules import structure_problems
+from notebooks.rules import long_lines, structure_problems
 
 NAME = "00_good"
 
 
 @pytest.fixture
-def executed(make):
-    notebook = make(NAME)
+def executed():
+    notebook = well_formed(NAME)
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
         cell.execution_count = count
     return notebook
@@ -30,7 +30,7 @@ BROKEN = [
     (
         1,
         'profile: str = "quick"  # p\nseed: int = 0  # s\nn: int | None = None  # n',
-        "bare builtin",
+        "the type must be one of",
     ),
     (1, 'profile: str = "quick"  # p\nseed = 0  # s', "parameters cell"),
     (2, 'run = start("01_other", profile=profile, seed=seed)', "must be the set-up"),
@@ -77,9 +77,16 @@ def test_finds_cells_that_were_not_executed_in_order(executed):
     assert len(structure_problems(executed, NAME)) == 2
 
 
-def test_too_short(make):
-    notebook = make(NAME)
+def test_too_short():
+    notebook = well_formed(NAME)
     notebook.cells = notebook.cells[:2]
     assert structure_problems(notebook, NAME) == [
         "too short: needs a title, parameters, set-up, sizes, sections, run.finish()"
     ]
+
+
+def test_long_lines_are_found_in_code_only(executed):
+    executed.cells[0].source += "\n" + "w" * 99
+    assert long_lines(executed) == []
+    executed.cells[4].source = "x = 1\n" + "y" * 89
+    assert long_lines(executed) == ["y" * 89]

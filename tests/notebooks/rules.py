@@ -11,10 +11,9 @@ import ast
 import re
 from collections.abc import Iterator
 
-from workbench.runs.content import code_cells
-from workbench.runs.parameters import parameter_cell, read_parameters
+from workbench.runs.notebook import code_cells, read_parameters
 
-MOST_KNOBS, MOST_LINES = 5, 15
+MOST_KNOBS, MOST_LINES, MOST_COLUMNS = 5, 15, 88
 PATH = re.compile(
     r"(?<![\w.:/<~-])/(?:home|root|Users|work|tmp|mnt|opt|usr|var|private|srv|data|content)/|\b[A-Z]:\\"
 )
@@ -49,7 +48,7 @@ def _title(notebook, name: str) -> Iterator[str]:
 
 def _parameters(notebook, name: str) -> Iterator[str]:
     cell = notebook.cells[1]
-    if cell is not parameter_cell(notebook):
+    if cell.cell_type != "code" or "parameters" not in cell.metadata.get("tags", []):
         yield "cell 2 must be the code cell tagged 'parameters'"
         return
     try:
@@ -57,11 +56,9 @@ def _parameters(notebook, name: str) -> Iterator[str]:
     except (ValueError, SyntaxError) as error:
         yield str(error)
         return
-    if optional := [knob.name for knob in knobs.values() if knob.optional]:
-        yield f"parameters: {', '.join(optional)} must have a bare builtin type (papermill loses `| None`)"
     if list(knobs)[:2] != ["profile", "seed"] or len(knobs) > 2 + MOST_KNOBS:
         yield f"parameters: profile, then seed, then at most {MOST_KNOBS} knobs"
-    elif knobs["profile"].default != "quick":
+    elif knobs["profile"] != "quick":
         yield "parameters: profile must be 'quick' by default"
     for line in cell.source.splitlines():
         if line.strip() and "#" not in line:
@@ -71,10 +68,8 @@ def _parameters(notebook, name: str) -> Iterator[str]:
 def _setup(notebook, name: str) -> Iterator[str]:
     cell = notebook.cells[2]
     wanted = f'run = start("{name}", profile=profile, seed=seed)'
-    lines = (
-        [ast.unparse(node) for node in _tree(cell.source).body] if cell.cell_type == "code" else []
-    )
-    if ast.unparse(ast.parse(wanted)) not in lines:
+    lines = [ast.unparse(node) for node in _tree(cell.source).body]
+    if cell.cell_type != "code" or ast.unparse(ast.parse(wanted)) not in lines:
         yield f"cell 3 must be the set-up: imports and {wanted}"
 
 
@@ -99,10 +94,8 @@ def _sections(notebook, name: str) -> Iterator[str]:
 
 def _ending(notebook, name: str) -> Iterator[str]:
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").lower()
-    learned, exercises = (
-        re.search(r"^#+ .*what we learned", text, re.M),
-        re.search(r"^#+ .*exercises", text, re.M),
-    )
+    headings = ("what we learned", "exercises")
+    learned, exercises = [re.search(rf"^#+ .*{words}", text, re.M) for words in headings]
     if not learned or not exercises or learned.start() > exercises.start():
         yield "needs the headings 'What we learned' and then 'Exercises'"
     elif "★" not in text[exercises.start() :]:
@@ -125,7 +118,7 @@ def _sources(notebook, name: str) -> Iterator[str]:
 def _outputs(notebook, name: str) -> Iterator[str]:
     for number, cell in enumerate(code_cells(notebook), start=1):
         if cell.execution_count != number:
-            yield f"code cell [{number}] was not executed in order (its count is {cell.execution_count})"
+            yield f"code cell [{number}] was not executed in order: {cell.execution_count}"
         for output in cell.outputs:
             text = output_text(output)
             if output.output_type == "error":
@@ -134,16 +127,19 @@ def _outputs(notebook, name: str) -> Iterator[str]:
                 path = text[found.start() :][:60].splitlines()[0]
                 yield f"output of code cell [{number}] holds an absolute path: {path!r}"
             if WIDGET in output.get("data", {}):
-                yield f"output of code cell [{number}] is a widget, which shows nothing when reopened"
+                yield f"output of code cell [{number}] is a widget: nothing when reopened"
 
 
 def output_text(output) -> str:
     """All text of one output: streams, and every text/* form."""
-    parts = [
-        output.get("text", ""),
-        *(v for k, v in output.get("data", {}).items() if k.startswith("text/")),
-    ]
-    return "\n".join("".join(part) for part in parts)
+    texts = [text for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
+    return "\n".join("".join(text) for text in [output.get("text", ""), *texts])
+
+
+def long_lines(notebook) -> list[str]:
+    """The code lines that are too wide."""
+    lines = [line for cell in code_cells(notebook) for line in cell.source.splitlines()]
+    return [line for line in lines if len(line) > MOST_COLUMNS]
 
 
 def _tree(source: str) -> ast.Module:

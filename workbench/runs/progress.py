@@ -1,15 +1,12 @@
-"""Progress of a loop: one `<progress>` in a notebook (its last state is what is stored), plain
-lines elsewhere."""
+"""Progress of a loop: one `<progress>`, stored in its last state, in a notebook; else lines."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from workbench.show import cards
-
-AT_ONCE = 0.001  # seconds
 
 
 def in_notebook() -> bool:
@@ -18,34 +15,30 @@ def in_notebook() -> bool:
     return ipython is not None and ipython.get_ipython() is not None
 
 
-def show(
-    html: str, text: str, *, metadata: Mapping[str, object] | None = None, kind: str = "text/html"
-) -> None:
+def show(html: str, text: str, *, kind: str = "text/html", **metadata: object) -> None:
     """Display HTML (or Markdown) in a notebook, print the text elsewhere."""
     if not in_notebook():
         print(text)
         return
     from IPython.display import display
 
-    display({kind: html, "text/plain": text}, raw=True, metadata=dict(metadata or {}))
+    display({kind: html, "text/plain": text}, raw=True, metadata=metadata)
 
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: 4.2 s, 3 min 05 s, 1 h 02 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds) // 60
-    return (
-        f"{minutes} min {round(seconds) % 60:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def track(
     items: Iterable, label: str = "", *, total: int | None = None, every: float | None = None
 ) -> Iterator:
-    """Go through `items`, showing count, rate and remaining time at most once in `every` seconds."""
+    """Go through `items`, showing count, rate and time left, at most once in `every` seconds."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)
     bar = _Bar(label, total, every)
@@ -61,8 +54,7 @@ class _Bar:
     def __init__(self, label: str, total: int | None, every: float | None):
         self.label, self.total, self.done = label, total, 0
         # items that came at once at the beginning, read back from an earlier run: they say no rate
-        self.given = 0
-        self.only_given = True  # so far
+        self.given, self.only_given = 0, True
         self.started = self.shown = self.last = time.monotonic()
         self.every = every if every is not None else (0.5 if in_notebook() else 10.0)
         self.handle = None
@@ -70,7 +62,7 @@ class _Bar:
     def step(self) -> None:
         now, self.done = time.monotonic(), self.done + 1
         if self.done > 1 and self.only_given:
-            self.only_given = now - self.last < AT_ONCE
+            self.only_given = now - self.last < 0.001  # s
             if self.only_given:
                 self.given, self.started = self.done, now
         self.last = now
@@ -78,12 +70,10 @@ class _Bar:
             self.show()
 
     def text(self, last: bool) -> str:
-        seconds = time.monotonic() - self.started
-        worked = self.done - self.given
+        seconds, worked = time.monotonic() - self.started, self.done - self.given
         rate = worked / seconds if seconds > 0 else 0.0
-        parts = [
-            f"{self.label} {self.done}{f'/{self.total}' if self.total is not None else ''}".strip()
-        ]
+        of_total = "" if self.total is None else f"/{self.total}"
+        parts = [f"{self.label} {self.done}{of_total}".strip()]
         if worked and seconds >= 0.1:
             parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{duration(1 / rate)} each")
         if last:
@@ -93,8 +83,7 @@ class _Bar:
         return " · ".join(parts)
 
     def show(self, last: bool = False) -> None:
-        self.shown = time.monotonic()
-        text = self.text(last)
+        self.shown, text = time.monotonic(), self.text(last)
         if not in_notebook():
             print(text, flush=True)
             return
