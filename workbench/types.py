@@ -188,6 +188,10 @@ class Stopped(Exception):
         self.reason = reason
 
 
+class Unreadable(ValueError):
+    """A solution that a verifier cannot read: too long for it, or of a problem it was not given."""
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """What a method brings back for one problem; the driver fills in `meter`, `error` and
