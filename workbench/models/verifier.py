@@ -243,7 +243,7 @@ def _load_other(name_or_path, folders: Sequence[Path], dtype, device, quantise: 
 
 
 def _load_host(folder: Path, scalar: bool, dtype, device: str | None, quantise: bool):
-    """Model and tokenizer of a whole checkpoint, or of an adapter merged into (4 bits: on) its base."""
+    """Model and tokenizer: a whole checkpoint, or an adapter in its base (4 bits: on top of it)."""
     from workbench.models.policy import load_policy
 
     settings = {"dtype": dtype, "device": device, "quantise": quantise}

@@ -19,13 +19,11 @@ labelled right.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import torch
 
-from workbench.models.outcome import RewardVerifier, SolutionVerifier, mark
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import StepVerifier
+from workbench.models.verifier import StepVerifier, save  # noqa: F401
 from workbench.problems import is_right
 from workbench.train import prm
 from workbench.train.prm import PRMRecipe
@@ -85,9 +83,9 @@ def train_orm(
     recipe: PRMRecipe | None = None,
     form: StepFormat | None = None,
     seed: int,
-    held_out: Callable[[SolutionVerifier], dict[str, float]] | None = None,
+    held_out: Callable[[StepVerifier], dict[str, float]] | None = None,
     **options,
-) -> tuple[SolutionVerifier, list[dict]]:
+) -> tuple[StepVerifier, list[dict]]:
     """Fine-tune `model` (changed in place) on what `outcomes` takes; solutions longer than it reads
     are left out.
 
@@ -105,15 +103,5 @@ def train_orm(
     return _whole(verifier), log
 
 
-def _whole(steps: StepVerifier) -> SolutionVerifier:
-    return SolutionVerifier(steps.model, steps.tokenizer, steps.form, name="orm")
-
-
-def save(verifier: SolutionVerifier | RewardVerifier, folder: str | Path) -> None:
-    """Write an ORM or a reward model: adapter or whole model, tokenizer, step format, and how it is
-    read.
-
-    `models.outcome.load_outcome` reads it back.
-    """
-    prm.save(verifier, folder)
-    mark(verifier, folder)
+def _whole(steps: StepVerifier) -> StepVerifier:
+    return StepVerifier(steps.model, steps.tokenizer, steps.form, per="solution", name="orm")

@@ -28,11 +28,10 @@ from typing import Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from workbench.models.checkpoints import portable
 from workbench.models.quantised import check_trainable
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import StepVerifier
+from workbench.models.verifier import StepVerifier, save  # noqa: F401
 from workbench.train import watched
 from workbench.train.sft import IGNORE
 from workbench.types import LabelledSolution
@@ -276,15 +275,3 @@ def with_lora(model: torch.nn.Module, recipe: Any, *, task: str = "CAUSAL_LM") -
         task_type=task,
     )
     return get_peft_model(model, config)
-
-
-def save(verifier: StepVerifier, folder: str | Path) -> None:
-    """Write adapter (or whole model), tokenizer and step format; `models.load_verifier` reads them
-    back."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    adapters = getattr(verifier.model, "peft_config", {})
-    for config in adapters.values():
-        config.base_model_name_or_path = portable(config.base_model_name_or_path)
-    verifier.model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
-    verifier.tokenizer.save_pretrained(folder)
-    verifier.form.save(folder)

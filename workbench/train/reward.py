@@ -9,7 +9,7 @@ $$L = -\log \sigma(r_c - r_r).$$
 
 Pairs come from a pool of graded solutions: a right and a wrong one of the *same* problem, so how
 hard a problem is cannot be learnt instead; problems with right ones or wrong ones only teach
-nothing. Only differences within a problem are fixed: `RewardVerifier` says what that means for its
+nothing. Only differences within a problem are fixed: `heads.ScalarHead` says what that means for its
 scores.
 
 Deviations: preferences are not judgements of people but final answers; at most `pairs` a problem,
@@ -28,9 +28,10 @@ from math import ceil, lcm
 import torch
 from torch.nn.functional import logsigmoid
 
-from workbench.models.outcome import RewardVerifier, head_outputs, with_scalar_head
+from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
+from workbench.models.verifier import StepVerifier
 from workbench.train.orm import Outcome, outcomes
 from workbench.train.prm import with_lora
 from workbench.types import Prefix, Problem
@@ -121,10 +122,10 @@ def train_reward(
     recipe: RewardRecipe | None = None,
     form: StepFormat | None = None,
     seed: int,
-    held_out: Callable[[RewardVerifier], dict[str, float]] | None = None,
+    held_out: Callable[[StepVerifier], dict[str, float]] | None = None,
     evaluations: int = 4,
     bf16: bool = False,
-) -> tuple[RewardVerifier, list[dict]]:
+) -> tuple[StepVerifier, list[dict]]:
     """Put a scalar head on a causal LM (its body is changed in place) and train it on `pairs` of
     graded solutions.
 
@@ -140,7 +141,7 @@ def train_reward(
         scorer = with_scalar_head(model, tokenizer)
         # peft trains and saves the head of a sequence classifier as a whole
         scorer = with_lora(scorer, recipe, task="SEQ_CLS")
-        verifier = RewardVerifier(scorer, tokenizer, form)
+        verifier = _reads(scorer, tokenizer, form, 0.0)
     data = _readable(chosen, verifier)
     log, total = [], ceil(recipe.epochs * ceil(len(data) / recipe.batch_size))
     for row in _updates(verifier, data, recipe, total, seed, bf16):
@@ -152,11 +153,16 @@ def train_reward(
             log.append({"update": row["update"], **held_out(verifier)})
     verifier.model.eval()
     seen = dict.fromkeys(prefix for pair in data for prefix in pair)
-    verifier.shift = sum(verifier.rewards(list(seen))) / len(seen)
-    return verifier, log
+    shift = sum(reward for (reward,) in verifier.log_odds(list(seen))) / len(seen)
+    return _reads(verifier.model, tokenizer, verifier.form, shift), log
 
 
-def _readable(chosen: Sequence[Pair], verifier: RewardVerifier) -> list[tuple[Prefix, Prefix]]:
+def _reads(scorer, tokenizer, form: StepFormat | None, shift: float) -> StepVerifier:
+    head = ScalarHead(shift)
+    return StepVerifier(scorer, tokenizer, form, head=head, per="solution", name="reward")
+
+
+def _readable(chosen: Sequence[Pair], verifier: StepVerifier) -> list[tuple[Prefix, Prefix]]:
     """Pairs as prefixes (right, wrong); those longer than the model reads are left out, ValueError
     if all are."""
     out, error = [], None
@@ -192,7 +198,7 @@ def _updates(
         # right ones first, then wrong ones
         rows = [verifier.ids(pair[side]) for side in (0, 1) for pair in batch]
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            right, wrong = head_outputs(model, rows, verifier.pad).chunk(2)  # (B,) each
+            right, wrong = head_outputs(model, **padded(rows)).chunk(2)  # (B,) each
         loss = bt_loss(right, wrong)
         optimizer.zero_grad()
         loss.backward()
