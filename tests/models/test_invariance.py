@@ -42,6 +42,7 @@ def record(model, calls):
     return model
 
 
+@pytest.mark.slow
 def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
     hosts = {dtype: load_verifier("prm", dtype=dtype) for dtype in ("float32", "bfloat16")}
     # (rows, padded) of each forward: by this verifier, and by dtype and batch_tokens
@@ -80,6 +81,7 @@ def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
         assert row["dtype"] != "float32" or row["largest"] == row["largest_float32"]
 
 
+@pytest.mark.slow
 def test_the_shipped_prm_without_likelihood_is_invariant_in_float32(sampled):
     host = load_verifier("prm")
     form = replace(host.form, likelihood=0.0)
