@@ -168,10 +168,8 @@ class MonteCarlo:
         for prefix, meter in zip(prefixes, meters):
             for t, name in enumerate(self._open(prefix), start=1):
                 if name not in self._values and name not in todo:
-                    todo[name] = (
-                        Prefix(prefix.problem, prefix.steps[:t], prompt=prefix.prompt),
-                        meter,
-                    )
+                    cut = Prefix(prefix.problem, prefix.steps[:t], prompt=prefix.prompt)
+                    todo[name] = cut, meter
         if todo:
             self._complete(todo)
         return [self._read(prefix) for prefix in prefixes]
@@ -202,12 +200,9 @@ class MonteCarlo:
 
     def _read(self, prefix: Prefix) -> list[float]:
         values = [self._values[name] for name in self._open(prefix)]
-        graded = (
-            [float(is_right(_look_up(self.whole, prefix), prefix))]
-            if prefix.ended and prefix.steps
-            else []
-        )
-        return values + graded
+        if prefix.ended and prefix.steps:
+            values.append(float(is_right(_look_up(self.whole, prefix), prefix)))
+        return values
 
 
 # -- problems by id, draws by content --------------------------------------------------------------

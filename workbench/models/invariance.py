@@ -56,14 +56,12 @@ def batch_gaps(
         alone = exact if dtype == "float32" else _scores(make, dtype, shuffled, 1)[0]
         for size in batch_sizes:
             found, rows = _scores(make, dtype, shuffled, size)
-            about = {"dtype": dtype, "batch_size": size, "n": len(found), "rows": rows}
-            table.append(about | _gap(found, alone) | _gap(found, exact, "_float32"))
+            line = {"dtype": dtype, "batch_size": size, "n": len(found), "rows": rows}
+            for name, expected in (("", alone), ("_float32", exact)):
+                gaps = np.abs(found - expected)  # (scores,)
+                line |= {f"largest{name}": float(gaps.max()), f"mean{name}": float(gaps.mean())}
+            table.append(line)
     return table
-
-
-def _gap(found: np.ndarray, expected: np.ndarray, name: str = "") -> dict[str, float]:
-    gaps = np.abs(found - expected)  # (scores,)
-    return {f"largest{name}": float(gaps.max()), f"mean{name}": float(gaps.mean())}
 
 
 def _scores(

@@ -182,16 +182,10 @@ def load_public(
     """A public PRM from the hub by its name in `PUBLIC`, or from a folder named like it.
 
     `base`: name or folder of what an adapter sits on; `quantise`: weights in 4 bits (`quantised`);
-    `options` go to `StepVerifier`. Raises ValueError in one line for an unknown name, a missing
-    base, missing weights, a tokenizer with other ids than in training, or where there is no
-    computing in 4 bits.
+    `options` go to `StepVerifier`. Raises ValueError in one line for a missing base, missing
+    weights, a tokenizer with other ids than in training, or where there is no computing in 4 bits.
     """
     known = known_name(name_or_path)
-    if known is None:
-        raise ValueError(
-            f"{str(name_or_path)!r} is no public PRM that we can read; "
-            f"known are {', '.join(PUBLIC)}"
-        )
     form, device = PUBLIC[known], device or ("cuda" if torch.cuda.is_available() else "cpu")
     if base and not form.base:
         raise ValueError(f"base={str(base)!r} is of no use for {known}, leave it out")

@@ -89,8 +89,8 @@ class StepVerifier:
         verifier per solution, say. Nothing is computed then.
         """
         odds = self.log_odds(prefixes, meters=meters)
-        # in float64: in float32 it would be 0 from odds of -104 on; torch's own sigmoid depends, in
-        # its last bit, on the place in the tensor
+        # float64, for in float32 it is 0 from odds of -104 on; not torch's sigmoid, whose last bit
+        # depends on the place in the tensor
         return [expit(np.array(row, float)).tolist() for row in odds]
 
     def log_odds(
@@ -102,19 +102,19 @@ class StepVerifier:
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         contexts = [self._context(prefix) for prefix in prefixes]
         # 1. one question per distinct solution that holds a step without odds
-        asked: dict[bytes, Question] = {}
-        open_steps: dict[bytes, list[StepSpan]] = {}
+        asked: dict[bytes, tuple[Question, list[StepSpan]]] = {}
         for context, meter in zip(contexts, meters):
             steps = [step for step in self._steps(context) if step.name not in known]
             if steps and context.names[-1] not in asked:
                 wanted = [n for step in steps for n in self.head.wanted(self.form, step)]
-                asked[context.names[-1]] = Question(context, wanted, meter)
-                open_steps[context.names[-1]] = steps
-        # 2. what stands there, 3. what the head makes of it, step after step
-        for name, found in zip(asked, self.reader.read(list(asked.values()))):
-            sizes = [len(self.head.wanted(self.form, step)) for step in open_steps[name]]
-            for step, part in zip(open_steps[name], found.float().split(sizes)):
-                ids = asked[name].context.ids[step.start : step.end]
+                asked[context.names[-1]] = Question(context, wanted, meter), steps
+        # 2. what stands at the positions that the head wants
+        answers = self.reader.read([question for question, _ in asked.values()])
+        # 3. what the head makes of it, step after step
+        for (question, steps), found in zip(asked.values(), answers):
+            sizes = [len(self.head.wanted(self.form, step)) for step in steps]
+            for step, part in zip(steps, found.float().split(sizes)):
+                ids = question.context.ids[step.start : step.end]
                 known[step.name] = self.head.odds(self.form, part, ids).item()
         return [[known[step.name] for step in self._steps(context)] for context in contexts]
 
@@ -130,8 +130,7 @@ class StepVerifier:
         return context
 
     def _steps(self, context: Context) -> list[StepSpan]:
-        spans = zip(context.names[1:], context.borders, context.borders[1:])
-        steps = [StepSpan(*span) for span in spans]
+        steps = list(map(StepSpan, context.names[1:], context.borders, context.borders[1:]))
         return steps[-1:] if self.per == "solution" else steps
 
     def settings(self) -> dict:
@@ -164,9 +163,12 @@ def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVe
 def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> None:
     """Write adapter (or whole model), tokenizer and `verifier.json`; `load_verifier` reads them.
 
-    A base of an adapter that is shipped is named so that another clone finds it.
+    A shipped base of an adapter is named so that another clone finds it. ValueError for a public
+    verifier, which its name is enough to load.
     """
     folder = Path(folder)
+    if not hasattr(verifier.model, "save_pretrained"):
+        raise ValueError(f"{verifier.name} is no verifier of ours: load it by name, don't save it")
     folder.mkdir(parents=True, exist_ok=True)
     adapters = getattr(verifier.model, "peft_config", {})
     for config in adapters.values():
@@ -229,8 +231,7 @@ def _load_other(name_or_path, folders: Sequence[Path], dtype, device, quantise: 
     for folder in folders:
         if old := [name for name in OLD_FILES if (folder / name).is_file()]:
             raise ValueError(
-                f"{folder} holds a verifier of an older format ({old[0]}, no {FILE}): "
-                "train it again, or save it again with a version of that time's loader"
+                f"{folder} holds a verifier of an older format ({old[0]}): train it again"
             )
     if known_name(name_or_path):
         settings = {"dtype": dtype or "bfloat16", "device": device, "quantise": quantise}
