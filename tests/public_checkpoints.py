@@ -111,8 +111,9 @@ def llama_tokenizer(template=LLAMA):
 
 def tiny(family, vocab, *, width=8, **extra):
     config = CONFIG_MAPPING[family](
-        vocab_size=vocab, hidden_size=width, intermediate_size=width, num_hidden_layers=1, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=False, **extra,
+        vocab_size=vocab, hidden_size=width, intermediate_size=width, num_hidden_layers=1,
+        num_attention_heads=1, num_key_value_heads=1, max_position_embeddings=256,
+        tie_word_embeddings=False, **extra,
     )  # fmt: skip
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(config)

@@ -314,8 +314,9 @@ def test_untrained_leaves_tied_embeddings_alone_and_needs_no_label_tokens():
     model = tiny_model("gemma")
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     before = deepcopy(model.state_dict())
-    verifier = untrained(HFPolicy(model, TOKENIZER))
+    verifier = untrained(HFPolicy(model, TOKENIZER, templates={"solve": "{question} ?\n"}))
     assert tied and verifier.model is not model
+    assert verifier.form.template == "{question} ?\n"  # as the policy itself reads a question
     for state in (model.state_dict(), verifier.model.state_dict()):
         assert all(torch.equal(weight, before[name]) for name, weight in state.items())
     no_labels = replace(verifier.form, good="", bad="", ids=None)

@@ -150,8 +150,10 @@ def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVe
     number. The model is copied, so that training the policy does not change its judgement.
     `options` go to `StepVerifier`.
     """
-    labels = {} if GOOD in policy.tokenizer.get_vocab() else {"good": "", "bad": ""}
-    form = StepFormat(separator=policy.separator, likelihood=likelihood, **labels)
+    texts = {"separator": policy.separator, "template": policy.templates["solve"]}
+    if GOOD not in policy.tokenizer.get_vocab():
+        texts |= {"good": "", "bad": ""}
+    form = StepFormat(**texts, likelihood=likelihood)
     model, head = copy.deepcopy(policy.model), LabelHead(labels=False)
     options = {"name": policy.name, **options}
     return StepVerifier(model, policy.tokenizer, form, head=head, **options)
