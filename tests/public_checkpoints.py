@@ -111,8 +111,9 @@ def llama_tokenizer(template=LLAMA):
 
 def tiny(family, vocab, *, width=8, **extra):
     config = CONFIG_MAPPING[family](
-        vocab_size=vocab, hidden_size=width, intermediate_size=width, num_hidden_layers=1, num_attention_heads=1,
-        num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=False, **extra,
+        vocab_size=vocab, hidden_size=width, intermediate_size=width, num_hidden_layers=1,
+        num_attention_heads=1, num_key_value_heads=1, max_position_embeddings=256,
+        tie_word_embeddings=False, **extra,
     )  # fmt: skip
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(config)
@@ -229,18 +230,6 @@ def skywork_safe(root):
     return skywork(root, binary=False)
 
 
-REMOTE = """
-import torch
-from transformers import Qwen2Config, Qwen2Model
-
-class Qwen2ForProcessRewardModel(Qwen2Model):
-    config_class = Qwen2Config
-
-    def forward(self, input_ids, **options):
-        return (torch.tensor([0.0, 3.0]).log1p().expand(*input_ids.shape, 2) * 0.5,)
-"""
-
-
 def qwen(root):
     model = tiny("qwen2", 152064)
     weights = model.state_dict()
@@ -250,7 +239,7 @@ def qwen(root):
     folder = write(
         root / "Qwen2.5-Math-PRM-7B", weights, model.config, qwen_tokenizer(), auto_map=code
     )
-    (folder / "modeling_qwen2_rm.py").write_text(REMOTE)
+    (folder / "modeling_qwen2_rm.py").write_text("raise SystemExit('code of a checkpoint ran')\n")
     return folder, {}, lambda ids: by_hand(weights, ids, class_head)
 
 

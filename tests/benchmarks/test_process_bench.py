@@ -107,7 +107,7 @@ def test_baselines_read_everything(data, name, capsys):
     ("arguments", "message"),
     [
         (["--verifier", "random", "--dtype", "float32"], "^random: a baseline takes no dtype$"),
-        (["--verifier", "nobody"], "^nobody: .*step_format.json is missing$"),
+        (["--verifier", "nobody"], "^nobody: no verifier 'nobody': need a folder with verifier"),
         (
             ["--verifier", "random", "--data", "nowhere"],
             "^random: nowhere/processbench.* does not exist",
@@ -123,10 +123,9 @@ def test_mistakes_are_one_line(data, arguments, message):
 def test_a_verifier_of_whole_solutions_is_refused(data, tmp_path):
     from tiny import TOKENIZER, tiny_model
 
-    from workbench.models.outcome import SolutionVerifier
-    from workbench.train.orm import save
+    from workbench.models.verifier import StepVerifier, save
 
-    save(SolutionVerifier(tiny_model(), TOKENIZER), tmp_path / "orm")
+    save(StepVerifier(tiny_model(), TOKENIZER, per="solution"), tmp_path / "orm")
     with pytest.raises(SystemExit, match="a verifier per solution, batch=64: need one per step"):
         main(["--verifier", str(tmp_path / "orm"), "--data", str(data)])
 
@@ -135,7 +134,7 @@ def test_generative_verifiers_are_taken_by_their_folder(data, tmp_path, capsys):
     from tiny import TOKENIZER, tiny_model
 
     from workbench.models.generative import GenerativeVerifier
-    from workbench.train.prm import save
+    from workbench.models.verifier import save
 
     save(GenerativeVerifier(tiny_model(), TOKENIZER), tmp_path / "genrm")
     main(

@@ -14,7 +14,7 @@ from workbench.drive import solve
 from workbench.models.baselines import MonteCarlo, Oracle, Position, Random
 from workbench.problems import check_steps, is_right, quantities, solvable
 from workbench.search import METHODS
-from workbench.types import Meter, Prefix, Problem
+from workbench.types import Meter, Prefix, Problem, Unreadable
 
 PROBLEMS = quantities.generate(12, levels=[3], seed=5)
 
@@ -86,8 +86,25 @@ def test_names_tell_settings_apart():
     assert len(set(names)) == len(names)
 
 
+def test_fingerprints_tell_settings_and_problems_apart():
+    class Named(Walker):
+        def __init__(self, name):
+            super().__init__(PROBLEMS)
+            self.fingerprint = lambda: name
+
+    made = [
+        *(Random(3), Random(4), Position(), Oracle(PROBLEMS), Oracle(PROBLEMS, noise=0.3)),
+        *(Oracle(PROBLEMS[1:]), Oracle([*PROBLEMS[1:], replace(PROBLEMS[0], answer="0")])),
+        *(MonteCarlo(Named(name), PROBLEMS, n=n) for name, n in [("a", 4), ("b", 4), ("a", 5)]),
+        MonteCarlo(Named("a"), PROBLEMS[1:], n=4),
+    ]
+    assert len({verifier.fingerprint() for verifier in made}) == len(made)
+    assert Oracle(PROBLEMS[::-1]).fingerprint() == Oracle(PROBLEMS).fingerprint()
+
+
 def test_no_torch_until_a_policy_brings_it():
-    code = "import sys, workbench.models.baselines; assert not {'torch', 'transformers', 'pandas'} & set(sys.modules)"
+    code = "import sys, workbench.models.baselines as _; "
+    code += "assert not {'torch', 'transformers', 'pandas'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -284,3 +301,12 @@ def test_a_search_in_batches_is_the_search_one_by_one(name):
 def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_unknown_problems_can_be_told_from_other_errors_and_cost_nothing():
+    meters = [Meter(), Meter()]
+    rows = [spoilt(p, length=1) for p in PROBLEMS[:2]]
+    for verifier in (Oracle(PROBLEMS[:1]), MonteCarlo(Walker(PROBLEMS), PROBLEMS[:1])):
+        with pytest.raises(Unreadable, match=f"^{PROBLEMS[1].id}: not one of the 1 problems"):
+            verifier.score(rows, meters=meters)
+    assert meters == [Meter(), Meter()]

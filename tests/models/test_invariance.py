@@ -12,8 +12,8 @@ from tiny import TOKENIZER, tiny_model
 from workbench.drive import stream_key
 from workbench.models import load_policy, load_verifier
 from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier
+from workbench.models.heads import ScalarHead, with_scalar_head
 from workbench.models.invariance import batch_gaps
-from workbench.models.outcome import RewardVerifier, SolutionVerifier, with_scalar_head
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
@@ -42,6 +42,7 @@ def record(model, calls):
     return model
 
 
+@pytest.mark.slow
 def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
     hosts = {dtype: load_verifier("prm", dtype=dtype) for dtype in ("float32", "bfloat16")}
     # (rows, padded) of each forward: by this verifier, and by dtype and batch_tokens
@@ -80,6 +81,7 @@ def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
         assert row["dtype"] != "float32" or row["largest"] == row["largest_float32"]
 
 
+@pytest.mark.slow
 def test_the_shipped_prm_without_likelihood_is_invariant_in_float32(sampled):
     host = load_verifier("prm")
     form = replace(host.form, likelihood=0.0)
@@ -108,8 +110,12 @@ KINDS = {
     "likelihood": lambda model, tokens: StepVerifier(
         model, TOKENIZER, StepFormat(likelihood=0.3), batch_tokens=tokens
     ),
-    "orm": lambda model, tokens: SolutionVerifier(model, TOKENIZER, batch_tokens=tokens),
-    "reward": lambda model, tokens: RewardVerifier(model, TOKENIZER, batch_tokens=tokens),
+    "orm": lambda model, tokens: StepVerifier(
+        model, TOKENIZER, per="solution", batch_tokens=tokens
+    ),
+    "reward": lambda model, tokens: StepVerifier(
+        model, TOKENIZER, head=ScalarHead(), per="solution", batch_tokens=tokens
+    ),
     "direct": asked("direct"),
     "cot": asked("cot", 2),
 }

@@ -2,7 +2,9 @@
 once."""
 
 import json
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,11 +12,16 @@ from tiny import FAMILIES, TOKENIZER, tiny_model
 
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
+from workbench.models.checkpoints import SHIPPED
+from workbench.models.generative import GenerativeVerifier
+from workbench.models.heads import HEADS, LabelHead, ScalarHead, with_scalar_head
+from workbench.models.policy import HFPolicy
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import StepVerifier, untrained
+from workbench.models.tokenizer import build_tokenizer
+from workbench.models.verifier import StepVerifier, save, untrained
 from workbench.problems import quantities
 from workbench.search import METHODS
-from workbench.types import Meter, Prefix
+from workbench.types import Meter, Prefix, Unreadable
 
 PROBLEMS = quantities.generate(6, levels=[2, 3, 4], seed=8)
 GOLD = [Prefix.of(p, p.solution.split("\n"), ended=True) for p in PROBLEMS]
@@ -117,9 +124,9 @@ def test_a_tiny_cache_changes_costs_not_scores():
 @pytest.mark.parametrize("likelihood", [0.0, 1.0])
 @pytest.mark.parametrize("method", ["best_of_n", "beam_search"])
 def test_a_whole_search_computes_question_and_generated_tokens_once(method, likelihood):
-    policy = load_policy("weak", dtype="bfloat16")
+    policy = load_policy("weak")
     verifier = StepVerifier(tiny_model(seed=1), TOKENIZER, StepFormat(likelihood=likelihood))
-    for result in solve(PROBLEMS, METHODS[method], policy=policy, verifier=verifier, seed=2):
+    for result in solve(PROBLEMS[:3], METHODS[method], policy=policy, verifier=verifier, seed=2):
         question = len(TOKENIZER(f"{result.problem.question}\n").input_ids)
         assert result.error is None
         assert 0 < result.meter.verifier <= 1.1 * (question + result.meter.generated)
@@ -141,13 +148,12 @@ def test_a_prefix_without_steps_has_no_scores_and_one_too_long_is_named():
     verifier = StepVerifier(tiny_model(), TOKENIZER)
     assert verifier.score([Prefix(PROBLEMS[0]), GOLD[0]])[0] == []
     long = Prefix.of(PROBLEMS[0], ["The answer is 1 ."] * 60)
-    with pytest.raises(ValueError, match="the verifier reads 256"):
-        verifier.score([long])
+    with pytest.raises(Unreadable, match=f"^{PROBLEMS[0].id}: .* the verifier reads 256$"):
+        verifier.score([GOLD[0], long], meters=[meter := Meter()] * 2)
+    assert meter.verifier == 0  # before anything is computed
 
 
 def test_a_whole_checkpoint_is_read_back(tmp_path):
-    from workbench.train.prm import save
-
     verifier = StepVerifier(tiny_model(), TOKENIZER)
     save(verifier, tmp_path / "prm")
     loaded = load_verifier(tmp_path / "prm")
@@ -165,8 +171,6 @@ def test_the_shipped_prm_loads_by_name_and_prefers_the_truth():
 
 
 def test_missing_or_contradicting_formats_are_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"step_format\.json is missing"):
-        load_verifier(tmp_path)
     form = StepFormat().bound(TOKENIZER)
     with pytest.raises(ValueError, match="in training, this tokenizer has"):
         replace(form, ids=((3,), 9, 10)).bound(TOKENIZER)
@@ -176,10 +180,167 @@ def test_missing_or_contradicting_formats_are_one_line(tmp_path):
         StepFormat(separator="").bound(TOKENIZER)
     with pytest.raises(ValueError, match="need one known token"):
         StepFormat(good="5 apples").bound(TOKENIZER)
-    old = {key: value for key, value in vars(form).items() if key != "end"}
-    (tmp_path / "step_format.json").write_text(json.dumps(old))
-    with pytest.raises(ValueError, match="from an older version, train it again"):
-        StepFormat.load(tmp_path)
+    with pytest.raises(ValueError, match="in training, this tokenizer has"):
+        StepFormat.read(json.loads(json.dumps(vars(replace(form, ids=((3,), 6, 5)))))).bound(
+            TOKENIZER
+        )
+
+
+@pytest.mark.parametrize("file", ["step_format.json", "outcome.json", "generative_format.json"])
+def test_folders_of_older_formats_say_what_to_do(file, tmp_path):
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(ValueError, match=rf"holds a verifier of an older format \({file}.*again"):
+        load_verifier(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"kind": "tea leaves"}', '{"kind": "labels", "form": {}, "head": {}}']
+)
+def test_what_describes_no_verifier_is_one_line(text, tmp_path):
+    (tmp_path / "verifier.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"verifier\.json describes no verifier .*labels, scalar, gen[^\n]*$"
+    ):
+        load_verifier(tmp_path)
+
+
+def test_a_name_that_nobody_has_lists_those_that_there_are():
+    with pytest.raises(ValueError, match=r"^no verifier 'nobody': .*shipped name \(prm\).*Qwen/"):
+        load_verifier("nobody")
+
+
+def test_the_shipped_description_is_what_saving_writes(tmp_path):
+    verifier = load_verifier("prm")
+    written = json.loads((SHIPPED / "prm" / "verifier.json").read_text())
+    assert written == json.loads(json.dumps(verifier.settings()))
+
+
+def test_a_new_head_needs_a_class_and_a_line(tmp_path, monkeypatch):
+    """How sure the host is of each token, in the module's example: scored, saved and read back."""
+
+    @dataclass(frozen=True)
+    class ConfidenceHead:
+        kind: ClassVar = "confidence"
+        weight: float = 1.0
+
+        def wanted(self, form, step):
+            return range(step.start, step.end)
+
+        def odds(self, form, found, ids):
+            return self.weight * found.softmax(-1).amax(-1).log().sum()
+
+    monkeypatch.setitem(HEADS, "confidence", ConfidenceHead)
+    model = tiny_model()
+    verifier = StepVerifier(model, TOKENIZER, head=ConfidenceHead(0.5))
+    ids = TOKENIZER(f"{GOLD[0].problem.question}\n").input_ids
+    step = TOKENIZER(GOLD[0].texts[0]).input_ids
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids + step])).logits[0, len(ids) - 1 :]
+    sure = 0.5 * logits.softmax(-1).amax(-1).log().sum().item()
+    assert verifier.log_odds(GOLD)[0][0] == pytest.approx(sure, abs=1e-4)
+    save(verifier, tmp_path)
+    assert load_verifier(tmp_path).head == ConfidenceHead(0.5)
+
+
+def test_fingerprints_tell_weights_heads_formats_and_draws_apart():
+    model, other = tiny_model(), tiny_model(seed=1)
+    scalar = with_scalar_head(tiny_model(), TOKENIZER)
+    form = StepFormat(good="Yes", bad="No")
+    make = (
+        lambda: StepVerifier(model, TOKENIZER),
+        lambda: StepVerifier(other, TOKENIZER),
+        lambda: StepVerifier(model, TOKENIZER, form),
+        lambda: StepVerifier(model, TOKENIZER, per="solution"),
+        lambda: StepVerifier(model, TOKENIZER, StepFormat(likelihood=0.5)),
+        lambda: StepVerifier(model, TOKENIZER, StepFormat(likelihood=0.4)),
+        lambda: StepVerifier(model, TOKENIZER, head=LabelHead(labels=False)),
+        lambda: StepVerifier(scalar, TOKENIZER, head=ScalarHead()),
+        lambda: StepVerifier(scalar, TOKENIZER, head=ScalarHead(0.1)),
+        lambda: GenerativeVerifier(model, TOKENIZER),
+        lambda: GenerativeVerifier(model, TOKENIZER, seed=1),
+        lambda: GenerativeVerifier(model, TOKENIZER, temperature=0.5),
+        lambda: GenerativeVerifier(model, TOKENIZER, longest=12),
+    )
+    found = [one().fingerprint() for one in make]
+    assert len(set(found)) == len(make) and found == [one().fingerprint() for one in make]
+    # what changes costs but no score is no part of it
+    assert StepVerifier(model, TOKENIZER, name="x", batch_tokens=9).fingerprint() == found[0]
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] += 1e-3
+    assert make[0]().fingerprint() != found[0]
+
+
+# -- any host --------------------------------------------------------------------------------------
+
+
+def special(before=(), after=()):
+    """The embedded tokenizer, adding tokens of its own before and after each text."""
+    from tokenizers import processors
+
+    tokenizer = build_tokenizer()
+    names = [*before, *after]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=" ".join([*before, "$A", *after]),
+        special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in names],
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["<spare0>"], []),
+        ([], ["<end>"]),
+        (["<spare0>"], ["<end>"]),
+        (["<spare0>", "<spare1>"], ["<end>"]),
+    ],
+)
+def test_a_row_begins_with_what_the_tokenizer_adds_and_holds_no_more_of_it(before, after):
+    tokenizer = special(before, after)
+    added = tokenizer.convert_tokens_to_ids(before)
+    form, plain = (StepFormat().bound(t) for t in (tokenizer, TOKENIZER))
+    rows = [f.segments(t, PROBLEMS[0], GOLD[0].texts) for f, t in ((form, tokenizer),
+                                                                   (plain, TOKENIZER))]  # fmt: skip
+    assert rows[0] == [added + rows[1][0], *rows[1][1:]]
+    own = replace(form, template="".join(before) + form.template)  # the template brings it
+    assert own.segments(tokenizer, PROBLEMS[0], [])[0] == rows[0][0]
+    verifier = StepVerifier(tiny_model(), tokenizer)
+    assert verifier.ids(GOLD[0]) == [i for segment in rows[0] for i in segment]
+    assert len(GenerativeVerifier(tiny_model(), tokenizer).score(GOLD[:1])[0]) == len(GOLD[0].steps)
+
+
+def test_untrained_leaves_tied_embeddings_alone_and_needs_no_label_tokens():
+    """The old one copied the row of one label token to the other, in the embeddings, too."""
+    model = tiny_model("gemma")
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    before = deepcopy(model.state_dict())
+    verifier = untrained(HFPolicy(model, TOKENIZER, templates={"solve": "{question} ?\n"}))
+    assert tied and verifier.model is not model
+    assert verifier.form.template == "{question} ?\n"  # as the policy itself reads a question
+    for state in (model.state_dict(), verifier.model.state_dict()):
+        assert all(torch.equal(weight, before[name]) for name, weight in state.items())
+    no_labels = replace(verifier.form, good="", bad="", ids=None)
+    alone = StepVerifier(model, TOKENIZER, no_labels).log_odds(GOLD)
+    assert flat(verifier.log_odds(GOLD)) == pytest.approx(flat(alone), rel=0.1)
+    with pytest.raises(ValueError, match="label '' is 0 tokens"):
+        StepFormat(good="").bound(TOKENIZER)
+
+
+def test_one_solution_beyond_the_window_fails_alone():
+    policy, verifier = load_policy("weak"), StepVerifier(tiny_model(), TOKENIZER)
+    texts = {PROBLEMS[1].id: ["The answer is 1 ."] * 60}
+    score = verifier.score
+
+    def longer(prefixes, *, meters):
+        return score(
+            [Prefix.of(p.problem, texts.get(p.problem.id, p.texts)) for p in prefixes],
+            meters=meters,
+        )
+
+    verifier.score = longer
+    results = solve(PROBLEMS[:3], METHODS["best_of_n"], policy=policy, verifier=verifier, n=2)
+    assert [bool(result.error) for result in results] == [False, True, False]
+    assert results[1].error.startswith(f"Unreadable: {PROBLEMS[1].id}: ")
 
 
 def test_the_untrained_verifier_says_how_likely_the_policy_finds_a_step():

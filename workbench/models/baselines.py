@@ -9,13 +9,13 @@ problem id, step texts up to here).
 |---|---|---|
 | `Random` | a fixed uniform number | chance |
 | `Position` | 1 / (2 + its index) | how much "errors come late" alone explains |
-| `Oracle` | is it right, or the answer in reach, at a known error rate | what a verifier of that quality brings |
-| `MonteCarlo` | share of n completions that end right (Math-Shepherd, arXiv 2312.08935) | what a PRM is trained on |
+| `Oracle` | is it right (or the answer in reach), at a known error rate | such a verifier's worth |
+| `MonteCarlo` | share of n completions that end right | what a PRM is trained on |
 
 `Oracle` and `MonteCarlo` know the problems: a search shows its verifier blind copies, so they look
 up the whole one by its id. They are ceilings and teachers, no methods. Deviation from
-Math-Shepherd: values are made when a search asks for them instead of beforehand; equal prefixes are
-completed once.
+Math-Shepherd (arXiv 2312.08935): values are made when a search asks for them instead of beforehand;
+equal prefixes are completed once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from workbench.problems import check_steps, is_right, solvable
-from workbench.types import Meter, Policy, Prefix, Problem
+from workbench.types import Meter, Policy, Prefix, Problem, Unreadable
 
 TRUTHS = {
     "right": check_steps,
@@ -38,8 +38,9 @@ MOST_VALUES = 1_000_000  # prefixes remembered before the memory is emptied
 class Random:
     """Chance: every step has a uniform score that is fixed by its content and the seed.
 
-    >>> a, b = Prefix.of(Problem("p", "math", "?"), ["x", "y"]), Prefix.of(Problem("p", "math", "?"), ["x", "z"])
-    >>> (x, y), (same, z) = Random(seed=0).score([a, b])
+    >>> problem = Problem("p", "math", "?")
+    >>> pair = [Prefix.of(problem, ["x", "y"]), Prefix.of(problem, ["x", "z"])]
+    >>> (x, y), (same, z) = Random(seed=0).score(pair)
     >>> x == same, y == z
     (True, False)
     """
@@ -53,6 +54,10 @@ class Random:
         self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
     ) -> list[list[float]]:
         return [[_uniform(name) for name in _names(self.name, prefix)] for prefix in prefixes]
+
+    def fingerprint(self) -> str:
+        """What this verifier is: the seed is all."""
+        return self.name
 
 
 class Position:
@@ -69,15 +74,18 @@ class Position:
     ) -> list[list[float]]:
         return [[1 / (2 + i) for i in range(len(prefix.steps))] for prefix in prefixes]
 
+    def fingerprint(self) -> str:
+        """What this verifier is: there is but one."""
+        return self.name
+
 
 class Oracle:
-    """Exact truth of the embedded problems as 1.0 or 0.0, each verdict turned round with chance
-    `noise`.
+    """Exact truth of embedded problems, 1.0 or 0.0, each verdict wrong with chance `noise`.
 
     `truth` is "right" (`check_steps`) or "solvable": is the answer still in reach after this step?
     That is what a Monte-Carlo value estimates; a solution that stops without an answer line may
     count as solvable to its end. ValueError for other options, and on scoring for a problem that it
-    was not given or that has no exact truth.
+    was not given (`Unreadable`) or that has no exact truth.
     """
 
     per = "step"
@@ -104,6 +112,10 @@ class Oracle:
     ) -> list[list[float]]:
         return [self._score(prefix) for prefix in prefixes]
 
+    def fingerprint(self) -> str:
+        """What this verifier is: truth, noise, seed, and the problems that it knows."""
+        return f"{self.name}-{_digest(self.whole)}"
+
     def _score(self, prefix: Prefix) -> list[float]:
         verdicts = TRUTHS[self.truth](_look_up(self.whole, prefix), prefix.texts)
         return [
@@ -118,7 +130,7 @@ class MonteCarlo:
     The last step of an ended solution is graded by its answer, 1.0 or 0.0. Values are remembered by
     (problem id, step texts), so the policy must stay as it is: make a new verifier after training
     it. What is sampled is paid into the meter of the first row that needs it, as policy tokens.
-    ValueError unless n >= 1 and all problems have answers.
+    ValueError unless n >= 1 and all problems have answers; `Unreadable` for an unknown problem.
     """
 
     per = "step"
@@ -149,26 +161,30 @@ class MonteCarlo:
     ) -> list[list[float]]:
         if len(self._values) > MOST_VALUES:
             self._values.clear()
+        for prefix in prefixes:
+            _look_up(self.whole, prefix)  # before anything is sampled
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         todo: dict[bytes, tuple[Prefix, Meter]] = {}
         for prefix, meter in zip(prefixes, meters):
             for t, name in enumerate(self._open(prefix), start=1):
                 if name not in self._values and name not in todo:
-                    todo[name] = (
-                        Prefix(prefix.problem, prefix.steps[:t], prompt=prefix.prompt),
-                        meter,
-                    )
+                    cut = Prefix(prefix.problem, prefix.steps[:t], prompt=prefix.prompt)
+                    todo[name] = cut, meter
         if todo:
             self._complete(todo)
         return [self._read(prefix) for prefix in prefixes]
+
+    def fingerprint(self) -> str:
+        """What this verifier is: its settings, the policy, and the problems that it knows."""
+        what = getattr(self.policy, "fingerprint", lambda: repr(self.policy))
+        return f"{self.name}-{what()}-{_digest(self.whole)}"
 
     def _open(self, prefix: Prefix) -> list[bytes]:
         """Names of the prefixes to complete: after every step, but not after the end."""
         return _names(self._salt, prefix)[: len(prefix.steps) - prefix.ended]
 
     def _complete(self, todo: dict[bytes, tuple[Prefix, Meter]]) -> None:
-        """Sample n completions of each prefix, every one from its own stream, and remember the
-        share that end right."""
+        """Sample n completions of each prefix, each from its own stream; remember their values."""
         rows = [
             (cut, meter, _key(name, i))
             for name, (cut, meter) in todo.items()
@@ -184,12 +200,9 @@ class MonteCarlo:
 
     def _read(self, prefix: Prefix) -> list[float]:
         values = [self._values[name] for name in self._open(prefix)]
-        graded = (
-            [float(is_right(_look_up(self.whole, prefix), prefix))]
-            if prefix.ended and prefix.steps
-            else []
-        )
-        return values + graded
+        if prefix.ended and prefix.steps:
+            values.append(float(is_right(_look_up(self.whole, prefix), prefix)))
+        return values
 
 
 # -- problems by id, draws by content --------------------------------------------------------------
@@ -203,11 +216,17 @@ def _by_id(problems: Sequence[Problem]) -> dict[str, Problem]:
     return known
 
 
+def _digest(known: dict[str, Problem]) -> str:
+    """A digest of whole problems, in any order."""
+    rows = sorted(repr(problem) for problem in known.values())
+    return blake2b("\n".join(rows).encode(), digest_size=8).hexdigest()
+
+
 def _look_up(known: dict[str, Problem], prefix: Prefix) -> Problem:
     problem = known.get(prefix.problem.id)
     if problem is None or problem.question != prefix.problem.question:
-        raise ValueError(
-            f"{prefix.problem.id}: not one of the {len(known)} problems that this verifier was given"
+        raise Unreadable(
+            f"{prefix.problem.id}: not one of the {len(known)} problems that this verifier knows"
         )
     return problem
 

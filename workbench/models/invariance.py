@@ -1,12 +1,12 @@
-"""Does a score depend on what else is in the batch? Differences to scores one by one, per dtype and
-batch size.
+"""Does a score depend on what else is in the batch? Differences to scores one by one.
 
 On paper no row of a batch sees another. On a machine a larger batch is multiplied by other kernels,
 which add in another order, and shorter rows are padded: sums differ in their last bits and the next
 layers work on with that. Scores then differ by 1e-7 to 1e-6 in float32, by 1e-3 to 1e-1 in
 bfloat16. A mask or a position that is wrong in padded rows, or a score taken from a neighbour,
 shows in the same numbers, but in float32 too. A verifier that writes before it judges can jump
-besides: where a last bit changes a drawn word, all that follows is another text.
+besides: where a last bit changes a drawn word, all that follows is another text. Taught in
+notebook 03.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from workbench.types import Prefix, Verifier
 
@@ -38,11 +37,10 @@ def batch_gaps(
     mix; the last batch is filled up from the one before.
 
     Columns: dtype, batch_size (prefixes in a call), n (scores), rows (the most that one forward
-    read, None if there is no torch model; `StepVerifier` reads only rows of about one length
-    together), largest and mean gap to the same dtype one by one, largest_float32 and mean_float32
-    to float32 one by one. Batches of 1 say whether a repeat is the same. ValueError for batches
-    that can't be filled, no scores, NaN, not one score per step (or per solution), or the same
-    verifier again.
+    read, None without a `Reader`, which reads only rows of about one length together), largest and
+    mean gap to the same dtype one by one, largest_float32 and mean_float32 to float32 one by one.
+    Batches of 1 say whether a repeat is the same. ValueError for batches that can't be filled, no
+    scores, NaN, not one score per step (or per solution), or the same verifier again.
     """
     if wrong := [size for size in batch_sizes if not 1 <= size <= len(prefixes)]:
         raise ValueError(
@@ -58,43 +56,37 @@ def batch_gaps(
         alone = exact if dtype == "float32" else _scores(make, dtype, shuffled, 1)[0]
         for size in batch_sizes:
             found, rows = _scores(make, dtype, shuffled, size)
-            about = {"dtype": dtype, "batch_size": size, "n": len(found), "rows": rows}
-            table.append(about | _gap(found, alone) | _gap(found, exact, "_float32"))
+            line = {"dtype": dtype, "batch_size": size, "n": len(found), "rows": rows}
+            for name, expected in (("", alone), ("_float32", exact)):
+                gaps = np.abs(found - expected)  # (scores,)
+                line |= {f"largest{name}": float(gaps.max()), f"mean{name}": float(gaps.mean())}
+            table.append(line)
     return table
-
-
-def _gap(found: np.ndarray, expected: np.ndarray, name: str = "") -> dict[str, float]:
-    gaps = np.abs(found - expected)  # (scores,)
-    return {f"largest{name}": float(gaps.max()), f"mean{name}": float(gaps.mean())}
 
 
 def _scores(
     make, dtype: str, prefixes: Sequence[Prefix], size: int
 ) -> tuple[np.ndarray, int | None]:
-    """All scores in batches of `size` prefixes, each by a verifier of its own, and the most rows of
-    one forward."""
+    """All scores in batches of `size`, each by a verifier of its own, and the most rows at once."""
     found: dict[int, list[float]] = {}
     rows: list[int] = []
     verifier = None
     for start in range(0, len(prefixes), size):
         start = min(start, len(prefixes) - size)
-        batch, before, verifier = (
-            prefixes[start : start + size],
-            verifier,
-            make(dtype, 1 if size == 1 else ALL),
-        )
+        batch, before = prefixes[start : start + size], verifier
+        verifier = make(dtype, 1 if size == 1 else ALL)
         if verifier is before:
             raise ValueError(
-                f"make gave the same {type(verifier).__name__} twice, which may remember: need a new one"
+                f"make gave the same {type(verifier).__name__} twice, which may remember: "
+                "need a new one"
             )
         with _rows_read(verifier) as read:
             scores = verifier.score(batch)
         _check(batch, scores, verifier.per)
         found.update(enumerate(scores, start))
         rows += read
-    return np.concatenate([found[i] for i in range(len(prefixes))]).astype(float), max(
-        rows, default=None
-    )
+    flat = np.concatenate([found[i] for i in range(len(prefixes))])
+    return flat.astype(float), max(rows, default=None)
 
 
 def _check(batch: Sequence[Prefix], scores: Sequence[Sequence[float]], per: str) -> None:
@@ -104,27 +96,24 @@ def _check(batch: Sequence[Prefix], scores: Sequence[Sequence[float]], per: str)
         )
     for prefix, row in zip(batch, scores):
         expected = len(prefix.steps) if per == "step" else 1
-        if len(row) != expected or any(score != score for score in row):
+        if len(row) != expected or np.isnan(row).any():
             raise ValueError(
-                f"{prefix.problem.id}: scores {list(row)} in a batch of {len(batch)}, need {expected}"
+                f"{prefix.problem.id}: scores {list(row)} in a batch of {len(batch)}, "
+                f"need {expected}"
             )
 
 
 @contextmanager
 def _rows_read(verifier: Verifier) -> Iterator[list[int]]:
-    """The number of rows of each forward of the verifier's model meanwhile; none if it has no torch
-    model."""
+    """The number of rows of each forward of the verifier's reader meanwhile; none without one."""
     rows: list[int] = []
-    model = next(
-        (part for part in vars(verifier).values() if isinstance(part, torch.nn.Module)), None
+    if not hasattr(verifier, "reader"):
+        yield rows
+        return
+    hook = verifier.reader.engine.model.register_forward_pre_hook(
+        lambda _, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-
-    def note(_, args, kwargs):
-        rows.append(len(kwargs["input_ids"] if "input_ids" in kwargs else args[0]))
-
-    hook = model and model.register_forward_pre_hook(note, with_kwargs=True)
     try:
         yield rows
     finally:
-        if hook:
-            hook.remove()
+        hook.remove()

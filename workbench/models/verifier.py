@@ -1,68 +1,60 @@
-"""Models that judge: a causal LM read as a process reward model, behind `Verifier.score`.
+"""Models that judge: a host read by a head where steps end, behind `Verifier.score`.
 
-Attention is causal, so a step's score depends on the question and the steps up to it, never on what
-follows. Two things are kept between calls: the scores of all step borders met, and the key-values
-of prefixes (`PrefixCache`). A search that grows solutions step by step therefore pays for each
-token once, as the meter shows: the question once, and what was generated. (Systems that call a PRM
-with the whole text each time pay 5 to 10 times as much.) Where the likelihood of the words counts,
-the token before each new step is read once more: its logits, which are not kept, judge the step's
-first word. Taught in notebook 03.
+| verifier | head | per |
+|---|---|---|
+| process reward model (PRM) | `LabelHead` | step |
+| outcome reward model (ORM): `train.orm` | `LabelHead` | solution |
+| Bradley-Terry reward model: `train.reward` | `ScalarHead` | solution |
+| a host that was never trained to judge: `untrained` | `LabelHead(labels=False)` | step |
+| public PRMs: `public` | `ScalarHead` | step |
+
+All are a `StepVerifier`. Per solution, it reads the end of the last step alone, with all others in
+view: any PRM read so gives its `last` aggregate. (Cobbe et al. 2021, arXiv 2110.14168, read an ORM
+after every token and find that better than once at the end, their "solution-level" variant, as
+here.) Verifiers that are asked in words are in `generative`. Attention is causal, so a step's score
+depends on the question and the steps up to it, never on what follows. Taught in notebook 03.
+
+On disk a verifier is an adapter or a whole checkpoint, its tokenizer, and `verifier.json`, which
+names its kind and holds what the head needs: `save` writes it, `load_verifier` reads every kind.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from scipy.special import expit
 
-from workbench.models.checkpoints import SHIPPED
-from workbench.models.engine import Engine, Row
+from workbench.models.checkpoints import SHIPPED, check_complete, portable
+from workbench.models.generative import GenerativeFormat, GenerativeVerifier
+from workbench.models.heads import HEADS, Head, LabelHead, StepSpan, as_read, with_scalar_head
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import is_quantised
+from workbench.models.quantised import exact, four_bit, is_quantised
 from workbench.models.quiet import quiet
+from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
 from workbench.models.step_format import StepFormat
+from workbench.models.tokenizer import GOOD
 from workbench.types import Meter, Prefix
 
 if TYPE_CHECKING:
     from workbench.models.policy import HFPolicy
 
-MOST_SCORES = 1_000_000  # borders remembered before the memory is emptied
-
-
-class Border(NamedTuple):
-    """A step in a context: the name of everything up to its end, and after how many tokens it
-    begins and ends."""
-
-    name: bytes
-    start: int
-    end: int
-
-
-def log_probability(
-    logits: torch.Tensor, words: Sequence[int], closers: Sequence[int]
-) -> torch.Tensor:
-    """log P(words, then a closer): logits (words + 1, V) before each word and, last, after all of
-    them."""
-    logp = logits.float().log_softmax(-1)  # (words + 1, V)
-    return logp[range(len(words)), list(words)].sum() + logp[-1, list(closers)].logsumexp(0)
-
-
-def need_steps(prefix: Prefix) -> None:
-    """ValueError for a prefix without steps, which a verifier of whole solutions cannot judge."""
-    if not prefix.steps:
-        raise ValueError(
-            f"{prefix.problem.id}: no steps to judge, a verifier of whole solutions needs at least one"
-        )
+FILE = "verifier.json"
+KINDS = (*HEADS, GenerativeVerifier.kind)
+OLD_FILES = ("step_format.json", "outcome.json", "generative_format.json")
 
 
 class StepVerifier:
-    """A discriminative PRM: P(step is good) at each step's separator. Use `load_verifier` to get
-    one from a folder."""
+    """P(good) of each step, or of the solution at its last one. `load_verifier` gets saved ones.
 
-    per = "step"
+    `form` lays solutions out as ids (`StepFormat` unless said otherwise), `head` judges.
+    """
 
     def __init__(
         self,
@@ -70,171 +62,214 @@ class StepVerifier:
         tokenizer,
         form: StepFormat | None = None,
         *,
+        head: Head | None = None,
+        per: str = "step",
         name: str = "prm",
         batch_tokens: int = 49_152,
         cache_tokens: int = 131_072,
     ):
-        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.form = (form or StepFormat()).bound(tokenizer)
-        self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
-        self._scores: dict[bytes, float] = {}  # by the name of the border at which the step ends
-        self._room = getattr(self.engine.config, "max_position_embeddings", None) or 10**9
+        if per not in ("step", "solution"):
+            raise ValueError(f"per={per!r}: use 'step' or 'solution'")
+        self.model, self.tokenizer, self.name, self.per = model.eval(), tokenizer, name, per
+        self.form, self.head = (form or StepFormat()).bound(tokenizer), head or LabelHead()
+        self.reader = Reader(as_read(model), batch_tokens=batch_tokens, cache_tokens=cache_tokens)
 
     def score(
         self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
     ) -> list[list[float]]:
-        """One score in [0, 1] per step of each prefix; row i pays into `meters[i]` for what had to
-        be computed.
+        """How good each prefix is: one list of scores in [0, 1] per prefix, in their order.
 
-        Raises ValueError on a prefix that is longer than the model can read.
+        A list holds one score per step (none for no steps) or, for `per = "solution"`, exactly one.
+        A step's score may depend only on the question and what stands before the step's end: a
+        search scores the same step again as its solution grows. Nor may it depend on what else is
+        in `prefixes`. What has to be computed is added to `meters[i].verifier` (tokens) and
+        `.flops` of the first prefix that needs it; a verifier that computes nothing adds nothing.
+        Raises `Unreadable` if a prefix is too long or of an unknown problem, which callers may
+        skip, and any other ValueError for what makes no sense, a solution without steps to a
+        verifier per solution, say. Nothing is computed then.
         """
-        if self.engine.refresh() or len(self._scores) > MOST_SCORES:
-            self._scores.clear()
+        odds = self.log_odds(prefixes, meters=meters)
+        # float64, for in float32 it is 0 from odds of -104 on; not torch's sigmoid, whose last bit
+        # depends on the place in the tensor
+        return [expit(np.array(row, float)).tolist() for row in odds]
+
+    def log_odds(
+        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
+    ) -> list[list[float]]:
+        """As `score`, before the sigmoid: any number. Of a reward model they are its rewards."""
+        self.reader.refresh()
+        known = self.reader.known
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         contexts = [self._context(prefix) for prefix in prefixes]
-        # one row per distinct context that holds a step without a score
-        fresh: dict[bytes, Row] = {}
-        unknown: dict[bytes, list[Border]] = {}
-        payers: dict[bytes, Meter] = {}
+        # 1. one question per distinct solution that holds a step without odds
+        asked: dict[bytes, tuple[Question, list[StepSpan]]] = {}
         for context, meter in zip(contexts, meters):
-            steps, name = (
-                [step for step in self._steps(context) if step.name not in self._scores],
-                context.names[-1],
-            )
-            if steps and name not in fresh:
-                wanted = tuple(n for step in steps for n in self._wanted(step))
-                fresh[name], unknown[name], payers[name] = (
-                    Row(context, 0, 0, Meter(), wanted),
-                    steps,
-                    meter,
-                )
-        self._read_questions(fresh, payers)
-        rows = list(fresh.values())
-        for row, logits in zip(rows, self.engine.read(rows)):
-            self._keep(row, logits, unknown[row.context.names[-1]])
-            self._pay(row, payers[row.context.names[-1]])
-        return [[self._scores[step.name] for step in self._steps(context)] for context in contexts]
+            steps = [step for step in self._steps(context) if step.name not in known]
+            if steps and context.names[-1] not in asked:
+                wanted = [n for step in steps for n in self.head.wanted(self.form, step)]
+                asked[context.names[-1]] = Question(context, wanted, meter), steps
+        # 2. what stands at the positions that the head wants
+        answers = self.reader.read([question for question, _ in asked.values()])
+        # 3. what the head makes of it, step after step
+        for (question, steps), found in zip(asked.values(), answers):
+            sizes = [len(self.head.wanted(self.form, step)) for step in steps]
+            for step, part in zip(steps, found.float().split(sizes)):
+                ids = question.context.ids[step.start : step.end]
+                known[step.name] = self.head.odds(self.form, part, ids).item()
+        return [[known[step.name] for step in self._steps(context)] for context in contexts]
+
+    def ids(self, prefix: Prefix) -> list[int]:
+        """The tokens that the model reads; `Unreadable` if they are more than it can."""
+        return self._context(prefix).ids
 
     def _context(self, prefix: Prefix) -> Context:
+        if self.per == "solution":
+            need_steps(prefix)
         context = Context(self.form.segments(self.tokenizer, prefix.problem, prefix.texts))
-        if len(context.ids) > self._room:
-            raise ValueError(
-                f"{prefix.problem.id}: {len(context.ids)} tokens to judge, the verifier reads {self._room}"
-            )
+        self.reader.check(prefix.problem.id, len(context.ids))
         return context
 
-    @staticmethod
-    def _steps(context: Context) -> list[Border]:
-        return [
-            Border(*step) for step in zip(context.names[1:], context.borders, context.borders[1:])
-        ]
+    def _steps(self, context: Context) -> list[StepSpan]:
+        steps = list(map(StepSpan, context.names[1:], context.borders, context.borders[1:]))
+        return steps[-1:] if self.per == "solution" else steps
 
-    def _read_questions(self, fresh: dict[bytes, Row], payers: dict[bytes, Meter]) -> None:
-        """Compute once each question that several rows begin with, so that all find it in the
-        cache."""
-        shared: dict[bytes, list[Row]] = {}
-        for row in fresh.values():
-            shared.setdefault(row.context.names[0], []).append(row)
-        questions = []
-        for rows in shared.values():
-            if len(rows) > 1:
-                context = rows[0].context
-                questions.append((Row(context.cut(1), 0, 0, Meter()), payers[context.names[-1]]))
-        questions = [
-            (row, meter) for row, meter in questions if not self.engine.cache.holds(row.context)
-        ]
-        self.engine.read([row for row, _ in questions])
-        for row, meter in questions:
-            self._pay(row, meter)
+    def settings(self) -> dict:
+        """All that scores depend on beside the weights, as `verifier.json` holds it."""
+        form, head = asdict(self.form), asdict(self.head)
+        return {"kind": self.head.kind, "per": self.per, "form": form, "head": head}
 
-    def _keep(self, row: Row, logits: torch.Tensor, steps: list[Border]) -> None:
-        """Remember the scores of steps. logits (len(row.wanted), V): what `_wanted` asks for, step
-        after step."""
-        _, good, bad = self.form.ids
-        for step, (*before, end) in zip(
-            steps, logits.float().split([len(self._wanted(step)) for step in steps])
-        ):
-            odds = end[good] - end[bad]
-            if before:
-                words = row.context.ids[step.start : step.start + len(before) - 1]
-                odds = odds + self.form.likelihood * log_probability(
-                    torch.stack(before), words, self.form.closers
-                )
-            # in float32 it is 0 from odds of -104 on
-            self._scores[step.name] = torch.sigmoid(odds.double()).item()
-
-    def _wanted(self, step: Border) -> list[int]:
-        """Where logits are needed, in tokens read: if the likelihood counts before and after each
-        word, and the end."""
-        words = (
-            range(step.start, step.end - len(self.form.ids[0]) + 1) if self.form.likelihood else ()
-        )
-        return [*words, step.end]
-
-    def _pay(self, row: Row, meter: Meter) -> None:
-        meter.verifier += row.meter.prefilled
-        meter.flops += row.meter.flops
+    def fingerprint(self) -> str:
+        """What this verifier is: a digest of its weights and settings."""
+        return fingerprint_of(self.model, self.settings())
 
 
 def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVerifier:
-    """A verifier that was never trained to judge: a language model's own probability p of each
-    step, as a score.
+    """A language model's own probability p of each step, as a score: nothing was trained to judge.
 
-    The label tokens weigh the same, so the score is sigma(likelihood * log p), p / (1 + p) by
-    default: the order counts, not the number. The policy stays as it is. `options` go to
-    `StepVerifier`.
+    The score is sigma(likelihood * log p), p / (1 + p) by default: the order counts, not the
+    number. The model is copied, so that training the policy does not change its judgement.
+    `options` go to `StepVerifier`.
     """
-    verifier = StepVerifier(
-        copy.deepcopy(policy.model),
-        policy.tokenizer,
-        StepFormat(likelihood=likelihood),
-        name=policy.name,
-        **options,
-    )
-    _, good, bad = verifier.form.ids
-    with torch.no_grad():
-        head = verifier.model.get_output_embeddings().weight
-        head[bad] = head[good]
-    return verifier
+    texts = {"separator": policy.separator, "template": policy.templates["solve"]}
+    if GOOD not in policy.tokenizer.get_vocab():
+        texts |= {"good": "", "bad": ""}
+    form = StepFormat(**texts, likelihood=likelihood)
+    model, head = copy.deepcopy(policy.model), LabelHead(labels=False)
+    options = {"name": policy.name, **options}
+    return StepVerifier(model, policy.tokenizer, form, head=head, **options)
+
+
+# -- on disk ---------------------------------------------------------------------------------------
+
+
+def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> None:
+    """Write adapter (or whole model), tokenizer and `verifier.json`; `load_verifier` reads them.
+
+    A shipped base of an adapter is named so that another clone finds it. ValueError for a public
+    verifier, which its name is enough to load.
+    """
+    folder = Path(folder)
+    if not hasattr(verifier.model, "save_pretrained"):
+        raise ValueError(f"{verifier.name} is no verifier of ours: load it by name, don't save it")
+    folder.mkdir(parents=True, exist_ok=True)
+    adapters = getattr(verifier.model, "peft_config", {})
+    for config in adapters.values():
+        config.base_model_name_or_path = portable(config.base_model_name_or_path)
+    verifier.model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
+    verifier.tokenizer.save_pretrained(folder)
+    text = json.dumps(verifier.settings(), indent=1)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")  # last: then all is there
 
 
 def load_verifier(
     name_or_path: str | Path,
     *,
-    dtype: str | torch.dtype = "float32",
+    dtype: str | torch.dtype | None = None,
     device: str | None = None,
     quantise: bool = False,
     **options,
-) -> StepVerifier:
-    """A PRM from a shipped name (`prm`) or a folder written by `train.prm.save`: an adapter, or a
-    whole checkpoint.
+) -> StepVerifier | GenerativeVerifier:
+    """A verifier of any kind: a shipped one by name, a folder that `save` wrote, or a public PRM.
 
-    `quantise`: weights in 4 bits, an adapter's own excepted (`quantised`). `options` go to
-    `StepVerifier`. The base of an adapter is found by the path or shipped name that it names.
-    Raises ValueError in one line when the folder holds no whole verifier, and where there is no
-    computing in 4 bits.
+    `dtype` is float32 unless told otherwise, bfloat16 of public ones; `quantise`: weights in 4 bits
+    but for an adapter's own and the head (`quantised`). `options` go to the verifier (name,
+    batch_tokens ...; `critiques` of a generative one; `base` of a public adapter: `public`). The
+    base of an adapter is found by the path or shipped name that it names. Raises ValueError in one
+    line when there is no whole verifier, when the tokenizer is another than in training, and where
+    there is no computing in 4 bits.
     """
-    folder = Path(name_or_path) if Path(name_or_path).is_dir() else SHIPPED / str(name_or_path)
-    form = StepFormat.load(folder)
-    model, tokenizer = host_of(folder, dtype=dtype, device=device, quantise=quantise)
-    return StepVerifier(model, tokenizer, form, name=folder.name, **options)
+    folders = Path(name_or_path), SHIPPED / str(name_or_path)
+    folder = next((place for place in folders if (place / FILE).is_file()), None)
+    if folder is None:
+        return _load_other(name_or_path, folders, dtype, device, quantise, options)
+    kind, form, settings = _read_settings(folder / FILE)
+    if kind == GenerativeVerifier.kind:
+        form = replace(form, critiques=options.pop("critiques", form.critiques))
+    scalar = kind == "scalar"
+    model, tokenizer = _load_host(folder, scalar, dtype or "float32", device, quantise)
+    options = {"name": folder.name, **settings, **options}
+    make = GenerativeVerifier if kind == GenerativeVerifier.kind else StepVerifier
+    return make(model, tokenizer, form, **options)
 
 
-def host_of(folder: Path, **settings):
-    """Model and tokenizer of a verifier's folder: a whole checkpoint, or an adapter merged into its
-    base.
+def _read_settings(file: Path) -> tuple[str, StepFormat | GenerativeFormat, dict]:
+    """Kind, format, and what else the verifier's class takes."""
+    try:
+        note = json.loads(file.read_text(encoding="utf-8"))
+        if note["kind"] == GenerativeVerifier.kind:
+            return note["kind"], GenerativeFormat.read(note["form"]), {}
+        head = HEADS[note["kind"]](**note["head"])
+        return note["kind"], StepFormat.read(note["form"]), {"head": head, "per": note["per"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} describes no verifier of a kind that we know ({', '.join(KINDS)}): {error!r}"
+        ) from error
 
-    `settings` go to `load_policy` (dtype, device, quantise). On a base in 4 bits the adapter stays
-    on top.
-    """
+
+def _load_other(name_or_path, folders: Sequence[Path], dtype, device, quantise: bool, options):
+    """A public verifier; ValueError if the name is none, too."""
+    from workbench.models.public import PUBLIC, known_name, load_public
+
+    for folder in folders:
+        if old := [name for name in OLD_FILES if (folder / name).is_file()]:
+            raise ValueError(
+                f"{folder} holds a verifier of an older format ({old[0]}): train it again"
+            )
+    if known_name(name_or_path):
+        settings = {"dtype": dtype or "bfloat16", "device": device, "quantise": quantise}
+        return load_public(name_or_path, **settings, **options)
+    shipped = ", ".join(sorted(file.parent.name for file in SHIPPED.glob(f"*/{FILE}"))) or "none"
+    raise ValueError(
+        f"no verifier {str(name_or_path)!r}: need a folder with {FILE}, a shipped name ({shipped}) "
+        f"or a public one ({', '.join(PUBLIC)})"
+    )
+
+
+def _load_host(folder: Path, scalar: bool, dtype, device: str | None, quantise: bool):
+    """Model and tokenizer: a whole checkpoint, or an adapter in its base (4 bits: on top of it)."""
     from workbench.models.policy import load_policy
 
+    settings = {"dtype": dtype, "device": device, "quantise": quantise}
     if not (folder / "adapter_config.json").is_file():
+        if scalar:
+            return _load_whole_scorer(folder, **settings)
         whole = load_policy(folder, **settings)
         return whole.model, whole.tokenizer
     with quiet():
         from peft import PeftConfig, PeftModel
     base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, **settings)
+    model = with_scalar_head(base.model, base.tokenizer) if scalar else base.model
     with quiet():
-        model = PeftModel.from_pretrained(base.model, str(folder))
+        model = PeftModel.from_pretrained(model, str(folder))
         return model if is_quantised(model) else model.merge_and_unload(), base.tokenizer
+
+
+def _load_whole_scorer(folder: Path, dtype, device: str | None, quantise: bool):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    check_complete(folder)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    settings = four_bit(dtype, device) if quantise else {}
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, **settings)
+    return exact(model.to(device)), AutoTokenizer.from_pretrained(folder)

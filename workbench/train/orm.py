@@ -23,11 +23,9 @@ from typing import Any
 
 import torch
 
-from workbench.models.outcome import SolutionVerifier
 from workbench.models.verifier import StepVerifier
 from workbench.problems import is_right
 from workbench.train.prm import train_prm
-from workbench.train.verifiers import save as save
 from workbench.types import LabelledSolution, Prefix, Problem, SearchResult
 
 Outcome = LabelledSolution | tuple[Problem, Prefix | str | Sequence[str], bool]
@@ -80,9 +78,9 @@ def train_orm(
     rows: Iterable[Outcome],
     *,
     seed: int,
-    held_out: Callable[[SolutionVerifier], dict[str, float]] | None = None,
+    held_out: Callable[[StepVerifier], dict[str, float]] | None = None,
     **options: Any,
-) -> tuple[SolutionVerifier, list[dict[str, float]]]:
+) -> tuple[StepVerifier, list[dict[str, float]]]:
     """Fine-tune `model` (changed in place) on what `outcome_rows` takes; `save` keeps the verifier.
 
     Solutions longer than the model reads are left out. `options` are those of `train_prm` (recipe,
@@ -95,5 +93,5 @@ def train_orm(
     return _whole(verifier), log
 
 
-def _whole(steps: StepVerifier) -> SolutionVerifier:
-    return SolutionVerifier(steps.model, steps.tokenizer, steps.form, name="orm")
+def _whole(steps: StepVerifier) -> StepVerifier:
+    return StepVerifier(steps.model, steps.tokenizer, steps.form, per="solution", name="orm")

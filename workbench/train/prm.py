@@ -33,7 +33,6 @@ from workbench.train.loop import Batch, Recipe
 from workbench.train.rows import batch_of, check_window, pad_id, window
 from workbench.train.sft import IGNORE
 from workbench.train.verifiers import fit, with_lora
-from workbench.train.verifiers import save as save  # kept here for those who train
 from workbench.types import LabelledSolution
 
 

@@ -9,7 +9,7 @@ $$L = -\log \sigma(r_c - r_r).$$
 
 Pairs come from a pool of graded solutions: a right and a wrong one of the *same* problem, so how
 hard a problem is cannot be learnt instead; problems with right ones or wrong ones only teach
-nothing. Only differences within a problem are fixed: `RewardVerifier` says what that means for its
+nothing. Only differences within a problem are fixed: `heads` says what that means for its
 scores.
 
 Deviations: preferences are not judgements of people but final answers; at most `pairs` a problem,
@@ -29,14 +29,14 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
-from workbench.models.outcome import RewardVerifier, padded, with_scalar_head
+from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
 from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
+from workbench.models.verifier import StepVerifier
 from workbench.train.loop import Batch, Recipe
 from workbench.train.orm import Outcome, outcome_rows
 from workbench.train.rows import check_window, window
 from workbench.train.verifiers import fit, with_lora
-from workbench.train.verifiers import save as save
 from workbench.types import Prefix, Problem
 
 
@@ -109,7 +109,7 @@ def train_reward(
     form: StepFormat | None = None,
     seed: int,
     **options: Any,
-) -> tuple[RewardVerifier, list[dict[str, float]]]:
+) -> tuple[StepVerifier, list[dict[str, float]]]:
     """Put a scalar head on a causal LM (changed in place) and train it on `pairs` of solutions.
 
     At most `most` pairs a problem. `options` are those of `verifiers.fit` (held_out, which measures
@@ -122,22 +122,24 @@ def train_reward(
     with quiet():
         scorer = with_scalar_head(model, tokenizer)
     # peft trains and saves the head of a sequence classifier as a whole
-    verifier = RewardVerifier(with_lora(scorer, recipe, task="SEQ_CLS"), tokenizer, form)
+    scorer = with_lora(scorer, recipe, task="SEQ_CLS")
+    made = {"per": "solution", "name": "reward"}
+    verifier = StepVerifier(scorer, tokenizer, form, head=ScalarHead(), **made)
     read = {pair: _ids(pair, verifier) for pair in wanted}
     kept = {pair: two for pair, two in read.items() if max(map(len, two)) <= longest}
     check_window(len(kept), len(wanted), longest, "pairs")
     rows_of_log = fit(
-        verifier, list(kept.values()), _share_of_loss, collate=partial(_batch, pad=verifier.pad),
+        verifier, list(kept.values()), _share_of_loss, collate=_batch, outputs=_rewards,
         length=lambda two: 2 * max(map(len, two)), recipe=recipe, seed=seed, trivial_loss=log(2),
         settings={"form": verifier.form}, **options,
     )  # fmt: skip
     seen = {(p.problem, steps): None for p in kept for steps in (p.chosen, p.rejected)}
-    rewards = verifier.rewards([Prefix.of(*solution, ended=True) for solution in seen])
-    verifier.shift = sum(rewards) / len(rewards)
-    return verifier, rows_of_log
+    rewards = verifier.log_odds([Prefix.of(*solution, ended=True) for solution in seen])
+    head = ScalarHead(shift=sum(reward for (reward,) in rewards) / len(rewards))
+    return StepVerifier(scorer, tokenizer, verifier.form, head=head, **made), rows_of_log
 
 
-def _ids(pair: Pair, verifier: RewardVerifier) -> tuple[list[int], list[int]]:
+def _ids(pair: Pair, verifier: StepVerifier) -> tuple[list[int], list[int]]:
     """What the model reads of the right and of the wrong solution."""
     right, wrong = (
         [i for ids in verifier.form.segments(verifier.tokenizer, pair.problem, steps) for i in ids]
@@ -146,12 +148,18 @@ def _ids(pair: Pair, verifier: RewardVerifier) -> tuple[list[int], list[int]]:
     return right, wrong
 
 
-def _batch(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> Batch:
+def _batch(rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
     """Right ones first, then wrong ones."""
     ids = [two[side] for side in (0, 1) for two in rows]
-    return Batch(padded(ids, pad), {"pairs": len(rows)}, sum(map(len, ids)), len(rows))
+    return Batch(padded(ids), {"pairs": len(rows)}, sum(map(len, ids)), len(rows))
 
 
-def _share_of_loss(logits: torch.Tensor, _: object, totals: Mapping[str, int]) -> torch.Tensor:
-    right, wrong = logits[:, 0].float().chunk(2)  # (B,) each
+def _rewards(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    return head_outputs(model, tensors["input_ids"], tensors["attention_mask"])  # (2 B,)
+
+
+def _share_of_loss(
+    rewards: torch.Tensor, tensors: object, totals: Mapping[str, int]
+) -> torch.Tensor:
+    right, wrong = rewards.chunk(2)  # (B,) each
     return bt_loss(right, wrong) * len(right) / totals["pairs"]

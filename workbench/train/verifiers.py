@@ -1,4 +1,4 @@
-"""What the trainings of all verifiers share: adapters, the loop over rows, and how to save.
+"""What the trainings of all verifiers share: adapters, and the loop over rows.
 
 The loss of a model that has learnt nothing proves nothing: every row of a log has, beside its loss,
 `train/trivial_loss`, that of the best constant prediction, which is the entropy of the labels.
@@ -7,13 +7,10 @@ The loss of a model that has learnt nothing proves nothing: every row of a log h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from workbench.models.checkpoints import portable
-from workbench.models.outcome import RewardVerifier, SolutionVerifier, mark
 from workbench.models.quantised import check_trainable
 from workbench.models.quiet import quiet
 from workbench.train.loop import Batch, Learner, Recipe, fingerprint, run_of, train
@@ -44,6 +41,13 @@ def with_lora(
         return get_peft_model(model, config)
 
 
+def next_token_logits(
+    model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Logits (B, T, V) of rows padded on the right, which causal attention never looks at."""
+    return model(input_ids=tensors["input_ids"], use_cache=False).logits
+
+
 def fit(
     verifier: Any,
     data: Sequence,
@@ -57,20 +61,19 @@ def fit(
     held_out: Callable[[Any], dict[str, float]] | None = None,
     bf16: bool = False,
     length: Callable[[Any], int] | None = None,
+    outputs: Callable[..., torch.Tensor] = next_token_logits,
     **options: Any,
 ) -> list[dict[str, float]]:
     """Train a verifier's model on rows of data; returns the log.
 
-    `loss(logits, tensors, totals=...)` is a batch's share of the update's loss. `settings` are the
+    `loss(outputs(model, tensors), tensors, totals=...)` is a batch's share of the update's loss. `settings` are the
     method's own, by name: a run with other ones is not gone on with. `held_out`
     measures the verifier, `bf16` computes in bfloat16, `options` are those of `train`: evaluations,
     keep, patience, log, checkpoints.
     """
 
     def share_of_loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]):
-        names = {"input_ids", "attention_mask"} & batch.tensors.keys()
-        logits = model(**{name: batch.tensors[name] for name in names}, use_cache=False).logits
-        return loss(logits, batch.tensors, totals=totals)
+        return loss(outputs(model, batch.tensors), batch.tensors, totals=totals)
 
     learner = Learner(verifier.model, recipe, autocast=bf16)
     updates = Updates(data, collate, recipe, seed, *([length] if length else []))
@@ -86,16 +89,3 @@ def fit(
         )
     verifier.model.eval()
     return log
-
-
-def save(verifier: Any, folder: str | Path) -> None:
-    """Write a verifier: adapter or whole model, tokenizer and formats; `load_verifier` reads it."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    adapters = getattr(verifier.model, "peft_config", {})
-    for config in adapters.values():
-        config.base_model_name_or_path = portable(config.base_model_name_or_path)
-    verifier.model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
-    verifier.tokenizer.save_pretrained(folder)
-    verifier.form.save(folder)
-    if isinstance(verifier, SolutionVerifier | RewardVerifier):
-        mark(verifier, folder)
