@@ -14,6 +14,8 @@ FAMILIES = {
     "mistral": {"sliding_window": 24},  # shorter than the contexts of the tests
     "gemma": {},
     "gemma3_text": {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]},
+    "gpt2": {"tie_word_embeddings": True},  # learnt positions
+    "gpt_neox": {},
 }
 
 

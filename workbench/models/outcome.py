@@ -31,10 +31,9 @@ from pathlib import Path
 
 import torch
 
-from workbench.models.checkpoints import SHIPPED, check_complete
+from workbench.models.checkpoints import SHIPPED, check_complete, without_library_notes
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import exact, flops_per_token, four_bit, is_quantised
-from workbench.models.quiet import quiet
+from workbench.models.quantised import flops_per_token, four_bit, is_quantised, keep_plain_layout
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import Border, StepVerifier, load_verifier, need_steps
 from workbench.types import Meter, Prefix
@@ -255,12 +254,12 @@ def _load_scorer(folder: Path, dtype: str | torch.dtype, device: str | None, qua
         dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         settings = four_bit(dtype, device) if quantise else {}
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, **settings)
-        return exact(model.to(device)), AutoTokenizer.from_pretrained(folder)
-    with quiet():
+        return keep_plain_layout(model.to(device)), AutoTokenizer.from_pretrained(folder)
+    with without_library_notes():
         from peft import PeftConfig, PeftModel
 
     name = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     base = load_policy(name, dtype=dtype, device=device, quantise=quantise)
-    with quiet():
+    with without_library_notes():
         model = PeftModel.from_pretrained(with_scalar_head(base.model, base.tokenizer), str(folder))
         return model if is_quantised(model) else model.merge_and_unload(), base.tokenizer

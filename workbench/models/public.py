@@ -31,9 +31,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_utils import load_state_dict
 
-from workbench.models.checkpoints import check_complete
-from workbench.models.quantised import exact, flops_per_token, four_bit
-from workbench.models.quiet import quiet
+from workbench.models.checkpoints import check_complete, without_library_notes
+from workbench.models.quantised import flops_per_token, four_bit, keep_plain_layout
 from workbench.types import Meter, Prefix
 
 # ids before the first step, then of each step; a step is read at the last id of its segment
@@ -287,7 +286,7 @@ def _model(
         raise ValueError(f"{folder} holds {len(adapters)} adapter_config.json, need one adapter")
     # it reports the weights of the head as unexpected
     notes = logging.getLogger("transformers.modeling_utils")
-    with quiet(), ExitStack() as after:
+    with without_library_notes(), ExitStack() as after:
         from peft import PeftModel
 
         after.callback(setattr, notes, "disabled", notes.disabled)
@@ -303,7 +302,7 @@ def _model(
         raise ValueError(
             f"{whole} is not whole: {missing[0]} and {len(missing) - 1} more weights missing"
         )
-    return exact(model.to(device))
+    return keep_plain_layout(model.to(device))
 
 
 def _head(form: PublicFormat, model, folder: Path) -> Layers:

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from workbench.models.checkpoints import SHIPPED
+from workbench.models.checkpoints import SHIPPED, without_library_notes
 from workbench.models.engine import Engine, Row
 from workbench.models.prefix_cache import Context
 from workbench.models.quantised import is_quantised
-from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.types import Meter, Prefix
 
@@ -232,9 +231,9 @@ def host_of(folder: Path, **settings):
     if not (folder / "adapter_config.json").is_file():
         whole = load_policy(folder, **settings)
         return whole.model, whole.tokenizer
-    with quiet():
+    with without_library_notes():
         from peft import PeftConfig, PeftModel
     base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, **settings)
-    with quiet():
+    with without_library_notes():
         model = PeftModel.from_pretrained(base.model, str(folder))
         return model if is_quantised(model) else model.merge_and_unload(), base.tokenizer

@@ -32,9 +32,9 @@ from pathlib import Path
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from workbench.models.checkpoints import without_library_notes
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier, stream_of
 from workbench.models.policy import HFPolicy
-from workbench.models.quiet import quiet
 from workbench.problems import quantities
 from workbench.train import prm, sft, watched
 from workbench.train.sft import IGNORE
@@ -274,7 +274,7 @@ def train_genrm(
             f"{len(lessons)} lessons, none of which the model can read: need at least one"
         )
     torch.manual_seed(seed)
-    with quiet():
+    with without_library_notes():
         model = prm.with_lora(model, recipe)
         verifier = GenerativeVerifier(model, tokenizer, form, **options)
         log = watched.train(

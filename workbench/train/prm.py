@@ -28,9 +28,8 @@ from typing import Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from workbench.models.checkpoints import portable
+from workbench.models.checkpoints import portable, without_library_notes
 from workbench.models.quantised import check_trainable
-from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.train import watched
@@ -217,7 +216,7 @@ def train_prm(
         getattr(model.config, "max_position_embeddings", None) or 10**9,
     )
     torch.manual_seed(seed)
-    with quiet():
+    with without_library_notes():
         model = with_lora(model, recipe)
         verifier = StepVerifier(model, tokenizer, form)
         log = watched.train(

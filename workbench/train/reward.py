@@ -28,8 +28,8 @@ from math import ceil, lcm
 import torch
 from torch.nn.functional import logsigmoid
 
+from workbench.models.checkpoints import without_library_notes
 from workbench.models.outcome import RewardVerifier, head_outputs, with_scalar_head
-from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.train.orm import Outcome, outcomes
 from workbench.train.prm import with_lora
@@ -136,7 +136,7 @@ def train_reward(
     recipe = recipe or RewardRecipe()
     chosen = pairs(rows, most=recipe.pairs, seed=seed)
     torch.manual_seed(seed)
-    with quiet():
+    with without_library_notes():
         scorer = with_scalar_head(model, tokenizer)
         # peft trains and saves the head of a sequence classifier as a whole
         scorer = with_lora(scorer, recipe, task="SEQ_CLS")
