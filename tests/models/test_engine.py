@@ -97,6 +97,7 @@ def test_batched_equals_one_by_one_exactly_in_float64():
     assert [p.ids for p in small.sample(rows, keys)] == [p.ids for p in together]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "floor"), [(torch.float32, 0.97), (torch.bfloat16, 0.3)])
 def test_batched_mostly_equals_one_by_one_in_low_precision(dtype, floor):
     """Rounding differs with the batch shape: the share of identical trajectories is reported, and
