@@ -59,8 +59,8 @@ def generate(policy, problems, n: int, batch: int) -> Callable[[], int]:
                 model.device
             )
             out = model.generate(
-                **inputs, do_sample=True, temperature=1.0, top_k=None, top_p=None, num_return_sequences=n,
-                max_new_tokens=ROOM, pad_token_id=tokenizer.pad_token_id,
+                **inputs, do_sample=True, temperature=1.0, top_k=None, top_p=None,
+                num_return_sequences=n, max_new_tokens=ROOM, pad_token_id=tokenizer.pad_token_id,
             )  # fmt: skip
             tokens += int((out[:, inputs.input_ids.shape[1] :] != tokenizer.pad_token_id).sum())
         return tokens
