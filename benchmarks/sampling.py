@@ -1,8 +1,6 @@
-"""Sampling speed side by side: ours, `generate`, continuous batching, and the linear layers alone
-(the ceiling).
+"""Sampling speed: ours, `generate`, continuous batching, and the linear layers alone (ceiling).
 
-    python benchmarks/sampling.py [--policy base] [--problems 64] [--samples 16] [--dtypes float32
-    bfloat16]
+    python benchmarks/sampling.py [--policy base] [--problems 64] [--samples 16]
 
 Same model, prompts, temperature and dtype in one process; every contender samples the same number
 of completions to their end. Times on a shared machine are noisy: read the ratios. The ceiling
@@ -61,8 +59,8 @@ def generate(policy, problems, n: int, batch: int) -> Callable[[], int]:
                 model.device
             )
             out = model.generate(
-                **inputs, do_sample=True, temperature=1.0, top_k=None, top_p=None, num_return_sequences=n,
-                max_new_tokens=ROOM, pad_token_id=tokenizer.pad_token_id,
+                **inputs, do_sample=True, temperature=1.0, top_k=None, top_p=None,
+                num_return_sequences=n, max_new_tokens=ROOM, pad_token_id=tokenizer.pad_token_id,
             )  # fmt: skip
             tokens += int((out[:, inputs.input_ids.shape[1] :] != tokenizer.pad_token_id).sum())
         return tokens
@@ -137,8 +135,7 @@ def record_calls(policy, run: Callable[[], int]) -> list[tuple[int, int]]:
 def compare(
     policy, problems, n: int, repeats: int, skip_continuous: bool
 ) -> list[tuple[str, float, int]]:
-    """(name, seconds, tokens) of every contender, ours first, after a warm-up of each on a few
-    problems."""
+    """(name, seconds, tokens) of every contender, ours first, each warmed up on a few problems."""
     contenders = {"ours": ours(policy, problems, n)}
     for batch in (8, 32, 64):
         contenders[f"generate, {batch} prompts a batch"] = generate(policy, problems, n, batch)
@@ -170,17 +167,14 @@ def main() -> None:
         rows = compare(policy, problems, args.samples, args.repeats, args.skip_continuous)
         best = min(seconds for name, seconds, _ in rows if name.startswith("generate"))
         ceiling = rows[-1][1]
-        print(
-            f"\n{args.policy}, {dtype}, {args.problems} problems x {args.samples} samples, {policy.engine.device}"
-        )
-        print(
-            f"{'':34}{'seconds':>9}{'tokens':>9}{'tokens/s':>10}{'x generate':>12}{'of ceiling':>12}"
-        )
+        size = f"{args.problems} problems x {args.samples} samples"
+        print(f"\n{args.policy}, {dtype}, {size}, {policy.engine.device}")
+        heads = {"seconds": 9, "tokens": 9, "tokens/s": 10, "x generate": 12, "of ceiling": 12}
+        print(" " * 34 + "".join(f"{head:>{width}}" for head, width in heads.items()))
         for name, seconds, tokens in rows:
             rate = f"{tokens / seconds:10.0f}" if tokens else " " * 10
-            print(
-                f"{name:34}{seconds:9.2f}{tokens or '':>9}{rate}{best / seconds:12.2f}{ceiling / seconds:12.0%}"
-            )
+            shares = f"{best / seconds:12.2f}{ceiling / seconds:12.0%}"
+            print(f"{name:34}{seconds:9.2f}{tokens or '':>9}{rate}{shares}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tiny random models of the families that the engine must serve, all over the embedded tokenizer."""
+"""Tiny random models of the families that the engine must serve, over the embedded tokenizer."""
 
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -14,15 +14,18 @@ FAMILIES = {
     "mistral": {"sliding_window": 24},  # shorter than the contexts of the tests
     "gemma": {},
     "gemma3_text": {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]},
+    "gpt2": {"tie_word_embeddings": True},  # learnt positions
+    "gpt_neox": {},
 }
 
 
 def tiny_model(family: str = "llama", *, seed: int = 0, dtype=torch.float32):
     """Two layers, 32 wide, grouped-query heads; weights large enough for varied output."""
     config = CONFIG_MAPPING[family](
-        vocab_size=len(TOKENIZER), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, pad_token_id=0, eos_token_id=1,
-        bos_token_id=None, initializer_range=0.35, **FAMILIES[family],
+        vocab_size=len(TOKENIZER), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=256,
+        pad_token_id=0, eos_token_id=1, bos_token_id=None, initializer_range=0.35,
+        **FAMILIES[family],
     )  # fmt: skip
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").to(dtype).eval()

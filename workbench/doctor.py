@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from workbench.models.checkpoints import check_weights
+from workbench.models.checkpoints import check_complete
 from workbench.runs import environment
 
 LEAST_MEMORY, LEAST_DISK = 4e9, 2e9  # bytes
@@ -61,7 +61,7 @@ def checkpoints(folder: Path) -> Iterator[tuple[bool, str]]:
         yield False, "checkpoints: none in data/models"
     for file in files:
         try:
-            check_weights(file)
+            check_complete(file)
             yield True, f"checkpoint {file.parent.name}: {file.stat().st_size / 1e6:.1f} MB"
         except ValueError as error:
             yield False, f"checkpoint {file.parent.name}: {error}"

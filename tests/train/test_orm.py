@@ -6,11 +6,11 @@ import random
 
 import pytest
 from tiny import TOKENIZER, Ids, tiny_model
+from workbench.models.outcome import SolutionVerifier, load_outcome
 
 from workbench.analyse.verifiers import auc
 from workbench.drive import solve
 from workbench.models import load_policy
-from workbench.models.outcome import SolutionVerifier, load_outcome
 from workbench.models.step_format import StepFormat
 from workbench.problems import is_right, quantities
 from workbench.search import METHODS

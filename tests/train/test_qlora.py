@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from workbench.models import load_policy, load_verifier
+from workbench.models.checkpoints import without_library_notes
 from workbench.models.generative import load_generative
 from workbench.models.policy import HFPolicy
 from workbench.models.quantised import is_quantised
-from workbench.models.quiet import quiet
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
 from workbench.train import genrm, iterate, orm, prm, reward
@@ -114,7 +114,7 @@ def test_the_other_verifiers_are_read_back_too(train, tmp_path):
 
 def test_a_policy_learns_from_rewards_by_its_adapters_alone():
     base = host()
-    with quiet():
+    with without_library_notes():
         policy = HFPolicy(with_lora(base.model, RECIPE), base.tokenizer, max_tokens=128)
     before, rest = bits(policy.model), others(policy.model)
     problems = quantities.generate(4, levels=[5], seed=9)
@@ -127,7 +127,7 @@ def test_a_policy_learns_from_rewards_by_its_adapters_alone():
 
 def test_a_change_of_precision_leaves_packed_weights_alone():
     base = host("float32")
-    with quiet():
+    with without_library_notes():
         model = with_lora(base.model, RECIPE)
     before = bits(model)
     master = MasterWeights(model, torch.bfloat16)

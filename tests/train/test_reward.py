@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 import torch
 from tiny import TOKENIZER, tiny_model
-
-from workbench.analyse.verifiers import auc
-from workbench.models import load_policy
 from workbench.models.outcome import (
     RewardVerifier,
     head_outputs,
@@ -19,6 +16,9 @@ from workbench.models.outcome import (
     padded,
     with_scalar_head,
 )
+
+from workbench.analyse.verifiers import auc
+from workbench.models import load_policy
 from workbench.problems import quantities
 from workbench.train.loop import Recipe
 from workbench.train.orm import save

@@ -1,16 +1,27 @@
-"""Where checkpoints are, and whether they are whole."""
+"""Where checkpoints are, whether they are whole, and what exactly a loaded model is.
+
+A model is its weights and the adapters in use. `weights_digest` reads every byte, to tell models
+apart in files; the engine's own look at every call is a cheap one (`Engine.refresh`).
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 
 SHIPPED = Path(__file__).parents[2] / "data" / "models"
 
 
 def locate(name_or_path: str | Path) -> str:
-    """A folder for a shipped name or a path, else the name unchanged (for the hub); ValueError if
-    it is incomplete."""
+    """A folder for a shipped name or a path, else the name unchanged (for the hub).
+
+    ValueError if the folder is missing or incomplete.
+    """
     for folder in (Path(name_or_path), SHIPPED / str(name_or_path)):
         if folder.is_dir():
             check_complete(folder)
@@ -23,31 +34,100 @@ def locate(name_or_path: str | Path) -> str:
 
 
 def portable(path: str) -> str:
-    """How a file should name a checkpoint so that it is found in another clone: a shipped one by
-    its name alone."""
+    """How a file should name a checkpoint to be found in another clone: a shipped one by name."""
     return Path(path).name if Path(path).resolve().parent == SHIPPED.resolve() else path
 
 
-def check_complete(folder: Path) -> None:
-    """ValueError, in one line, for a checkpoint folder without its files or with a half-written
-    weight file."""
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} is no checkpoint: config.json is missing")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights and not list(folder.glob("*.bin")):
-        raise ValueError(f"{folder} is no checkpoint: no .safetensors file")
-    for file in weights:
-        check_weights(file)
+# -- whole or not ----------------------------------------------------------------------------------
 
 
-def check_weights(file: Path) -> None:
-    """ValueError for a safetensors file that is not whole, judged by header and length alone."""
+def check_complete(path: str | Path) -> None:
+    """ValueError, in one line, for a checkpoint folder or .safetensors file that is not whole."""
+    path = Path(path)
+    if path.suffix == ".safetensors" and not path.is_dir():
+        return _check_weights(path)
+    if not path.is_dir():
+        raise ValueError(f"{path} is no checkpoint: there is no such folder")
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{path} is no checkpoint: config.json is missing")
+    weights = {*path.glob("*.safetensors")}
+    for index in path.glob("*.safetensors.index.json"):
+        weights |= {path / name for name in json.loads(index.read_text())["weight_map"].values()}
+    if not weights and not list(path.glob("*.bin")):
+        raise ValueError(f"{path} is no checkpoint: no .safetensors file")
+    for file in sorted(weights):
+        _check_weights(file)
+
+
+def _check_weights(file: Path) -> None:
+    """A .safetensors file: 8 bytes with the size of its header, the header in JSON, the weights."""
+    if not file.is_file():
+        raise ValueError(f"{file} is missing")
+    held = file.stat().st_size
     with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
+        begin = stream.read(8)
+        if begin == b"version ":
+            raise ValueError(f"{file} is a Git LFS pointer, not the weights: run `git lfs pull`")
+        size = 8 + int.from_bytes(begin, "little")
+        if held < 8 or held < size:
+            raise ValueError(f"{file} is not whole, its header is cut off: get it again")
         try:
-            header = json.loads(stream.read(size)) if size < 1 << 28 else {}
-        except ValueError:
-            header = {}
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    if not ends or file.stat().st_size != 8 + size + max(ends):
-        raise ValueError(f"{file} is not whole (an interrupted copy?): get it again")
+            header = json.loads(stream.read(size - 8))
+            need = size + max(
+                part["data_offsets"][1] for name, part in header.items() if name != "__metadata__"
+            )
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file} is no .safetensors file: its header is not readable"
+            ) from error
+    if held != need:
+        raise ValueError(f"{file} is not whole, it has {held} of {need} bytes: get it again")
+
+
+# -- what a loaded model is ------------------------------------------------------------------------
+
+
+def adapter_layers(model) -> list:
+    """The layers of a model that peft has put adapters on."""
+    return [layer for layer in model.modules() if hasattr(layer, "adapter_layer_names")]
+
+
+def adapters_in_use(layer) -> tuple[str, ...]:
+    """The adapters that a layer of `adapter_layers` applies; merged ones are in its weights."""
+    off = layer.disable_adapters or getattr(layer, "merged", False)
+    return () if off else tuple(layer.active_adapters)
+
+
+def adapter_state(model) -> str:
+    """All that decides, besides the weights, what adapters do: which are applied, how strongly."""
+    layers = adapter_layers(model)
+    return str([(adapters_in_use(layer), getattr(layer, "scaling", None)) for layer in layers])
+
+
+def weights_digest(model) -> str:
+    """An exact digest of a torch model: all weights by their bytes, dtypes, adapters in use."""
+    import torch
+
+    digest = blake2b(adapter_state(model).encode(), digest_size=16)
+    for name, weight in model.state_dict().items():  # in 4 bits: codes and scales
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        flat = weight.detach().reshape(-1).cpu().contiguous()
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def without_library_notes() -> Iterator[None]:
+    """Silence what peft and its kin say of 4-bit kernels and renamed flags while they load."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Random draws that do not depend on what else is in the batch: one uniform per token, keyed per row.
+"""Random draws that do not depend on what else is in the batch: one uniform per token and row.
 
 A counter-based generator gives the n-th number of any stream without computing those before it. So
 what a row draws is fixed by its key and its position, never by the rows beside it. Taught in
@@ -12,8 +12,9 @@ import torch
 
 
 def uniforms(keys: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
-    """`n` numbers in [0, 1) of each stream from position `starts` on: SplitMix64 (Steele et al.
-    2014). (B,) -> (B, n)
+    """`n` numbers in [0, 1) of each stream from position `starts` on. (B,), (B,) -> (B, n)
+
+    SplitMix64 (Steele et al. 2014).
 
     >>> uniforms(np.array([0], np.uint64), np.array([0], np.uint64), 2).round(6).tolist()
     [[0.883311, 0.431528]]
@@ -30,10 +31,10 @@ def uniforms(keys: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
 def draw(
     logits: torch.Tensor, temperature: float, u: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Next token of each row by inverting its distribution at `u`, and its log-probability. (B, V),
-    (B,) -> (B,), (B,)
+    """Next token of each row, found by inverting its distribution at `u`, and its log-probability.
 
-    Temperature 0 is greedy; its log-probabilities are those at temperature 1.
+    (B, V), (B,) -> (B,), (B,). Temperature 0 is greedy; its log-probabilities are those at
+    temperature 1.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     logp = torch.log_softmax(logits / temperature if temperature else logits, -1)  # (B, V)

@@ -27,17 +27,17 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from workbench.models.checkpoints import adapter_state
 from workbench.models.draws import draw, uniforms
+from workbench.models.flops import Flops
 from workbench.models.prefix_cache import Context, Entry, KeyValues, PrefixCache
-from workbench.models.quantised import flops_per_token
 from workbench.types import Meter
 
 ROOM = 32  # columns to decode before the buffer is assembled anew
 
 
 class RoomyLayer(DynamicLayer):
-    """A cache layer over a buffer with spare columns: new key-values are written, nothing is
-    concatenated."""
+    """A cache layer over a buffer with spare columns, written to where others concatenate."""
 
     def __init__(
         self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None, used: int = 0
@@ -62,15 +62,17 @@ class RoomyLayer(DynamicLayer):
 
 @dataclass
 class Row:
-    """One continuation to draw: of which context, at most how many tokens, from which stream; then
-    what was drawn."""
+    """One continuation: of which context, how many tokens at most, from which stream; the result.
+
+    The engine books into `meter` what this row makes it compute: tokens read (`prefilled`), found
+    (`cached`) and drawn (`generated`), and `flops`.
+    """
 
     context: Context
     room: int
     key: int
     meter: Meter
-    # after how many tokens logits are wanted; the whole context if nothing is said
-    wanted: tuple[int, ...] = ()
+    wanted: tuple[int, ...] = ()  # after how many tokens logits are wanted; by default after all
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     done: bool = False
@@ -79,10 +81,19 @@ class Row:
         self.wanted = self.wanted or (len(self.context.ids),)
 
     @property
+    def sought(self) -> tuple[bytes, tuple[int, ...]]:
+        """What to compute before anything is drawn; done once for all rows that seek the same."""
+        return self.context.names[-1], self.wanted
+
+    @property
     def stored(self) -> int:
-        """Tokens whose key-values exist while the row is live: all but the newest, which is yet to
-        be fed."""
+        """Tokens with key-values while the row is live: all but the newest, not yet fed."""
         return len(self.context.ids) + len(self.ids) - 1
+
+    def extend(self, ids: list[int], logprobs: list[float]) -> None:
+        self.ids += ids
+        self.logprobs += logprobs
+        self.meter.generated += len(ids)
 
 
 @dataclass
@@ -94,13 +105,9 @@ class Buffer:
 
     def entry(self, b: int, length: int, end: int) -> Entry:
         """Row b's key-values of `length` tokens that end before column `end`."""
-        return Entry(
-            [
-                (k[b, :, end - length : end].clone(), v[b, :, end - length : end].clone())
-                for k, v in self.layers
-            ],
-            length,
-        )
+        own = slice(end - length, end)
+        layers = [(k[b, :, own].clone(), v[b, :, own].clone()) for k, v in self.layers]
+        return Entry(layers, length)
 
 
 @dataclass(frozen=True)
@@ -113,24 +120,26 @@ class Drawing:
 
 
 class Engine:
-    """Continues rows with one model; `forwards` counts model calls, `positions` the token columns
-    they computed."""
+    """Continues rows with one model; counts its `forwards` and the columns (`positions`) in them.
+
+    `window`: how many tokens the model can read at once.
+    """
 
     def __init__(self, model: torch.nn.Module, *, batch_tokens: int, cache_tokens: int):
         self.model, self.batch_tokens = model, batch_tokens
         self.cache = PrefixCache(cache_tokens)
         self.forwards = self.positions = 0
-        self._weights = self._fingerprint()
         self.config = model.config.get_text_config()
+        self.window = getattr(self.config, "max_position_embeddings", None) or 10**9
         self.has_head = model.get_output_embeddings() is not None
-        self.flops_per_token = flops_per_token(model)
         self.device = next(model.parameters()).device
+        self._seen, self.flops = self._fingerprint(), Flops(model)
 
     @torch.inference_mode()
     def run(
         self, rows: Sequence[Row], *, stops: np.ndarray, temperature: float, keep: bool
     ) -> None:
-        """Continue every row up to a stop token or the end of its room; fills `ids` and `logprobs`."""
+        """Continue all rows to a stop token or the end of their room; fills `ids`, `logprobs`."""
         self.refresh()
         drawing = Drawing(stops, temperature, keep)
         waiting = deque(
@@ -154,38 +163,32 @@ class Engine:
 
         Logits (len(wanted), V), or, of a model without next-token head, states (len(wanted), D).
         """
+        self.refresh()
         done = self._compute(rows)
-        return [done[row.context.names[-1]][1] for row in rows]
+        return [done[row.sought][1] for row in rows]
 
     def refresh(self) -> bool:
-        """Empty the cache if weights or the active adapter have changed since the last call: did
-        they?"""
-        if (seen := self._fingerprint()) == self._weights:
+        """Empty the cache if weights or adapters changed since the last call, and say if so."""
+        if (seen := self._fingerprint()) == self._seen:
             return False
         self.cache.clear()
-        self._weights = seen
+        self._seen, self.flops = seen, Flops(self.model)
         return True
 
     def _fingerprint(self) -> tuple:
-        """Changes whenever a weight is written to, replaced, or another adapter is made active.
+        """Changes when a weight is written to or replaced, or when other adapters are in use.
 
         A sample of the values is part of it: fused optimisers write without counting up `_version`.
         """
         weights = [p.detach() for p in self.model.parameters()]
         versions = tuple((p.data_ptr(), p._version) for p in weights)
         values = torch.cat([p.reshape(-1)[:: p.numel() // 16 + 1].float() for p in weights])
-        return (
-            versions,
-            values.cpu().numpy().tobytes(),
-            str(getattr(self.model, "active_adapter", None)),
-        )
+        return versions, values.cpu().numpy().tobytes(), adapter_state(self.model)
 
     def _admit(self, live: list[Row], waiting: deque[Row]) -> list[Row]:
         """Take waiting rows while the batch stays within its tokens (one row is always let in)."""
-        n, width = (
-            sum(not row.done for row in live),
-            max((row.stored for row in live if not row.done), default=0),
-        )
+        widths = [row.stored for row in live if not row.done]
+        n, width = len(widths), max(widths, default=0)
         admitted: list[Row] = []
         while waiting:
             width = max(width, len(waiting[0].context.ids))
@@ -198,46 +201,40 @@ class Engine:
     # -- contexts ---------------------------------------------------------------------------------
 
     def _prefill(self, rows: list[Row], drawing: Drawing) -> list[Entry]:
-        """Compute each distinct context once, draw every row's first token, return each row's
-        key-values."""
+        """Compute each distinct context once, draw every row's first token; returns key-values."""
+        if not rows:
+            return []
         done = self._compute(rows)
-        results = [done[row.context.names[-1]] for row in rows]
-        if rows:
-            u = uniforms(
-                np.array([row.key for row in rows], np.uint64), np.zeros(len(rows), np.uint64), 1
-            )
-            tokens, logprobs = draw(
-                torch.cat([logits for _, logits in results]), drawing.temperature, u[:, 0]
-            )
-            for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist()):
-                row.ids.append(token)
-                row.logprobs.append(logprob)
-                row.done = bool(drawing.stops[token]) or row.room <= 1
-        return [entry for entry, _ in results]
+        entries, logits = zip(*(done[row.sought] for row in rows))
+        keys = np.array([row.key for row in rows], np.uint64)
+        u = uniforms(keys, np.zeros_like(keys), 1)[:, 0]  # (B,)
+        tokens, logprobs = draw(torch.cat(logits), drawing.temperature, u)
+        for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist()):
+            row.extend([token], [logprob])
+            row.done = bool(drawing.stops[token]) or row.room <= 1
+        return list(entries)
 
-    def _compute(self, rows: Sequence[Row]) -> dict[bytes, tuple[Entry, torch.Tensor]]:
-        """Key-values and wanted logits, (len(wanted), V), of each distinct context, by its name.
+    def _compute(self, rows: Sequence[Row]) -> dict[tuple, tuple[Entry, torch.Tensor]]:
+        """Key-values and wanted logits (len(wanted), V) of what the rows seek, each computed once.
 
         A context that a longer one begins with waits for it and then comes from the cache.
         """
-        payers = {row.context.names[-1]: row for row in reversed(rows)}
-        done: dict[bytes, tuple[Entry, torch.Tensor]] = {}
-        while todo := [row for name, row in payers.items() if name not in done]:
+        payers = {row.sought: row for row in reversed(rows)}  # of equal rows the first
+        done: dict[tuple, tuple[Entry, torch.Tensor]] = {}
+        while todo := [row for sought, row in payers.items() if sought not in done]:
             inner = {name for row in todo for name in row.context.names[:-1]}
             group = self._alike([row for row in todo if row.context.names[-1] not in inner])
             for (row, _, _), result in zip(group, self._prefill_group(group)):
-                done[row.context.names[-1]] = result
+                done[row.sought] = result
                 self.cache.put(row.context, result[0])
         return done
 
     def _alike(self, rows: list[Row]) -> list[tuple[Row, Entry | None, int]]:
-        """Those rows, with what the cache holds of them, that have about as much to compute as the
-        neediest.
+        """Rows with about as much to compute as the neediest, and what the cache holds of each.
 
-        All rows of a call compute as many columns as the neediest; a tenth more than their own is
-        the most they may.
+        All rows of a call compute as many columns as the neediest: at most a tenth needlessly.
         """
-        found = [(row, *self.cache.get(row.context, row.wanted[0] - 1)) for row in rows]
+        found = [(row, *self.cache.get(row.context, min(row.wanted) - 1)) for row in rows]
         need = max(len(row.context.ids) - cut for row, _, cut in found)
         group = [f for f in found if 11 * (len(f[0].context.ids) - f[2]) >= 10 * need]
         longest = max(len(row.context.ids) for row, _, _ in group)
@@ -246,8 +243,7 @@ class Engine:
     def _prefill_group(
         self, group: list[tuple[Row, Entry | None, int]]
     ) -> list[tuple[Entry, torch.Tensor]]:
-        """Key-values and wanted logits (len(wanted), V) of some contexts: their last `new` columns
-        in one call."""
+        """Key-values and wanted logits (len(wanted), V) of some contexts, in one model call."""
         lengths = [len(row.context.ids) for row, _, _ in group]
         width, new = max(lengths), max(len(row.context.ids) - cut for row, _, cut in group)
         columns = [
@@ -261,7 +257,9 @@ class Engine:
             ids[b, new - len(tail) :] = torch.tensor(tail)
             row.meter.prefilled += len(tail)
             row.meter.cached += lengths[b] - len(tail)
-            row.meter.flops += self.flops_per_token * len(tail)
+            row.meter.flops += self.flops.cost(
+                lengths[b] - len(tail), lengths[b], len(set(row.wanted))
+            )
         known = [(entry, n - new) for (_, entry, _), n in zip(group, lengths)]
         buffer = Buffer(self._lay_out(known, width - new, new), width - new)
         logits = self._forward(ids, buffer, lengths, torch.tensor(keep))  # (B, len(keep), V)
@@ -271,8 +269,7 @@ class Engine:
     def _lay_out(
         self, pieces: Sequence[tuple[Entry | None, int]], width: int, spare: int
     ) -> KeyValues:
-        """Right-align the first so many tokens of each entry in `width` columns and leave `spare`
-        more."""
+        """The first so many tokens of each entry right-aligned in `width` columns, `spare` more."""
         shape = next((entry.layers for entry, n in pieces if entry is not None and n > 0), [])
         layers = []
         for i, pair in enumerate(shape):
@@ -288,8 +285,7 @@ class Engine:
     # -- continuations ----------------------------------------------------------------------------
 
     def _assemble(self, old: Buffer | None, live: list[Row], entering: list[tuple[Row, Entry]]):
-        """One buffer for the rows that go on and those that enter, right-aligned, with `ROOM` spare
-        columns."""
+        """One right-aligned buffer, with `ROOM` spare columns, for rows that go on or enter."""
         stay = [b for b, row in enumerate(live) if not row.done]
         kept = max((live[b].stored for b in stay), default=0)
         width = max([kept, *(entry.length for _, entry in entering)])
@@ -303,17 +299,15 @@ class Engine:
             )
             for j, x in enumerate(into):
                 if stay:
-                    x[: len(stay), :, width - kept : width] = old.layers[i][j][
-                        :, :, old.used - kept : old.used
-                    ][index]
+                    going_on = old.layers[i][j][:, :, old.used - kept : old.used]
+                    x[: len(stay), :, width - kept : width] = going_on[index]
                 for b, (_, entry) in enumerate(entering, len(stay)):
                     x[b, :, width - entry.length : width] = entry.layers[i][j]
             layers.append(into)
         return Buffer(layers, width), [live[b] for b in stay] + [row for row, _ in entering]
 
     def _decode(self, buffer: Buffer, live: list[Row], drawing: Drawing) -> None:
-        """Draw tokens for all live rows until an eighth of them has finished or the buffer's spare
-        columns are used."""
+        """Draw tokens for all live rows until an eighth has finished or the buffer is full."""
         start, n = buffer.used, len(live)
         lengths = np.array([row.stored + 1 for row in live])
         left = np.array([row.room - len(row.ids) for row in live])
@@ -331,12 +325,13 @@ class Engine:
             if done.sum() >= max(1, n // 8):
                 break
         for b, row in enumerate(live):
-            row.ids += tokens[b, : count[b]].tolist()
-            row.logprobs += logprobs[b, : count[b]].tolist()
+            fed = int(count[b])
+            row.meter.flops += self.flops.cost(row.stored, row.stored + fed, fed)
+            row.extend(tokens[b, :fed].tolist(), logprobs[b, :fed].tolist())
             row.done = bool(done[b])
             if drawing.keep and row.done:
                 longer = row.context.extended(row.ids)
-                self.cache.put(longer, buffer.entry(b, row.stored, start + int(count[b])))
+                self.cache.put(longer, buffer.entry(b, row.stored, start + fed))
 
     def _forward(
         self, ids: torch.Tensor, buffer: Buffer, lengths: Sequence[int], keep: int | torch.Tensor
@@ -352,13 +347,15 @@ class Engine:
         pad = torch.as_tensor(width - np.asarray(lengths))[:, None]  # (B, 1)
         columns = torch.arange(width)
         mask = None if not pad.any() else (columns >= pad).long().to(self.device)  # (B, width)
-        positions = (columns[width - new :] - pad).clamp_min(0).to(self.device)  # (B, new)
+        # padding stands before the first place, and rows that are done may run beyond the last one
+        positions = (columns[width - new :] - pad).clamp(0, self.window - 1)  # (B, new)
         reads = {
             "input_ids": ids.to(self.device),
             "attention_mask": mask,
-            "position_ids": positions,
+            "position_ids": positions.to(self.device),
+            "past_key_values": Cache(layers=layers),
+            "use_cache": True,
         }
-        reads |= {"past_key_values": Cache(layers=layers), "use_cache": True}
         if self.has_head:
             found = self.model(**reads, logits_to_keep=keep).logits
         else:

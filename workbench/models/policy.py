@@ -8,15 +8,17 @@ solutions) are tokenised once, step by step. Taught in notebooks 00 and 06.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from workbench.models.checkpoints import locate, weights_digest
 from workbench.models.engine import Engine, Row
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import exact, four_bit
-from workbench.models.templates import EMBEDDED, render
+from workbench.models.quantised import four_bit, keep_plain_layout
+from workbench.models.templates import EMBEDDED, front_ids, render
 from workbench.types import Meter, Prefix, Problem, Step
 
 
@@ -41,18 +43,10 @@ class HFPolicy:
         cache_tokens: int = 131_072,
     ):
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.temperature, self.max_tokens, self.separator, self.templates = (
-            temperature,
-            max_tokens,
-            separator,
-            templates,
-        )
+        self.temperature, self.max_tokens = temperature, max_tokens
+        self.separator, self.templates = separator, templates
         self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
-        self._stops = self._stop_tables()
-        config = self.engine.config
-        self._room = getattr(config, "max_position_embeddings", None) or 10**9
-        # per token of context
-        self._attention_flops = 4 * config.num_hidden_layers * config.hidden_size
+        self._stops, self._front = self._stop_tables(), front_ids(tokenizer)
 
     def sample(
         self,
@@ -67,8 +61,7 @@ class HFPolicy:
         """One continuation per row, up to the next step or the end; row i draws from the stream
         `keys[i]`.
 
-        Raises ValueError on an ended prefix, an unknown `until` or prompt, or a prompt too long for
-        the model.
+        Raises ValueError on an ended prefix, an unknown `until` or prompt, or a prompt too long.
         """
         if until not in self._stops:
             raise ValueError(f"until={until!r}: use 'step' or 'end'")
@@ -84,44 +77,48 @@ class HFPolicy:
             Row(*contexts[id(prefix)], key, meter)
             for prefix, key, meter in zip(prefixes, keys, meters)
         ]
-        self.engine.run(
-            rows, stops=self._stops[until], temperature=temperature, keep=until == "step"
-        )
-        for row in rows:
-            self._pay(row)
+        stops, keep = self._stops[until], until == "step"
+        self.engine.run(rows, stops=stops, temperature=temperature, keep=keep)
+        for meter in meters:
+            meter.samples += 1
         return self._extend(prefixes, rows, prompt)
+
+    def fingerprint(self) -> str:
+        """What this policy is, exactly: weights, adapters in use, dtype, and how it writes."""
+        settings = float(self.temperature), self.max_tokens, self.separator, self._front
+        digest = blake2b(weights_digest(self.model).encode(), digest_size=16)
+        digest.update(str((self.model.dtype, *settings, sorted(self.templates.items()))).encode())
+        for table in self._stops.values():
+            digest.update(table.tobytes())
+        return digest.hexdigest()
 
     # -- text to ids ------------------------------------------------------------------------------
 
     def prompt_ids(self, problem: Problem, prompt: str = "solve") -> list[int]:
-        """The tokens of a prompt, which the model reads before the first step."""
-        return self.tokenizer(render(self.templates, prompt, problem)).input_ids
+        """The tokens of a prompt; they begin as the tokenizer begins a text (BOS), but once."""
+        text = render(self.templates, prompt, problem)
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids if ids[: len(self._front)] == self._front else [*self._front, *ids]
 
     def _context(self, prefix: Prefix, prompt: str) -> tuple[Context, int]:
-        """What the model reads before it writes on, in segments, and how many tokens it may still
-        write."""
+        """What the model reads before it writes on, and how many tokens it may still write."""
+        name, window = prefix.problem.id, self.engine.window
         if prefix.ended:
-            raise ValueError(
-                f"{prefix.problem.id}: the solution has ended, there is nothing to continue"
-            )
+            raise ValueError(f"{name}: the solution has ended, there is nothing to continue")
         start = self.prompt_ids(prefix.problem, prompt)
         steps = [step.ids or self._step_ids(step.text) for step in prefix.steps]
         written = sum(map(len, steps))
-        room = min(self.max_tokens, self._room - len(start)) - written
+        room = min(self.max_tokens, window - len(start)) - written
         if room <= 0:
             raise ValueError(
-                f"{prefix.problem.id}: {len(start)} prompt and {written} solution tokens leave no room "
-                f"(the model reads {self._room}, a solution may take {self.max_tokens})"
+                f"{name}: {len(start)} prompt and {written} solution tokens leave no room "
+                f"(the model reads {window}, a solution may take {self.max_tokens})"
             )
         return Context([start, *steps]), room
 
     def _step_ids(self, text: str) -> list[int]:
-        """A step that came as text, its separator appended as ids (joined strings could merge
-        across the border)."""
-        parts = [
-            self.tokenizer(part, add_special_tokens=False).input_ids
-            for part in (text, self.separator)
-        ]
+        """A step that came as text; its separator comes as ids, as joined strings could merge."""
+        parts = self.tokenizer([text, self.separator], add_special_tokens=False).input_ids
         return parts[0] + parts[1]
 
     # -- ids to text ------------------------------------------------------------------------------
@@ -136,13 +133,9 @@ class HFPolicy:
             steps = [
                 Step(next(texts), tuple(row.ids[a:b]), tuple(row.logprobs[a:b])) for a, b in spans
             ]
-            over = (
-                "end"
-                if self._stops["end"][row.ids[-1]]
-                else "length"
-                if len(row.ids) >= row.room
-                else None
-            )
+            over = "length" if len(row.ids) >= row.room else None
+            if self._stops["end"][row.ids[-1]]:
+                over = "end"
             out.append(Prefix(prefix.problem, (*prefix.steps, *steps), over, prompt))
         return out
 
@@ -157,31 +150,17 @@ class HFPolicy:
         return [text.strip() for text in texts]
 
     def _stop_tables(self) -> dict[str, np.ndarray]:
-        """(V,) tables of the tokens that end a solution, and of those that end a step (or the
-        solution)."""
+        """(V,) tables of the tokens that end a solution, and of those that end a step or it."""
         size = self.model.get_output_embeddings().weight.shape[0]
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
         end = np.zeros(size, bool)
         end[[i for i in (ends if isinstance(ends, list) else [ends]) if i is not None]] = True
+        tokens = [[i] for i in range(min(size, len(self.tokenizer)))]
         step = end.copy()
-        for i, text in enumerate(
-            self.tokenizer.batch_decode([[i] for i in range(min(size, len(self.tokenizer)))])
-        ):
+        for i, text in enumerate(self.tokenizer.batch_decode(tokens)):
             step[i] |= self.separator in text
         return {"end": end, "step": step}
-
-    # -- bookkeeping ------------------------------------------------------------------------------
-
-    def _pay(self, row: Row) -> None:
-        """Book one row: tokens sampled, and the operations of weights and of attention over the
-        growing context."""
-        n, start = len(row.ids), len(row.context.ids)
-        row.meter.samples += 1
-        row.meter.generated += n
-        row.meter.flops += n * self.engine.flops_per_token + self._attention_flops * (
-            n * start + n * (n - 1) // 2
-        )
 
 
 def load_policy(
@@ -195,24 +174,20 @@ def load_policy(
     """A policy from a shipped name (`weak`, `base`, `strong`), a folder, or the Hugging Face hub.
 
     `quantise`: weights in 4 bits, which stay as they are while adapters train (`quantised`).
-    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates, batch_tokens,
-    cache_tokens). Raises ValueError in one line when there is no whole checkpoint under that name,
-    and where there is no computing in 4 bits.
+    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates ...). Raises
+    ValueError in one line when there is no whole checkpoint under that name, and where there is no
+    computing in 4 bits.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from workbench.models.checkpoints import locate
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     path, settings = locate(name_or_path), four_bit(dtype, device) if quantise else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = exact(
-            AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings).to(device)
-        )
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings).to(device)
     except OSError as error:
-        raise ValueError(
-            f"cannot load {str(name_or_path)!r}: {str(error).splitlines()[0]}"
-        ) from error
-    return HFPolicy(model, tokenizer, name=Path(str(name_or_path)).name, **options)
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"cannot load {str(name_or_path)!r}: {reason}") from error
+    name = Path(str(name_or_path)).name
+    return HFPolicy(keep_plain_layout(model), tokenizer, name=name, **options)

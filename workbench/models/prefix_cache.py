@@ -1,8 +1,8 @@
 """Key-values of prefixes, kept between calls and found again by what stands in them.
 
 A `Context` is a row of token ids in segments (prompt, step, step ...). Each segment border has a
-name, a digest of everything up to it, under which `PrefixCache` finds the key-values computed there.
-Taught in notebook 06.
+name, a digest of everything up to it, under which `PrefixCache` finds the key-values computed
+there. Taught in notebook 06.
 """
 
 from __future__ import annotations
@@ -21,21 +21,19 @@ KeyValues = list[tuple[torch.Tensor, torch.Tensor]]  # per layer: keys and value
 
 @dataclass
 class Entry:
-    """Key-values of one token sequence, (H, T, D) per layer, and the cache keys that point here."""
+    """Key-values of one token sequence, (H, T, D) per layer, and the borders found here."""
 
     layers: KeyValues
     length: int
-    names: list[bytes] = field(default_factory=list)
+    names: set[bytes] = field(default_factory=set)
 
 
 class PrefixCache:
-    """Key-values of prefixes, found by segment border, least recently used dropped beyond
-    `max_tokens`."""
+    """Key-values of prefixes by segment border; beyond `max_tokens` the longest unused go."""
 
     def __init__(self, max_tokens: int = 131_072):
         self.max_tokens, self.tokens = max_tokens, 0
-        # border -> entry, tokens up to that border
-        self._found: dict[bytes, tuple[Entry, int]] = {}
+        self._found: dict[bytes, tuple[Entry, int]] = {}  # by border: entry, tokens up to there
         self._order: OrderedDict[int, Entry] = OrderedDict()  # by id, oldest first
 
     def clear(self) -> None:
@@ -44,8 +42,7 @@ class PrefixCache:
         self._order.clear()
 
     def get(self, context: Context, at_most: int) -> tuple[Entry | None, int]:
-        """The entry that shares the longest run of segments with `context`, and how many tokens of
-        it to take."""
+        """The entry that shares the most segments with `context`, and how many tokens to take."""
         for name, border in zip(reversed(context.names), reversed(context.borders)):
             if name in self._found:
                 entry, end = self._found[name]
@@ -55,26 +52,39 @@ class PrefixCache:
 
     def holds(self, context: Context) -> bool:
         """Are the key-values of the whole context here, or of all its tokens but the last?"""
-        return self._found.get(context.names[-1], (None, 0))[1] >= len(context.ids) - 1
+        return self._length(context.names[-1]) >= len(context.ids) - 1
 
     def put(self, context: Context, entry: Entry) -> None:
-        """Keep the key-values of a context (all its tokens, or all but the last) under all its
-        borders."""
+        """Keep key-values of a context (of all its tokens, or all but the last) by its borders."""
         length = entry.length
-        if length > self.max_tokens or self._found.get(context.names[-1], (None, -1))[1] >= length:
+        if length > self.max_tokens or self._length(context.names[-1]) >= length:
             return
-        for name, border in zip(context.names, context.borders):
-            if name not in self._found or self._found[name][1] < min(border, length):
-                entry.names.append(name)
-                self._found[name] = entry, min(border, length)
         self._order[id(entry)] = entry
         self.tokens += length
+        for name, border in zip(context.names, context.borders):
+            if self._length(name) < min(border, length):
+                self._move(name, entry, min(border, length))
         while self.tokens > self.max_tokens:
-            _, oldest = self._order.popitem(last=False)
-            self.tokens -= oldest.length
-            for name in oldest.names:
-                if self._found[name][0] is oldest:
-                    del self._found[name]
+            self._drop(next(iter(self._order.values())))
+
+    def _length(self, name: bytes) -> int:
+        return self._found[name][1] if name in self._found else -1
+
+    def _move(self, name: bytes, entry: Entry, end: int) -> None:
+        """Let a border lead to this entry; one that no border leads to any more goes."""
+        if name in self._found:
+            before, _ = self._found[name]
+            before.names.remove(name)
+            if not before.names:
+                self._drop(before)
+        self._found[name] = entry, end
+        entry.names.add(name)
+
+    def _drop(self, entry: Entry) -> None:
+        del self._order[id(entry)]
+        self.tokens -= entry.length
+        for name in entry.names:
+            del self._found[name]
 
 
 class Context:
@@ -90,9 +100,8 @@ class Context:
     def _add(self, segment: Sequence[int]) -> None:
         last = self.names[-1] if self.names else b""
         self.ids += segment
-        self.names.append(
-            blake2b(last + np.asarray(segment, np.int64).tobytes(), digest_size=16).digest()
-        )
+        new = np.asarray(segment, np.int64).tobytes()
+        self.names.append(blake2b(last + new, digest_size=16).digest())
         self.borders.append(len(self.ids))
 
     def cut(self, segments: int) -> Context:

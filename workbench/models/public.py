@@ -33,10 +33,9 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_utils import load_state_dict
 
-from workbench.models.checkpoints import check_complete
+from workbench.models.checkpoints import check_complete, without_library_notes
 from workbench.models.heads import ScalarHead
-from workbench.models.quantised import exact, four_bit
-from workbench.models.quiet import quiet
+from workbench.models.quantised import four_bit, keep_plain_layout
 from workbench.models.reader import Scorer
 from workbench.models.verifier import StepVerifier
 from workbench.types import Problem
@@ -228,7 +227,7 @@ def _load_model(form: PublicFormat, whole: Path, folder: Path, dtype, device: st
     settings = {"dtype": dtype, "trust_remote_code": False, "output_loading_info": True}
     settings |= four_bit(dtype, device) if quantise else {}
     family = AutoModelForCausalLM if form.labels else AutoModel
-    with quiet(), _no_report():
+    with without_library_notes(), _no_report():
         from peft import PeftModel
 
         model, loaded = family.from_pretrained(whole, **settings)
@@ -238,7 +237,7 @@ def _load_model(form: PublicFormat, whole: Path, folder: Path, dtype, device: st
         raise ValueError(
             f"{whole} is not whole: {missing[0]} and {len(missing) - 1} more weights missing"
         )
-    return exact(model.to(device))
+    return keep_plain_layout(model.to(device))
 
 
 @contextmanager

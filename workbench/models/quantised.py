@@ -6,7 +6,8 @@ values z, which have equal shares of a normal distribution ("NF4"); the scales a
 in 8 bits ("double quantisation"). With the adapters A and B of rank r on top, which alone train, a
 layer computes
 
-$$Y = X \, \text{dequant}(W)^T + \tfrac{\alpha}{r} X A^T B^T, \qquad \text{dequant}(W)_i = c_i z_{k(i)},$$
+$$Y = X \, \text{dequant}(W)^T + \tfrac{\alpha}{r} X A^T B^T,
+\qquad \text{dequant}(W)_i = c_i z_{k(i)},$$
 
 and stores 4.13 bits a weight instead of 16 or 32. Embeddings, norms and the next-token head stay as
 they are.
@@ -21,11 +22,9 @@ merged into a 4-bit base: rounding would undo much of them.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 
-from workbench.models.quiet import quiet
+from workbench.models.checkpoints import without_library_notes
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -54,10 +53,9 @@ def four_bit(dtype: str | torch.dtype, device: str) -> dict:
 
 
 def check_device(device: str) -> None:
-    """Try bitsandbytes on a small matrix; ValueError, in one line, if it is missing or cannot
-    compute there."""
+    """ValueError, in one line, if bitsandbytes is missing or cannot compute on this device."""
     try:
-        with quiet():
+        with without_library_notes():
             from bitsandbytes import functional
     except ImportError as error:
         raise ValueError(
@@ -68,19 +66,16 @@ def check_device(device: str) -> None:
         functional.dequantize_4bit(
             *functional.quantize_4bit(small, quant_type="nf4", compress_statistics=True)
         )
-    except (
-        RuntimeError,
-        AssertionError,
-    ) as error:  # what torch and bitsandbytes raise for a device without kernels
+    # what torch and bitsandbytes raise for a device without kernels
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(
             f"bitsandbytes has no 4-bit kernels for device {device!r} here: {reason}"
         ) from error
 
 
-def exact(model: torch.nn.Module) -> torch.nn.Module:
-    """The model, its 4-bit layers kept from bitsandbytes' own layout for processors with
-    AVX512-BF16.
+def keep_plain_layout(model: torch.nn.Module) -> torch.nn.Module:
+    """The model, its 4-bit layers kept from bitsandbytes' layout for AVX512-BF16 processors.
 
     With bitsandbytes 0.50 such a layer repacks its weights at the first forward in eval mode. From
     then on it computes in bfloat16 whatever its dtype, stops gradients (also in training after an
@@ -99,20 +94,9 @@ def is_quantised(model: torch.nn.Module) -> bool:
 
 
 def check_trainable(model: torch.nn.Module) -> None:
-    """ValueError if all weights of the model would train and some are in 4 bits: only adapters on
-    top can."""
+    """ValueError if weights in 4 bits would train: only adapters on top of them can."""
     if is_quantised(model) and not hasattr(model, "peft_config"):
         raise ValueError(
-            "weights in 4 bits stay as they are: train adapters on them (rank > 0), or load it unquantised"
+            "weights in 4 bits stay as they are: train adapters on them (rank > 0), "
+            "or load it unquantised"
         )
-
-
-def flops_per_token(model: torch.nn.Module) -> int:
-    """Operations for one token without attention: two for each weight that multiplies, packed in 4
-    bits or not."""
-    shapes = [
-        getattr(p, "quant_state", p).shape
-        for n, p in model.named_parameters()
-        if "embed_tokens" not in n
-    ]
-    return 2 * sum(map(prod, shapes))

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from workbench.models.checkpoints import weights_digest
 from workbench.models.engine import Engine, Row
 from workbench.models.prefix_cache import Context
 from workbench.types import Meter, Prefix, Unreadable
@@ -124,11 +125,3 @@ def fingerprint_of(model: torch.nn.Module, settings: Mapping) -> str:
     """A digest of what a verifier is: its weights, and all that its scores depend on beside."""
     facts = weights_digest(model) + json.dumps(settings, sort_keys=True)
     return blake2b(facts.encode(), digest_size=16).hexdigest()
-
-
-def weights_digest(model: torch.nn.Module) -> str:  # until `checkpoints.weights_digest` is there
-    digest = blake2b(digest_size=16)
-    for name, weight in model.state_dict().items():
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -1,5 +1,4 @@
-"""Prompts by name: what a policy reads before it writes. `solve` is the plain question; others give
-hints and so on.
+"""Prompts by name: what a policy reads before it writes. `solve` is the plain question.
 
 A template is a format string over the fields of the problem; a policy of another family brings its
 own (a chat template, say) under the same names. Used by `Sample(prompt=...)`.
@@ -20,13 +19,24 @@ EMBEDDED = {
 
 
 def render(templates: Mapping[str, str], name: str, problem: Problem) -> str:
-    """The prompt text for one problem; raises ValueError on an unknown template or a field the
-    problem lacks."""
+    """The prompt text for one problem; ValueError on an unknown template or a missing answer."""
     if name not in templates:
         raise ValueError(f"prompt {name!r}: this policy has {', '.join(sorted(templates))}")
     template = templates[name]
     if "{answer}" in template and problem.answer is None:
         raise ValueError(
-            f"prompt {name!r} tells the answer, but {problem.id} comes without it (search methods see none)"
+            f"prompt {name!r} tells the answer, but {problem.id} comes without it "
+            "(search methods see none)"
         )
     return template.format(question=problem.question, answer=problem.answer)
+
+
+def front_ids(tokenizer) -> list[int]:
+    """What a tokenizer puts in front of every text by itself: BOS, mostly, or nothing.
+
+    It is found by trying; what the tokenizer puts behind a text (EOS) is no part of it.
+    """
+    bare = tokenizer("1", add_special_tokens=False).input_ids
+    whole = tokenizer("1").input_ids
+    places = range(len(whole) - len(bare), -1, -1)
+    return next((whole[:i] for i in places if whole[i : i + len(bare)] == bare), [])

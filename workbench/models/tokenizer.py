@@ -17,12 +17,13 @@ PAD, END, UNKNOWN, STEP, PAUSE = "<pad>", "<end>", "<unk>", "\n", "<pause>"
 GOOD, BAD = "<good>", "<bad>"  # verifier labels: no word of any problem
 SPECIALS = [PAD, END, UNKNOWN, STEP, PAUSE, GOOD, BAD, *(f"<spare{i}>" for i in range(16))]
 _WORDS = (
-    "How many does do have has ? . , : ; = + - * more fewer than times as the and together difference between answer "
-    "is What hold after these lines show steps step Hint "  # programs, hints
+    "How many does do have has ? . , : ; = + - * more fewer than times as the and together "
+    "difference between answer is What "
+    "hold after these lines show steps step Hint "  # programs, hints
     # sub-questions
     "First we need to know so now who what In other words that with each of total left asked "
-    "Check Yes No right wrong not because but should be says question value The therefore Step correct it was "
-    "said"  # critiques
+    "Check Yes No right wrong not because but should be says question value The therefore Step "
+    "correct it was said"  # critiques
 )
 # `Tess has 4 more than Max`: unlike Max, Tess is defined here
 SUBJECTS = [f"{name} has" for name in NAMES]
@@ -33,9 +34,8 @@ def vocabulary() -> list[str]:
     digits = [str(d) for d in range(10)] + [f"##{d}" for d in range(10)]
     tokens = [*SPECIALS, *digits, *_WORDS.split(), *NAMES, *SUBJECTS, *ITEMS, *VARIABLES]
     if len(set(tokens)) != len(tokens):
-        raise ValueError(
-            f"tokens listed twice: {sorted({t for t in tokens if tokens.count(t) > 1})}"
-        )
+        twice = sorted({token for token in tokens if tokens.count(token) > 1})
+        raise ValueError(f"tokens listed twice: {twice}")
     return tokens
 
 

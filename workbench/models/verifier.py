@@ -31,12 +31,11 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from workbench.models.checkpoints import SHIPPED, check_complete, portable
+from workbench.models.checkpoints import SHIPPED, check_complete, portable, without_library_notes
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier
 from workbench.models.heads import HEADS, Head, LabelHead, StepSpan, as_read, with_scalar_head
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import exact, four_bit, is_quantised
-from workbench.models.quiet import quiet
+from workbench.models.quantised import four_bit, is_quantised, keep_plain_layout
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
 from workbench.models.step_format import StepFormat
 from workbench.models.tokenizer import GOOD
@@ -255,11 +254,11 @@ def _load_host(folder: Path, scalar: bool, dtype, device: str | None, quantise: 
             return _load_whole_scorer(folder, **settings)
         whole = load_policy(folder, **settings)
         return whole.model, whole.tokenizer
-    with quiet():
+    with without_library_notes():
         from peft import PeftConfig, PeftModel
     base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, **settings)
     model = with_scalar_head(base.model, base.tokenizer) if scalar else base.model
-    with quiet():
+    with without_library_notes():
         model = PeftModel.from_pretrained(model, str(folder))
         return model if is_quantised(model) else model.merge_and_unload(), base.tokenizer
 
@@ -272,4 +271,4 @@ def _load_whole_scorer(folder: Path, dtype, device: str | None, quantise: bool):
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     settings = four_bit(dtype, device) if quantise else {}
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, **settings)
-    return exact(model.to(device)), AutoTokenizer.from_pretrained(folder)
+    return keep_plain_layout(model.to(device)), AutoTokenizer.from_pretrained(folder)

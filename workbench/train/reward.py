@@ -22,15 +22,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import lcm, log
 from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid
 
+from workbench.models.checkpoints import without_library_notes
 from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
-from workbench.models.quiet import quiet
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.train.loop import Batch, Recipe
@@ -119,7 +118,7 @@ def train_reward(
     """
     recipe, wanted, longest = recipe or Recipe(), pairs(rows, most=most, seed=seed), window(model)
     torch.manual_seed(seed)
-    with quiet():
+    with without_library_notes():
         scorer = with_scalar_head(model, tokenizer)
     # peft trains and saves the head of a sequence classifier as a whole
     scorer = with_lora(scorer, recipe, task="SEQ_CLS")

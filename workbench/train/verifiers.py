@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from workbench.models.checkpoints import without_library_notes
 from workbench.models.quantised import check_trainable
-from workbench.models.quiet import quiet
 from workbench.train.loop import Batch, Learner, Recipe, fingerprint, run_of, train
 from workbench.train.rows import Updates
 
@@ -27,7 +27,7 @@ def with_lora(
     if not recipe.rank:
         check_trainable(model)
         return model
-    with quiet():
+    with without_library_notes():
         from peft import LoraConfig, get_peft_model
 
         targets = recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets)
@@ -41,9 +41,7 @@ def with_lora(
         return get_peft_model(model, config)
 
 
-def next_token_logits(
-    model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
+def next_token_logits(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Logits (B, T, V) of rows padded on the right, which causal attention never looks at."""
     return model(input_ids=tensors["input_ids"], use_cache=False).logits
 
@@ -82,7 +80,7 @@ def fit(
         known = {"data": fingerprint(data), "seed": seed, "host weights": host, "bf16": bf16}
         options["run"] = run_of(recipe, **known, **settings)
     measure = held_out and (lambda: held_out(verifier))
-    with quiet():
+    with without_library_notes():
         beside = {"train/trivial_loss": trivial_loss}
         log = list(
             train(learner, updates, share_of_loss, beside=beside, held_out=measure, **options)

@@ -1,16 +1,18 @@
-"""The sampling engine against `generate`, against the softmax, against itself in other batches, and
-its accounts."""
+"""The engine against `generate`, the softmax, itself in other batches; its cache and accounts."""
 
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from scipy.stats import chisquare
 from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy
 
-from workbench.models.draws import draw, uniforms
-from workbench.models.prefix_cache import Context, Entry, PrefixCache
+from workbench.models.engine import Engine, Row
+from workbench.models.flops import Flops
+from workbench.models.policy import HFPolicy
+from workbench.models.prefix_cache import Context
 from workbench.problems import quantities
 from workbench.types import Meter, Prefix
 
@@ -19,15 +21,6 @@ PROBLEMS = [p.blind() for p in quantities.generate(6, levels=range(1, 5), seed=3
 
 def prefixes(per_problem: int = 1) -> list[Prefix]:
     return [Prefix(p) for p in PROBLEMS for _ in range(per_problem)]
-
-
-def test_uniforms_are_splitmix64():
-    """Against the reference sequence of the generator for seed 1234567."""
-    expected = np.array([6457827717110365317, 3203168211198807973, 9817491932198370423], np.uint64)
-    got = uniforms(np.array([1234567], np.uint64), np.array([0], np.uint64), 3)[0]
-    assert np.array_equal((got * 2**53).astype(np.uint64), expected >> np.uint64(11))
-    later = uniforms(np.array([1234567], np.uint64), np.array([2], np.uint64), 1)[0]
-    assert later[0] == got[2]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -74,8 +67,7 @@ def test_log_probabilities_are_those_of_the_model_at_the_sampling_temperature():
 
 
 def test_sampled_tokens_follow_the_softmax():
-    """chi-square of 20,000 first tokens against the model's distribution, and of the draw itself at
-    the edges."""
+    """Chi-square of 20,000 first tokens against the model's distribution."""
     policy = tiny_policy(batch_tokens=100_000, max_tokens=1)
     n = 20_000
     out = policy.sample(
@@ -88,9 +80,6 @@ def test_sampled_tokens_follow_the_softmax():
     f_obs = np.append(observed[common], observed[~common].sum())
     f_exp = np.append(p[common], p[~common].sum()) * n
     assert chisquare(f_obs, f_exp * f_obs.sum() / f_exp.sum()).pvalue > 1e-3
-    logits = torch.tensor([[-1e9, 0.0, 0.0, -1e9]])
-    for u, token in ((0.0, 1), (0.49, 1), (0.51, 2), (1 - 2**-53, 2)):
-        assert draw(logits, 1.0, np.array([u]))[0].item() == token
 
 
 def test_batched_equals_one_by_one_exactly_in_float64():
@@ -108,6 +97,7 @@ def test_batched_equals_one_by_one_exactly_in_float64():
     assert [p.ids for p in small.sample(rows, keys)] == [p.ids for p in together]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "floor"), [(torch.float32, 0.97), (torch.bfloat16, 0.3)])
 def test_batched_mostly_equals_one_by_one_in_low_precision(dtype, floor):
     """Rounding differs with the batch shape: the share of identical trajectories is reported, and
@@ -150,22 +140,62 @@ def test_a_context_that_another_begins_with_costs_one_token():
 
 
 def test_meter_equals_an_independent_count():
+    """One row: every token is fed once but the last, and meets the body; every drawn one a head."""
+    policy, problem = tiny_policy("mistral", batch_tokens=400), PROBLEMS[0]
+    layers = policy.model.model.layers.parameters()
+    body = 2 * sum(p.numel() for p in layers if p.dim() > 1)
+    head = 2 * policy.model.lm_head.weight.numel()
+    prompt, meter = len(TOKENIZER(problem.question + "\n").input_ids), Meter()
+    (one,) = policy.sample([Prefix(problem)], [0], meters=[meter])
+    n = len(one.ids)
+    fed = prompt + n - 1
+    attention = sum(2 * 4 * 4 * 8 * min(i, 24) for i in range(1, fed + 1))  # layers, heads, size
+    assert (meter.samples, meter.generated, meter.prefilled, meter.cached) == (1, n, prompt, 0)
+    assert meter.flops == fed * body + n * head + attention
+
+
+def test_rows_of_one_context_share_its_cost_and_the_first_pays():
+    policy = tiny_policy(batch_tokens=10_000)
+    meters = [Meter() for _ in range(5)]
+    out = policy.sample([Prefix(PROBLEMS[0])] * 5, range(5), meters=meters)
+    prompt = len(TOKENIZER(PROBLEMS[0].question + "\n").input_ids)
+    cost = Flops(policy.model).cost
+    for i, (prefix, meter) in enumerate(zip(out, meters)):
+        fed = len(prefix.ids) - 1
+        assert meter.prefilled == (0 if i else prompt)
+        assert meter.flops == cost(prompt, prompt + fed, fed) + (0 if i else cost(0, prompt, 1))
+
+
+def test_what_batches_read_anew_is_paid_for():
     policy = tiny_policy(batch_tokens=400)
-    rows = prefixes(5)
     meters = {p.id: Meter() for p in PROBLEMS}
+    rows = prefixes(5)
     out = policy.sample(rows, range(30), meters=[meters[r.problem.id] for r in rows])
-    n_weights = sum(
-        p.numel() for name, p in policy.model.named_parameters() if "embed_tokens" not in name
-    )
     for problem in PROBLEMS:
-        own = [p for p in out if p.problem.id == problem.id]
-        prompt = len(TOKENIZER(problem.question + "\n").input_ids)
-        meter = meters[problem.id]
-        assert (meter.samples, meter.generated) == (5, sum(len(p.ids) for p in own))
-        # re-read when split up
+        drawn = sum(len(p.ids) for p in out if p.problem.id == problem.id)
+        prompt, meter = len(TOKENIZER(problem.question + "\n").input_ids), meters[problem.id]
+        assert (meter.samples, meter.generated) == (5, drawn)
         assert meter.prefilled + meter.cached >= prompt and (meter.prefilled - prompt) <= 4
-        attention = sum(4 * 2 * 32 * (prompt + i) for p in own for i in range(len(p.ids)))
-        assert meter.flops == 2 * n_weights * (meter.generated + meter.prefilled) + attention
+
+
+def test_reading_is_paid_by_the_tokens_read_and_the_logits_wanted():
+    engine = Engine(tiny_model(), batch_tokens=1024, cache_tokens=1024)
+    cost = Flops(engine.model).cost
+    short, long = Context([[5] * 6]), Context([[5] * 6, [6] * 9])
+    rows = [Row(short, 0, 0, Meter()), Row(long, 0, 0, Meter(), (8, 12, 15))]
+    engine.read(rows)
+    assert rows[1].meter.flops == cost(0, 15, 3)
+    assert rows[0].meter.flops == cost(5, 6, 1)  # the longer one has left all but the last token
+
+
+def test_one_context_may_be_read_at_different_places_in_one_call():
+    engine = Engine(tiny_model(dtype=torch.float64), batch_tokens=1024, cache_tokens=1024)
+    ids = [5, 6, 7, 8, 9]
+    wanted = [(5,), (2, 4), (4, 2)]
+    rows = [Row(Context([ids]), 0, 0, Meter(), where) for where in wanted]
+    expected = engine.model(torch.tensor([ids])).logits[0].detach()
+    for found, where in zip(engine.read(rows), wanted):
+        assert torch.allclose(found, expected[[n - 1 for n in where]])
 
 
 def test_work_shrinks_as_rows_end():
@@ -185,24 +215,6 @@ def test_ids_are_cut_into_steps_and_never_lost():
         assert len(prefix.logprobs) == len(prefix.ids) <= 40
         assert prefix.stop == ("end" if prefix.ids[-1] == 1 else "length")
         assert 1 not in prefix.ids[:-1]
-
-
-def test_cache_is_bounded_and_forgets_the_least_recently_used():
-    cache = PrefixCache(max_tokens=10)
-    entry = lambda n: Entry([(torch.zeros(1, n, 2), torch.zeros(1, n, 2))], n)  # noqa: E731
-    a, b, c = Context([[1, 2, 3], [4]]), Context([[5, 6, 7, 8]]), Context([[9, 9, 9, 9]])
-    cache.put(a, entry(4))
-    cache.put(b, entry(4))
-    assert cache.get(Context([[1, 2, 3], [8, 8]]), 5)[1] == 3  # found by its first segment
-    assert cache.get(Context([[1, 2, 3], [8, 8]]), 2)[1] == 2  # the token after them is wanted
-    cache.put(c, entry(4))
-    assert (
-        cache.tokens == 8
-        and cache.get(b, 9) == (None, 0)
-        and cache.get(a, 9)[1] == cache.get(c, 9)[1] == 4
-    )
-    cache.put(Context([list(range(11))]), entry(11))  # larger than the whole cache: not kept
-    assert cache.tokens == 8
 
 
 def test_new_weights_empty_the_cache():
@@ -244,9 +256,78 @@ def test_same_problem_twice_draws_by_its_keys():
     assert out[0].ids != out[-1].ids
 
 
-def test_model_without_pad_token_works():
-    model = tiny_model()
-    model.config.pad_token_id = model.generation_config.pad_token_id = None
-    from workbench.models.policy import HFPolicy
+# -- adapters --------------------------------------------------------------------------------------
 
-    assert len(HFPolicy(model, TOKENIZER, max_tokens=5).sample(prefixes(), range(6))) == 6
+
+def adapted_policy():
+    """Two adapters on a tiny model, with weights that matter."""
+    policy = tiny_policy(dtype=torch.float64)
+    model = get_peft_model(policy.model, LoraConfig(r=2, init_lora_weights=False))
+    model.add_adapter("other", LoraConfig(r=2, init_lora_weights=False))
+    return HFPolicy(model.eval(), TOKENIZER, max_tokens=40), model
+
+
+def strengthen(model):
+    for layer in model.modules():
+        if hasattr(layer, "set_scale"):
+            layer.set_scale("default", 3.0)
+
+
+SWITCHES = {
+    "disabled": lambda model: model.base_model.disable_adapter_layers(),
+    "another": lambda model: model.set_adapter("other"),
+    "both": lambda model: model.base_model.set_adapter(["default", "other"]),
+    "stronger": strengthen,
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_other_adapters_in_use_empty_the_cache(switch):
+    policy, model = adapted_policy()
+    context = Context([[5, 6, 7, 8], [9, 10]])
+    before = policy.sample(prefixes(), range(6), until="step", temperature=0)
+    (read,) = policy.engine.read([Row(context, 0, 0, Meter())])
+    SWITCHES[switch](model)
+    (other,) = policy.engine.read([Row(context, 0, 0, Meter())])
+    assert not torch.allclose(read, other)
+    assert torch.allclose(other[0], model(torch.tensor([context.ids])).logits[0, -1])
+    fresh = HFPolicy(model, TOKENIZER, max_tokens=40)
+    going_on = [p for p in before if not p.ended]
+    keys = range(len(going_on))
+    assert [p.ids for p in policy.sample(going_on, keys, temperature=0)] == [
+        p.ids for p in fresh.sample(going_on, keys, temperature=0)
+    ]
+
+
+def test_inside_and_outside_of_disable_adapter_is_like_a_fresh_engine():
+    policy, model = adapted_policy()
+
+    def equals_a_fresh_one():
+        fresh = HFPolicy(model, TOKENIZER, max_tokens=40)
+        both = [
+            p.sample(prefixes(), range(6), until="step", temperature=0) for p in (policy, fresh)
+        ]
+        assert [p.logprobs for p in both[0]] == [p.logprobs for p in both[1]]
+        return both[0]
+
+    outside = equals_a_fresh_one()
+    with model.disable_adapter():
+        assert [p.logprobs for p in equals_a_fresh_one()] != [p.logprobs for p in outside]
+    assert [p.logprobs for p in equals_a_fresh_one()] == [p.logprobs for p in outside]
+
+
+# -- any host --------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_done_may_stand_beside_others_at_the_end_of_the_window():
+    """A table of learnt positions has no entry for what a finished row would read next."""
+    policy = tiny_policy("gpt2", dtype=torch.float64, batch_tokens=10_000)
+    window = policy.engine.window
+    contexts = [Context([[5 + i] * n]) for i, n in enumerate([window - 6] + [window - 36] * 15)]
+    rows = [Row(c, window - len(c.ids), 0, Meter()) for c in contexts]
+    stops = np.zeros(len(TOKENIZER), bool)
+    policy.engine.run(rows, stops=stops, temperature=0, keep=False)
+    for row in (rows[0], rows[1]):
+        ids = torch.tensor([row.context.ids])
+        whole = policy.model.generate(ids, max_length=window, do_sample=False, eos_token_id=None)
+        assert row.ids == whole[0, ids.shape[1] :].tolist()
