@@ -15,7 +15,7 @@ run: .venv/installed
 	@$(BIN)/python -m workbench run all --profile quick
 
 test: .venv/installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 lab: .venv/installed
 	@$(BIN)/jupyter lab notebooks

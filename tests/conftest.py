@@ -1,9 +1,27 @@
-"""Shared fixtures."""
+"""Shared fixtures, and how the tests are shared out among processes (`pytest -n 2`)."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each process computes with its share of two cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A file stays in one process, whose fixtures it shares; so do all users of one batch.
+
+    Only solutions of notebooks, which take long and share nothing, go wherever there is room.
+    """
+    for item in items:
+        group = item.path.as_posix()
+        if "batch" in getattr(item, "fixturenames", ()):
+            group = "batch"
+        elif item.path.name == "test_solutions.py":
+            group = item.nodeid
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Models without weights: a policy that errs at a known rate, and verifiers whose scores are known."""
+"""Models without weights: a policy that errs at a known rate, verifiers with known scores."""
 
 import numpy as np
 

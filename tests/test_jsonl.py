@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.jsonl import decode, encode, from_json, to_json
+from workbench.jsonl import from_json, from_plain, to_json, to_plain
 from workbench.types import (
     Budget,
     LabelledSolution,
@@ -24,7 +24,7 @@ PROBLEM = Problem("p", "math", "1 + 1?", "2", level=3, meta={"tags": ["a"], "at"
 
 
 def again(value):
-    return decode(json.loads(json.dumps(encode(value))))
+    return from_plain(json.loads(json.dumps(to_plain(value))))
 
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -84,6 +84,6 @@ def test_numbers_of_numpy_become_plain_and_infinity_stays():
 
 def test_what_cannot_come_back_is_refused_by_name():
     with pytest.raises(ValueError, match="a set can't be saved"):
-        encode({"meta": {1, 2}})
+        to_plain({"meta": {1, 2}})
     with pytest.raises(ValueError, match="a object can't be saved"):
-        encode((Sample([Prefix(PROBLEM)]), object()))
+        to_plain((Sample([Prefix(PROBLEM)]), object()))

@@ -1,7 +1,7 @@
 """Records as JSON lines, read back equal to what was written; a result file that survives a kill.
 
 JSON knows neither tuples nor records. So an array is a tuple here, a list is `{"@list": [...]}`, a
-record of ours `{"@Step": {its fields}}` without its defaults. `encode` and `decode` go through
+record of ours `{"@Step": {its fields}}` without its defaults. `to_plain` and `from_plain` go through
 whatever lies in `meta`. The problem of a result is written once.
 
 A file's first line names the run: what its models are, method, options, seed, budget. Each further
@@ -53,28 +53,30 @@ def read_lines(path: str | Path, *, drop_cut_off: bool = False) -> Iterator[dict
 # -- values as JSON --------------------------------------------------------------------------------
 
 
-def encode(value: Any, problem: Problem | None = None) -> Any:
+def to_plain(value: Any, problem: Problem | None = None) -> Any:
     """A value as plain JSON; where `problem` stands in it, a mark. ValueError for other classes.
 
-    >>> encode((1, [2.5], {"a": types.Step("x", (7,))}))
+    >>> to_plain((1, [2.5], {"a": types.Step("x", (7,))}))
     [1, {'@list': [2.5]}, {'a': {'@Step': {'text': 'x', 'ids': [7]}}}]
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, tuple):
-        return [encode(x, problem) for x in value]
+        return [to_plain(x, problem) for x in value]
     if isinstance(value, list):
-        return {"@list": [encode(x, problem) for x in value]}
+        return {"@list": [to_plain(x, problem) for x in value]}
     if isinstance(value, Mapping):
         if all(isinstance(key, str) and key[:1] != "@" for key in value):
-            return {key: encode(x, problem) for key, x in value.items()}
-        return {"@dict": [[encode(key, problem), encode(x, problem)] for key, x in value.items()]}
+            return {key: to_plain(x, problem) for key, x in value.items()}
+        return {
+            "@dict": [[to_plain(key, problem), to_plain(x, problem)] for key, x in value.items()]
+        }
     if value is problem or (isinstance(value, Problem) and value == problem):
         return {"@Problem": {}}
     if RECORDS.get(type(value).__name__) is type(value):
         return {f"@{type(value).__name__}": _fields(value, problem)}
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        return encode(value.item(), problem)  # a number of NumPy or torch
+        return to_plain(value.item(), problem)  # a number of NumPy or torch
     raise ValueError(
         f"a {type(value).__name__} can't be saved ({value!r:.40}): results may hold numbers, text, "
         "tuples, lists, dictionaries and the records of workbench.types"
@@ -88,24 +90,24 @@ def _fields(record: Any, problem: Problem | None = None) -> dict[str, Any]:
         value = getattr(record, field.name)
         made = MISSING if field.default_factory is MISSING else field.default_factory()
         if value != field.default and value != made:
-            out[field.name] = encode(value, problem)
+            out[field.name] = to_plain(value, problem)
     return out
 
 
-def decode(value: Any, problem: Problem | None = None) -> Any:
-    """What `encode` wrote, with `problem` where the mark stands.
+def from_plain(value: Any, problem: Problem | None = None) -> Any:
+    """What `to_plain` wrote, with `problem` where the mark stands.
 
-    >>> decode(json.loads(json.dumps(encode((1, [2], {"a": types.Step("x")})))))
+    >>> from_plain(json.loads(json.dumps(to_plain((1, [2], {"a": types.Step("x")})))))
     (1, [2], {'a': Step(text='x', ids=(), logprobs=())})
     """
     if isinstance(value, list):
-        return tuple(decode(x, problem) for x in value)
+        return tuple(from_plain(x, problem) for x in value)
     if not isinstance(value, dict):
         return value
     tag = next(iter(value), "")
     if tag[:1] != "@":
-        return {key: decode(x, problem) for key, x in value.items()}
-    content = decode(value[tag], problem)
+        return {key: from_plain(x, problem) for key, x in value.items()}
+    content = from_plain(value[tag], problem)
     if tag == "@list":
         return list(content)
     if tag == "@dict":
@@ -124,9 +126,9 @@ def to_json(result: SearchResult) -> dict[str, Any]:
 
 def from_json(row: Mapping[str, Any]) -> SearchResult:
     """The result that `to_json` wrote."""
-    problem = Problem(**decode(row["problem"]))
+    problem = Problem(**from_plain(row["problem"]))
     found = {
-        name: decode(x, problem) for name, x in row.items() if name not in ("problem", "meter")
+        name: from_plain(x, problem) for name, x in row.items() if name not in ("problem", "meter")
     }
     if isinstance(best := found.get("best"), int):
         found["best"] = found["rollouts"][best]

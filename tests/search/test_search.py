@@ -85,7 +85,7 @@ def test_beams_are_different_finished_solutions_best_first():
 
 
 def test_a_finished_beam_keeps_its_place_and_is_not_written_on():
-    """A verifier that loves short solutions: what ends early stays at the head while others grow."""
+    """A verifier that loves short solutions: what ends early stays ahead while others grow."""
     problem = replace(PROBLEMS[0], kind="math")
 
     class Short(Walker):

@@ -118,7 +118,7 @@ def test_batched_equals_one_by_one(seed):
 
 
 def test_labels_do_not_depend_on_the_order_of_the_pool():
-    """One solution ends where another goes on: the first is graded there, the second is completed."""
+    """One solution ends where another goes on: one is graded there, the other completed."""
     problem = PROBLEMS[0]
     gold = problem.solution.split("\n")
     whole, short = Prefix.of(problem, gold, ended=True), Prefix.of(problem, gold[:2], ended=True)

@@ -118,7 +118,7 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def digest(value: object) -> str:
+def short_hash(value: object) -> str:
     """First 16 hex digits of the SHA-256 of a value's JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -127,9 +127,9 @@ def digest(value: object) -> str:
 def code_hash(code: str) -> str:
     """Hash of what Python code does: comments, layout and docstrings do not count."""
     try:
-        return digest(_meaning(ast.parse(code)))
+        return short_hash(_meaning(ast.parse(code)))
     except SyntaxError:  # a cell with magics counts as it is written
-        return digest(code.strip())
+        return short_hash(code.strip())
 
 
 def _meaning(node: object) -> object:

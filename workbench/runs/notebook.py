@@ -13,10 +13,10 @@ from pathlib import Path
 
 import nbformat
 
-from workbench.runs.manifest import code_hash, digest
+from workbench.runs.manifest import code_hash, short_hash
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
-TRUTHS = {"true": True, "false": False}
+YES_OR_NO = {"true": True, "false": False}
 
 
 def available(base: Path) -> list[Path]:
@@ -47,7 +47,7 @@ def code_cells(notebook) -> list:
 def content_hash(notebook, parameters: Mapping[str, object], data: Mapping[str, str]) -> str:
     """Hash of what a notebook's code cells do, its parameter values, and its data's hashes."""
     code = [code_hash(cell.source) for cell in code_cells(notebook)]
-    return digest({"code": code, "parameters": dict(parameters), "data": dict(data)})
+    return short_hash({"code": code, "parameters": dict(parameters), "data": dict(data)})
 
 
 def unfinished(executed) -> str | None:
@@ -103,7 +103,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
 def parse_value(name: str, text: str, kind: type) -> object:
     """What `text` from the command line stands for. ValueError if it is not of that kind."""
     try:
-        value = TRUTHS[text.lower()] if kind is bool else kind(text)
+        value = YES_OR_NO[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
         value = math.nan
     if isinstance(value, float) and not math.isfinite(value):

@@ -29,7 +29,7 @@ from workbench.runs.progress import duration, in_notebook, show, track
 from workbench.show import cards
 
 PROFILES = ("quick", "full")
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def start(name: str, *, profile: str, seed: int) -> Run:
@@ -60,7 +60,7 @@ def start(name: str, *, profile: str, seed: int) -> Run:
 
 
 def _check_name(kind: str, name: str) -> None:
-    if not NAME.fullmatch(name):
+    if not SAFE_NAME.fullmatch(name):
         raise ValueError(f"{kind} name {name!r}: use lower-case letters, digits, _ and -")
 
 
