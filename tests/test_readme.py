@@ -1,4 +1,4 @@
-"""The code in README.md runs, and what it chooses does not depend on the process."""
+"""The code in README.md and CONTRIBUTING.md runs, and chooses the same in every process."""
 
 import os
 import re
@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+from scripted import Walker, oracle
+
+from workbench.drive import solve
+from workbench.models import load_policy
+from workbench.models.verifier import StepVerifier
+from workbench.problems import quantities
+from workbench.types import Budget, Prefix
+
+ROOT = Path(__file__).parents[1]
 RUN = """
 from workbench.drive import solve
 from workbench.types import Prefix, Problem, Sample, SearchResult, Step
@@ -24,7 +32,9 @@ print(result.best.text)
 
 
 def test_until_agreed_chooses_the_same_under_any_hash_seed():
-    (method,) = re.findall(r"```python\n(def until_agreed.*?)\n\n\n", README.read_text(), re.S)
+    (method,) = re.findall(
+        r"```python\n(def until_agreed.*?)\n\n\n", (ROOT / "README.md").read_text(), re.S
+    )
     code = RUN.replace("{method}", method)
     chosen = set()
     for seed in ("0", "1", "2", "3"):
@@ -37,3 +47,31 @@ def test_until_agreed_chooses_the_same_under_any_hash_seed():
         assert run.returncode == 0, run.stderr
         chosen.add(run.stdout.strip())
     assert chosen == {"zeta"}  # of equals the one seen first
+
+
+def examples():
+    """What the blocks of code in CONTRIBUTING.md define."""
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S):
+        exec(block, names)
+    return names
+
+
+def test_the_search_method_of_contributing_runs_and_gives_back_what_was_paid_for():
+    problems = quantities.generate(4, levels=[3], seed=3, split="train")
+    method = examples()["two_rounds"]
+    models = {"policy": Walker(problems, p=0.7), "verifier": oracle(problems)}
+    results = solve(problems, method, **models, n=2)
+    assert {len(r.rollouts) for r in results} == {2, 4} and not any(r.error for r in results)
+    assert all(r.scores[r.rollouts.index(r.best)] == max(r.scores) for r in results)
+    stopped = solve(problems, method, **models, n=2, budget=Budget(1, "samples"))
+    assert all(r.stopped == "budget" and len(r.rollouts) == 2 for r in stopped)
+
+
+def test_the_head_of_contributing_judges():
+    policy = load_policy("weak")
+    verifier = StepVerifier(policy.model, policy.tokenizer, head=examples()["ConfidenceHead"]())
+    problem = quantities.generate(1, levels=[2], seed=3, split="train")[0]
+    solution = Prefix.of(problem, problem.solution.split("\n"), ended=True)
+    (scores,) = verifier.score([solution])
+    assert len(scores) == len(solution.steps) and all(0 < s < 1 for s in scores)
