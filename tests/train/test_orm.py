@@ -6,16 +6,16 @@ import random
 
 import pytest
 from tiny import TOKENIZER, Ids, tiny_model
-from workbench.models.outcome import SolutionVerifier, load_outcome
 
 from workbench.analyse.verifiers import auc
 from workbench.drive import solve
-from workbench.models import load_policy
+from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
+from workbench.models.verifier import StepVerifier, save
 from workbench.problems import is_right, quantities
 from workbench.search import METHODS
-from workbench.train.loop import Recipe
-from workbench.train.orm import graded, outcome_rows, save, train_orm
+from workbench.train.learner import Recipe
+from workbench.train.orm import graded, outcome_rows, train_orm
 from workbench.train.prm import IGNORE, examples
 from workbench.types import LabelledSolution, Prefix, Problem
 
@@ -85,12 +85,12 @@ def test_an_orm_learns_which_solutions_are_right_and_tells_on_new_ones():
     held_out, seen = toy(100, "held out"), []
 
     def measure(verifier):
-        assert isinstance(verifier, SolutionVerifier)
+        assert verifier.per == "solution"
         seen.append(auc_of(verifier, held_out))
         return {"eval/auc": seen[-1]}
 
     model = tiny_model()
-    before = auc_of(SolutionVerifier(model, TOKENIZER), held_out)
+    before = auc_of(StepVerifier(model, TOKENIZER, per="solution"), held_out)
     verifier, log = train_orm(
         model, TOKENIZER, toy(256, 0), recipe=RECIPE, seed=0, held_out=measure, evaluations=2
     )
@@ -118,8 +118,8 @@ def test_what_was_trained_is_what_is_read_and_loaded(rank, tmp_path):
     scores = [s for (s,) in verifier.score(whole)]
     assert all(abs(score - right) < 0.2 for score, (*_, right) in zip(scores, rows))
     save(verifier, tmp_path / "orm")
-    loaded = load_outcome(tmp_path / "orm")
-    assert isinstance(loaded, SolutionVerifier) and loaded.name == "orm"
+    loaded = load_verifier(tmp_path / "orm")
+    assert loaded.per == "solution" and loaded.name == "orm"
     assert [s for (s,) in loaded.score(whole)] == pytest.approx(scores, abs=1e-4)
 
 

@@ -12,19 +12,10 @@ from tiny import TOKENIZER, Ids, tiny_model
 
 from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import StepVerifier
+from workbench.models.verifier import StepVerifier, save
 from workbench.problems import quantities
-from workbench.train.loop import Recipe
-from workbench.train.prm import (
-    IGNORE,
-    balance,
-    collate,
-    examples,
-    margins,
-    save,
-    step_loss,
-    train_prm,
-)
+from workbench.train.learner import Recipe
+from workbench.train.prm import IGNORE, balance, collate, examples, margins, step_loss, train_prm
 from workbench.types import LabelledSolution, Prefix, Problem
 
 FORM = StepFormat().bound(TOKENIZER)

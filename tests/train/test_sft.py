@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from workbench.models.templates import EMBEDDED, render
 from workbench.models.tokenizer import build_tokenizer
 from workbench.problems import programs, quantities
-from workbench.train.loop import Learner, train
+from workbench.train.learner import Learner
+from workbench.train.loop import train
 from workbench.train.sft import (
     IGNORE,
     RECIPE,
