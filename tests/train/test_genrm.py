@@ -299,6 +299,7 @@ def test_critiques_and_verdicts_learnt_by_heart_are_written(kind):
         assert verifier.score([prefix])[0][-1] == pytest.approx(y, abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_short_training_ranks_held_out_steps_and_comes_back_from_a_folder(tmp_path):
     """The fault is one that can be seen: to learn to compute or to compare takes more than a test's
     time."""

@@ -314,10 +314,8 @@ def test_a_round_is_the_equation_token_by_token(normalise, even, monkeypatch):
 # -- training --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("dtype", "gap"),
-    [(torch.float32, 1e-4), pytest.param(torch.bfloat16, 0.5, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "gap"), [(torch.float32, 1e-4), (torch.bfloat16, 0.5)])
 def test_the_reward_rises_on_a_task_in_reach(even, dtype, gap):
     options = dict(group=8, problems=4 * PROBLEMS[:2], beta=0.0, recipe=replace(RECIPE, decay=0.0))
     metrics = run(tiny_policy(max_tokens=12, dtype=dtype), rounds=32, **options)

@@ -120,7 +120,8 @@ def test_what_was_trained_is_what_is_read(rank, likelihood, tmp_path):
     """Overfit random labels: only if training and reading meet at the same position can the scores
     come back."""
     rng = random.Random(1)
-    rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in PROBLEMS]
+    problems = PROBLEMS[:4]
+    rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in problems]
     recipe = Recipe(rank=rank, epochs=60, learning_rate=2e-2 if rank else 5e-3)
     model = tiny_model()
     before = model.lm_head.weight.detach().clone()

@@ -191,6 +191,7 @@ def test_a_lesson_may_teach_another_text_than_the_solution():
     ).endswith("words : \n")
 
 
+@pytest.mark.slow
 def test_the_curriculum_is_seeded_and_grows_in_level_and_order():
     lessons = list(islice(curriculum(1, ramp=1000), 3000))
     assert lessons[:200] == list(islice(curriculum(1, ramp=1000), 200))
@@ -259,6 +260,7 @@ def test_rows_beyond_the_window_are_left_out_counted_and_named():
 # -- training --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_loss_falls_on_a_few_problems(tied):
     run, rows = learner(tied=tied), rows_of(PROBLEMS[:2])
