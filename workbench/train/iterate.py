@@ -41,7 +41,7 @@ def fine_tune(
     *,
     tokens: int,
     seed: int,
-    recipe: Recipe | None = None,
+    recipe: Recipe = GENTLE,
 ) -> float:
     """Train a policy in place for `tokens` tokens of lessons, over and over; returns the last loss.
 
@@ -57,7 +57,6 @@ def fine_tune(
         raise ValueError(
             f"policy {policy.name!r} has prompts of its own; lessons need the embedded ones"
         )
-    recipe = recipe or GENTLE
     learner = Learner(policy.model, recipe, dtype=torch.bfloat16)
     data = batches(
         chain.from_iterable(passes(lessons, f"lessons/{seed}")), policy.tokenizer,
@@ -76,7 +75,7 @@ def iterate(
     rounds: int,
     tokens: int,
     seed: int,
-    recipe: Recipe | None = None,
+    recipe: Recipe = GENTLE,
 ) -> Iterator[tuple[HFPolicy, Sequence[Lesson]]]:
     """Yield the policy of each round and the lessons that made it.
 
