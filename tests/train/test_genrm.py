@@ -10,14 +10,14 @@ import torch
 from tiny import TOKENIZER, tiny_model
 
 from workbench.analyse.verifiers import auc, step_table
-from workbench.models import load_policy
-from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier, load_generative
+from workbench.models import load_policy, load_verifier
+from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier
 from workbench.models.step_format import StepFormat
+from workbench.models.verifier import save
 from workbench.problems import check_steps, quantities
 from workbench.train import genrm, prm
 from workbench.train.genrm import IGNORE, Verdict
-from workbench.train.loop import Recipe
-from workbench.train.prm import save
+from workbench.train.learner import Recipe
 from workbench.types import LabelledSolution, Prefix, Problem
 
 QUESTION = (
@@ -58,7 +58,7 @@ FORMS = {kind: GenerativeFormat(ask).bound(TOKENIZER) for kind, ask in ASKS.item
 def test_exact_critiques_by_their_text(steps, critique):
     assert genrm.recompute(STORY, steps) == critique
     for kind in ("cot", "blind"):  # it begins as the step does, or there would be no lesson
-        assert genrm.examples([Verdict(STORY, steps, True, critique)], TOKENIZER, FORMS[kind])
+        assert genrm.verdict_rows([Verdict(STORY, steps, True, critique)], TOKENIZER, FORMS[kind])
 
 
 def test_a_right_step_equals_its_exact_critique_and_a_wrong_one_does_not():
@@ -90,7 +90,7 @@ READ = {
 @pytest.mark.parametrize("kind", ASKS)
 def test_loss_falls_on_critique_and_verdict_and_nothing_else(kind):
     lesson = Verdict(STORY, ("Ava has 3 times as many as Max : 3 * 5 = 9 .",), False, AVA)
-    (row,) = genrm.examples([lesson], TOKENIZER, FORMS[kind])
+    (row,) = genrm.verdict_rows([lesson], TOKENIZER, FORMS[kind])
     question = TOKENIZER(f"{QUESTION}\n").input_ids
     tokens = [
         re.sub("^\n$", "\\\\n", token)
@@ -102,53 +102,57 @@ def test_loss_falls_on_critique_and_verdict_and_nothing_else(kind):
         for word in READ[kind].replace("Ava has|", "Ava_has ").split(" ")
     ]
     assert row["input_ids"][: len(question)] == question and tokens[len(question) :] == expected
-    assert [token for token, on in zip(tokens, row["loss"]) if on] == LEARNT[kind].split(" ")
-    assert len(row["loss"]) == len(row["input_ids"])
-    start, end = row["words"]
-    assert TOKENIZER.decode(row["input_ids"][start:end]).strip() == lesson.steps[-1]
+    # what is learnt is the token that follows, and the two share no place
+    learnt = [max(pair) for pair in zip(row["critique"], row["verdict"])]
+    assert all(IGNORE in pair for pair in zip(row["critique"], row["verdict"]))
+    at = [t + 1 for t, i in enumerate(learnt) if i != IGNORE]
+    assert [row["input_ids"][t] for t in at] == [i for i in learnt if i != IGNORE]
+    assert [tokens[t] for t in at] == LEARNT[kind].split(" ")
+    assert row["verdict"][-2] == row["input_ids"][-1]
+    words = [t for t, on in enumerate(row["steps"]) if on]
+    assert words[-1] == row["last_word"]
+    assert TOKENIZER.decode([row["input_ids"][t] for t in words]).strip() == lesson.steps[-1]
 
 
-def test_each_position_learns_the_token_that_follows():
-    rows = [
-        {"input_ids": [5, 6, 7, 8, 9, 10], "loss": [0, 1, 1, 0, 0, 1], "words": (3, 5)},
-        {"input_ids": [11, 12, 13, 14], "loss": [0, 1, 0, 1], "words": (2, 3)},
-    ]
-    batch = genrm.collate(rows, pad=0)
+def by_hand(ids, critique, verdict, words):
+    """A row whose critique is at one place after another, and its verdict at the end."""
+    none = [IGNORE] * len(ids)
+    row = {"input_ids": ids, "critique": [*critique, *none][: len(ids)]}
+    row |= {"verdict": [*none[2:], verdict, IGNORE], "last_word": words[-1]}
+    return row | {"steps": [int(t in words) for t in range(len(ids))]}
+
+
+def test_the_loss_is_the_sum_of_two_means_by_hand():
     none = IGNORE
+    rows = [
+        by_hand([5, 6, 7, 8, 9, 10], [6, 7], 10, [3, 4]),
+        by_hand([11, 12, 13, 14], [12], 14, [2]),
+    ]
+    batch = genrm.verdict_batch(rows, pad=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 0, 0]]
-    assert batch["critique"].tolist() == [
-        [6, 7, none, none, none, none],
-        [12, none, none, none, none, none],
-    ]
-    assert batch["verdict"].tolist() == [
-        [none, none, none, none, 10, none],
-        [none, none, 14, none, none, none],
-    ]
+    assert batch["critique"].tolist() == [[6, 7, *[none] * 4], [12, *[none] * 5]]
+    assert batch["verdict"].tolist() == [[*[none] * 4, 10, none], [none, none, 14, *[none] * 3]]
+    assert batch["steps"].tolist() == [[0, 0, 0, 1, 1, 0], [0, 0, 1, 0, 0, 0]]
     form = GenerativeFormat(lines=StepFormat(ids=((2,), 10, 14)))  # 10: yes, 14: no
     logits = torch.randn(2, 6, 20, generator=torch.Generator().manual_seed(0))
     logp, pair = logits.log_softmax(-1), logits[..., [10, 14]].log_softmax(-1)
     critique = -(logp[0, 0, 6] + logp[0, 1, 7] + logp[1, 0, 12]) / 3
     verdict = -(pair[0, 4, 0] + pair[1, 2, 1]) / 2
-    assert genrm.verdict_loss(logits, batch, form).item() == pytest.approx(
-        (critique + verdict).item(), abs=1e-6
-    )
+    loss = genrm.verdict_loss(logits, batch, form)
+    assert loss.item() == pytest.approx((critique + verdict).item(), abs=1e-6)
     # words 8 9 and 13, closers 2 and 3
     counting = GenerativeFormat(lines=replace(form.lines, likelihood=0.5, end=3))
     first = logp[0, 2, 8] + logp[0, 3, 9] + logp[0, 4, [2, 3]].logsumexp(0)
     other = logp[1, 1, 13] + logp[1, 2, [2, 3]].logsumexp(0)
-    margins = (
-        logits[0, 4, 10] - logits[0, 4, 14] + 0.5 * first,
-        logits[1, 2, 10] - logits[1, 2, 14] + 0.5 * other,
-    )
-    verdict = -(torch.sigmoid(margins[0]).log() + torch.sigmoid(-margins[1]).log()) / 2
-    assert genrm.verdict_loss(logits, batch, counting).item() == pytest.approx(
-        (critique + verdict).item(), abs=1e-5
-    )
+    one = logits[0, 4, 10] - logits[0, 4, 14] + 0.5 * first
+    two = logits[1, 2, 10] - logits[1, 2, 14] + 0.5 * other
+    verdict = -(torch.sigmoid(one).log() + torch.sigmoid(-two).log()) / 2
+    loss = genrm.verdict_loss(logits, batch, counting)
+    assert loss.item() == pytest.approx((critique + verdict).item(), abs=1e-5)
     # verdict alone
-    direct = genrm.collate([{"input_ids": [5, 6, 14], "loss": [0, 0, 1], "words": (1, 2)}], pad=0)
-    assert genrm.verdict_loss(logits[:1, :3], direct, form).item() == pytest.approx(
-        -pair[0, 1, 1].item(), abs=1e-6
-    )
+    direct = genrm.verdict_batch([by_hand([5, 6, 14], [], 14, [1])], pad=0)
+    loss = genrm.verdict_loss(logits[:1, :3], direct, form)
+    assert loss.item() == pytest.approx(-pair[0, 1, 1].item(), abs=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "likelihood"), [*((kind, 0.0) for kind in ASKS), ("blind", 0.1)])
@@ -166,7 +170,7 @@ def test_what_is_trained_is_what_is_read(kind, likelihood):
         verifier.critiques(Prefix.of(STORY, steps))[-1],
     )
     lesson = Verdict(STORY, steps, True, *written)
-    batch = genrm.collate(genrm.examples([lesson], TOKENIZER, FORMS[kind]), 0)
+    batch = genrm.verdict_batch(genrm.verdict_rows([lesson], TOKENIZER, FORMS[kind]), 0)
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"]).logits
     at = (batch["verdict"] == yes).nonzero()
@@ -295,6 +299,7 @@ def test_critiques_and_verdicts_learnt_by_heart_are_written(kind):
         assert verifier.score([prefix])[0][-1] == pytest.approx(y, abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_short_training_ranks_held_out_steps_and_comes_back_from_a_folder(tmp_path):
     """The fault is one that can be seen: to learn to compute or to compare takes more than a test's
     time."""
@@ -312,7 +317,7 @@ def test_a_short_training_ranks_held_out_steps_and_comes_back_from_a_folder(tmp_
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     save(verifier, tmp_path)
     prefixes = [Prefix.of(row.problem, row.steps) for row in test[:4]]
-    again = load_generative(tmp_path).score(prefixes)
+    again = load_verifier(tmp_path).score(prefixes)
     assert [s for own in again for s in own] == pytest.approx(
         [s for own in verifier.score(prefixes) for s in own], abs=1e-3
     )
@@ -338,18 +343,23 @@ def test_lessons_that_can_not_be_learnt_are_one_line():
     with pytest.raises(ValueError, match="none of 0 verdicts"):
         genrm.train_genrm(tiny_model(), TOKENIZER, [], seed=0)
     with pytest.raises(ValueError, match="no critique, but the ask"):
-        genrm.examples([Verdict(STORY, (AVA,), True)], TOKENIZER, FORMS["cot"])
+        genrm.verdict_rows([Verdict(STORY, (AVA,), True)], TOKENIZER, FORMS["cot"])
     with pytest.raises(ValueError, match="critique 'Zoe has"):
-        genrm.examples([Verdict(STORY, (AVA,), True, ZOE)], TOKENIZER, FORMS["blind"])
+        genrm.verdict_rows([Verdict(STORY, (AVA,), True, ZOE)], TOKENIZER, FORMS["blind"])
     lesson = Verdict(STORY, (AVA,), True, AVA)
-    (row,) = genrm.examples([lesson], TOKENIZER, FORMS["cot"])
+    (row,) = genrm.verdict_rows([lesson], TOKENIZER, FORMS["cot"])
     assert (
-        genrm.examples([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"]) - 1) == []
+        genrm.verdict_rows([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"]) - 1)
+        == []
     )
-    assert genrm.examples([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"])) == [row]
+    assert genrm.verdict_rows([lesson], TOKENIZER, FORMS["cot"], longest=len(row["input_ids"])) == [
+        row
+    ]
 
 
 def test_a_prm_format_of_other_verdicts_is_trained_on_those():
     form = GenerativeFormat(lines=StepFormat(good="right", bad="wrong")).bound(TOKENIZER)
-    rows = genrm.examples([Verdict(STORY, (AVA,), good) for good in (True, False)], TOKENIZER, form)
+    rows = genrm.verdict_rows(
+        [Verdict(STORY, (AVA,), good) for good in (True, False)], TOKENIZER, form
+    )
     assert [TOKENIZER.decode(row["input_ids"][-1:]) for row in rows] == ["right", "wrong"]

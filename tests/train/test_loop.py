@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from tiny import TOKENIZER, tiny_model
 
 from workbench.models.step_format import StepFormat
 from workbench.problems import quantities
-from workbench.train.loop import Batch, Learner, Progress, Recipe, rate_at, train
+from workbench.train.learner import Batch, Learner, Progress, Recipe
+from workbench.train.loop import rate_at, train
 from workbench.train.prm import step_loss, train_prm
-from workbench.train.rows import Updates, cut, pad_id
+from workbench.train.rows import Updates, pad_id, passes, split_by_tokens
 from workbench.train.sft import Lesson, batch_of, encode, next_token_loss
 from workbench.types import LabelledSolution, Prefix
 
@@ -87,12 +89,12 @@ WORKER = """
 import sys, torch
 from test_loop import RECIPE, micro_batches
 from tiny import tiny_model
-from workbench.train.loop import Learner, _processes
+from workbench.train.learner import Learner, this_process
 from workbench.train.sft import next_token_loss
 torch.set_num_threads(1)
 run = Learner(tiny_model(), RECIPE)
 made = [run.update(micro_batches(3)[:n], next_token_loss) for n in (3, 3, 1)]
-process, processes = _processes()
+process, processes = this_process()
 torch.save((processes, made, run.master.weights), f"{sys.argv[1]}/{process}.pt")
 """
 
@@ -149,8 +151,16 @@ def test_an_epoch_meets_every_row_once_in_random_updates_of_little_padding():
 
 
 def test_a_row_longer_than_a_batch_stands_alone_and_no_limit_is_one_group():
-    assert cut([9, 1, 1, 9], 4, int) == [[9], [1, 1], [9]]
-    assert cut([9, 1, 1, 9], None, int) == [[9, 1, 1, 9]] and cut([], 4, int) == []
+    assert split_by_tokens([9, 1, 1, 9], 4, int) == [[9], [1, 1], [9]]
+    assert split_by_tokens([9, 1, 1, 9], None, int) == [[9, 1, 1, 9]]
+    assert split_by_tokens([], 4, int) == []
+
+
+def test_every_row_comes_once_before_any_comes_again():
+    first, second, third = islice(passes("abcdefgh", "key"), 3)
+    assert sorted(first) == sorted(second) == sorted(third) == [*"abcdefgh"]
+    assert first != second != third and first == next(passes("abcdefgh", "key"))
+    assert first != next(passes("abcdefgh", "another"))
 
 
 class Bare:

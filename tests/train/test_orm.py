@@ -6,16 +6,16 @@ import random
 
 import pytest
 from tiny import TOKENIZER, Ids, tiny_model
-from workbench.models.outcome import SolutionVerifier, load_outcome
 
 from workbench.analyse.verifiers import auc
 from workbench.drive import solve
-from workbench.models import load_policy
+from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
+from workbench.models.verifier import StepVerifier, save
 from workbench.problems import is_right, quantities
 from workbench.search import METHODS
-from workbench.train.loop import Recipe
-from workbench.train.orm import graded, outcome_rows, save, train_orm
+from workbench.train.learner import Recipe
+from workbench.train.orm import graded, outcome_rows, train_orm
 from workbench.train.prm import IGNORE, examples
 from workbench.types import LabelledSolution, Prefix, Problem
 
@@ -71,9 +71,7 @@ def test_prefixes_texts_steps_and_labelled_rows_are_the_same_solution():
 
 
 def test_a_pool_is_labelled_by_final_answers():
-    results = solve(
-        PROBLEMS, METHODS["sample"], policy=load_policy("weak", dtype="bfloat16"), seed=1, n=4
-    )
+    results = solve(PROBLEMS[:4], METHODS["sample"], policy=load_policy("weak"), seed=1, n=4)
     rows = graded(results)
     pool = [(r.problem, rollout) for r in results for rollout in r.rollouts]
     assert [row.steps for row in rows] == [rollout.texts for _, rollout in pool]
@@ -85,12 +83,12 @@ def test_an_orm_learns_which_solutions_are_right_and_tells_on_new_ones():
     held_out, seen = toy(100, "held out"), []
 
     def measure(verifier):
-        assert isinstance(verifier, SolutionVerifier)
+        assert verifier.per == "solution"
         seen.append(auc_of(verifier, held_out))
         return {"eval/auc": seen[-1]}
 
     model = tiny_model()
-    before = auc_of(SolutionVerifier(model, TOKENIZER), held_out)
+    before = auc_of(StepVerifier(model, TOKENIZER, per="solution"), held_out)
     verifier, log = train_orm(
         model, TOKENIZER, toy(256, 0), recipe=RECIPE, seed=0, held_out=measure, evaluations=2
     )
@@ -109,17 +107,17 @@ def test_what_was_trained_is_what_is_read_and_loaded(rank, tmp_path):
     tiny_model().save_pretrained(tmp_path / "base")
     TOKENIZER.save_pretrained(tmp_path / "base")
     rng = random.Random(3)
-    rows = [(p, p.solution, rng.random() < 0.5) for p in PROBLEMS]
+    rows = [(p, p.solution, rng.random() < 0.5) for p in PROBLEMS[:4]]
     assert {right for *_, right in rows} == {True, False}
     recipe = Recipe(rank=rank, epochs=60, learning_rate=2e-2 if rank else 5e-3)
     host = load_policy(tmp_path / "base").model
     verifier, _ = train_orm(host, TOKENIZER, rows, recipe=recipe, seed=0)
-    whole = [Prefix.of(p, p.solution.split("\n"), ended=True) for p in PROBLEMS]
+    whole = [Prefix.of(p, p.solution.split("\n"), ended=True) for p, *_ in rows]
     scores = [s for (s,) in verifier.score(whole)]
     assert all(abs(score - right) < 0.2 for score, (*_, right) in zip(scores, rows))
     save(verifier, tmp_path / "orm")
-    loaded = load_outcome(tmp_path / "orm")
-    assert isinstance(loaded, SolutionVerifier) and loaded.name == "orm"
+    loaded = load_verifier(tmp_path / "orm")
+    assert loaded.per == "solution" and loaded.name == "orm"
     assert [s for (s,) in loaded.score(whole)] == pytest.approx(scores, abs=1e-4)
 
 

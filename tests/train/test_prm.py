@@ -12,19 +12,10 @@ from tiny import TOKENIZER, Ids, tiny_model
 
 from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import StepVerifier
+from workbench.models.verifier import StepVerifier, save
 from workbench.problems import quantities
-from workbench.train.loop import Recipe
-from workbench.train.prm import (
-    IGNORE,
-    balance,
-    collate,
-    examples,
-    margins,
-    save,
-    step_loss,
-    train_prm,
-)
+from workbench.train.learner import Recipe
+from workbench.train.prm import IGNORE, balance, collate, examples, margins, step_loss, train_prm
 from workbench.types import LabelledSolution, Prefix, Problem
 
 FORM = StepFormat().bound(TOKENIZER)
@@ -129,7 +120,8 @@ def test_what_was_trained_is_what_is_read(rank, likelihood, tmp_path):
     """Overfit random labels: only if training and reading meet at the same position can the scores
     come back."""
     rng = random.Random(1)
-    rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in PROBLEMS]
+    problems = PROBLEMS[:4]
+    rows = [labelled(p, tuple(rng.randint(0, 1) for _ in p.solution.split("\n"))) for p in problems]
     recipe = Recipe(rank=rank, epochs=60, learning_rate=2e-2 if rank else 5e-3)
     model = tiny_model()
     before = model.lm_head.weight.detach().clone()

@@ -6,15 +6,13 @@ import torch
 
 from workbench.models import load_policy, load_verifier
 from workbench.models.checkpoints import without_library_notes
-from workbench.models.generative import load_generative
 from workbench.models.policy import HFPolicy
 from workbench.models.quantised import is_quantised
-from workbench.models.verifier import StepVerifier
+from workbench.models.verifier import StepVerifier, save
 from workbench.problems import quantities
 from workbench.train import genrm, iterate, orm, prm, reward
 from workbench.train.grpo import GRPO, grpo
-from workbench.train.loop import Recipe
-from workbench.train.precision import MasterWeights
+from workbench.train.learner import MasterWeights, Recipe
 from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Prefix
 
@@ -69,7 +67,7 @@ def test_a_prm_learns_by_its_adapters_alone_and_is_read_back(dtype, tmp_path):
     assert all(p.abs().max() > 0 for name, p in trained.items() if "lora_B" in name)
     assert len(before) == 42 and all(map(torch.equal, before, bits(verifier.model)))
     assert all(map(torch.equal, rest, others(verifier.model)))
-    prm.save(verifier, tmp_path)
+    save(verifier, tmp_path)
     assert sum(file.stat().st_size for file in tmp_path.glob("*.safetensors")) < 1_000_000
     # nothing cached
     scores = flat(StepVerifier(verifier.model, verifier.tokenizer, verifier.form).score(SOLUTIONS))
@@ -82,19 +80,15 @@ def test_a_prm_learns_by_its_adapters_alone_and_is_read_back(dtype, tmp_path):
 
 
 def train_orm():
-    return orm.train_orm(*_parts(), ROWS, recipe=RECIPE, seed=0), orm.save, load_verifier
+    return orm.train_orm(*_parts(), ROWS, recipe=RECIPE, seed=0)
 
 
 def train_reward():
-    return reward.train_reward(*_parts(), ROWS, recipe=RECIPE, seed=0), orm.save, load_verifier
+    return reward.train_reward(*_parts(), ROWS, recipe=RECIPE, seed=0)
 
 
 def train_genrm():
-    return (
-        genrm.train_genrm(*_parts(), genrm.verdicts(ROWS), recipe=RECIPE, seed=0),
-        prm.save,
-        load_generative,
-    )
+    return genrm.train_genrm(*_parts(), genrm.verdicts(ROWS), recipe=RECIPE, seed=0)
 
 
 def _parts():
@@ -104,10 +98,10 @@ def _parts():
 
 @pytest.mark.parametrize("train", [train_orm, train_reward, train_genrm])
 def test_the_other_verifiers_are_read_back_too(train, tmp_path):
-    (verifier, _), save, load = train()
+    verifier, _ = train()
     assert is_quantised(verifier.model)
     save(verifier, tmp_path)
-    again = load(tmp_path, dtype="bfloat16", device="cpu", quantise=True)
+    again = load_verifier(tmp_path, dtype="bfloat16", device="cpu", quantise=True)
     assert is_quantised(again.model)
     assert flat(again.score(SOLUTIONS)) == pytest.approx(flat(verifier.score(SOLUTIONS)), abs=1e-5)
 

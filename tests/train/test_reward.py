@@ -9,19 +9,13 @@ import numpy as np
 import pytest
 import torch
 from tiny import TOKENIZER, tiny_model
-from workbench.models.outcome import (
-    RewardVerifier,
-    head_outputs,
-    load_outcome,
-    padded,
-    with_scalar_head,
-)
 
 from workbench.analyse.verifiers import auc
-from workbench.models import load_policy
+from workbench.models import load_policy, load_verifier
+from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
+from workbench.models.verifier import StepVerifier, save
 from workbench.problems import quantities
-from workbench.train.loop import Recipe
-from workbench.train.orm import save
+from workbench.train.learner import Recipe
 from workbench.train.reward import Pair, bt_loss, pairs, train_reward
 from workbench.types import LabelledSolution, Prefix, Problem
 
@@ -135,13 +129,13 @@ def test_batches_and_loss_are_those_of_trl():
     trl = pytest.importorskip("trl.trainer.reward_trainer")
     model = with_scalar_head(tiny_model(), TOKENIZER)
     torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(1))
-    verifier = RewardVerifier(model, TOKENIZER)
+    verifier = StepVerifier(model, TOKENIZER, head=ScalarHead(), per="solution")
     ids = [verifier.ids(Prefix.of(p, p.solution.split("\n"))) for p in PROBLEMS]
     right, wrong = ids[:4], ids[4:]
-    batch = trl.DataCollatorForPreference(pad_token_id=verifier.pad)(
+    batch = trl.DataCollatorForPreference(pad_token_id=0)(
         [{"chosen_ids": a, "rejected_ids": b} for a, b in zip(right, wrong)]
     )
-    ours = padded([*right, *wrong], verifier.pad)
+    ours = padded([*right, *wrong])
     assert set(batch) == set(ours) and all(torch.equal(batch[name], ours[name]) for name in ours)
     here = SimpleNamespace(gather=lambda x: x, gather_for_metrics=lambda x: x)
     trainer = SimpleNamespace(
@@ -150,7 +144,7 @@ def test_batches_and_loss_are_those_of_trl():
         _metrics={"train": defaultdict(list)}, _total_train_tokens=0, _tp_size=1,
     )  # fmt: skip
     theirs = trl.RewardTrainer.compute_loss(trainer, model, dict(batch))
-    loss = bt_loss(*head_outputs(model, [*right, *wrong], verifier.pad).chunk(2))
+    loss = bt_loss(*head_outputs(model, **ours).chunk(2))
     assert loss.item() == pytest.approx(theirs.item(), rel=1e-6)
     assert abs(loss.item() - np.log(2)) > 0.05  # no loss of equal rewards
 
@@ -175,9 +169,9 @@ def test_a_reward_model_learns_which_solutions_are_right_and_tells_on_new_ones(c
     assert log[0]["train/loss"] == pytest.approx(np.log(2), abs=1e-6)  # the head begins at zero
     assert log[0]["train/trivial_loss"] == pytest.approx(np.log(2))
     assert log[-1]["train/loss"] < 0.5 * np.log(2)
-    rewards = verifier.rewards([Prefix.of(problem, steps) for problem, steps, _ in rows])
+    rewards = verifier.log_odds([Prefix.of(problem, steps) for problem, steps, _ in rows])
     # every solution is in some pair
-    assert verifier.shift == pytest.approx(np.mean(rewards), abs=1e-4)
+    assert np.mean(rewards) == pytest.approx(0, abs=1e-4) and verifier.head.shift != 0
     assert capfd.readouterr() == ("", "") and [str(w.message) for w in recwarn] == []
 
 
@@ -193,8 +187,8 @@ def test_what_was_trained_comes_back_from_disk(rank, tmp_path):
     scores = [s for (s,) in verifier.score(whole)]
     assert max(scores) - min(scores) > 0.1
     save(verifier, tmp_path / "reward")
-    loaded = load_outcome(tmp_path / "reward")
-    assert isinstance(loaded, RewardVerifier) and loaded.shift == verifier.shift != 0
+    loaded = load_verifier(tmp_path / "reward")
+    assert loaded.per == "solution" and loaded.head == verifier.head != ScalarHead()
     assert [s for (s,) in loaded.score(whole)] == pytest.approx(scores, abs=1e-4)
 
 

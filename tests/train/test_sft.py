@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from workbench.models.templates import EMBEDDED, render
 from workbench.models.tokenizer import build_tokenizer
 from workbench.problems import programs, quantities
-from workbench.train.loop import Learner, train
+from workbench.train.learner import Learner
+from workbench.train.loop import train
 from workbench.train.sft import (
     IGNORE,
     RECIPE,
@@ -190,6 +191,7 @@ def test_a_lesson_may_teach_another_text_than_the_solution():
     ).endswith("words : \n")
 
 
+@pytest.mark.slow
 def test_the_curriculum_is_seeded_and_grows_in_level_and_order():
     lessons = list(islice(curriculum(1, ramp=1000), 3000))
     assert lessons[:200] == list(islice(curriculum(1, ramp=1000), 200))
@@ -258,6 +260,7 @@ def test_rows_beyond_the_window_are_left_out_counted_and_named():
 # -- training --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_loss_falls_on_a_few_problems(tied):
     run, rows = learner(tied=tied), rows_of(PROBLEMS[:2])

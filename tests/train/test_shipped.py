@@ -1,6 +1,7 @@
 """Shipped policies: forked where they should be; a killed run goes on bit-equal; whole files."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -84,6 +85,7 @@ def test_members_are_forked_from_one_trunk(whole):
     assert len(list(folder.glob("trunk_*"))) == sum(u["update"] % 4 == 0 for u in trunk)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_where_an_undisturbed_one_does(whole, tmp_path):
     train(tmp_path / "killed", 7)  # in the trunk, past its first save
     train(tmp_path / "killed", 6)  # again, in the fork
@@ -104,8 +106,9 @@ def test_another_recipe_or_seed_is_refused_by_its_name(tmp_path):
         next(shipped.train_policies(tmp_path, seed=1, recipe=RECIPE, **options))
 
 
-def test_the_learning_curve_measures_every_checkpoint_on_the_way(whole):
+def test_the_learning_curve_measures_every_checkpoint_on_the_way(whole, monkeypatch):
     folder, _ = whole
+    monkeypatch.setattr(shipped, "load_policy", partial(shipped.load_policy, max_tokens=8))
     problems = quantities.generate(6, levels=[1, 2], seed=0, split="validation")
     rows = list(shipped.learning_curve(folder, "strong", problems=problems, samples=2, seed=0))
     assert [(row["tokens"], row["level"]) for row in rows] == sorted(

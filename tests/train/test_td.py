@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from workbench.models.step_format import StepFormat
 from workbench.problems import quantities
 from workbench.train import prm, td
-from workbench.train.loop import Recipe
+from workbench.train.learner import Recipe
 from workbench.types import LabelledSolution, Prefix
 
 

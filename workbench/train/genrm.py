@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -38,12 +39,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier, stream_of
 from workbench.models.policy import HFPolicy
 from workbench.problems import quantities
-from workbench.train import sft
-from workbench.train.loop import Batch, Recipe
+from workbench.train.learner import Batch, Recipe
 from workbench.train.prm import step_logps
-from workbench.train.rows import batch_of, check_window, pad_id, window
+from workbench.train.rows import check_window, pad_id, pad_right, window
 from workbench.train.sft import IGNORE
-from workbench.train.verifiers import fit, with_lora
+from workbench.train.verifiers import fit
 from workbench.types import LabelledSolution, Prefix, Problem, Step
 
 
@@ -61,8 +61,7 @@ class Verdict:
 
 
 def verdicts(rows: Sequence[LabelledSolution], *, past_error: bool = False) -> list[Verdict]:
-    """A lesson without critique for each labelled step, up to the first one labelled bad unless
-    `past_error`."""
+    """A lesson for each labelled step, up to the first one labelled bad unless `past_error`."""
     out = []
     for row in rows:
         end = len(row.steps) if past_error or row.first_error is None else row.first_error + 1
@@ -77,8 +76,7 @@ def recomputed(lessons: Sequence[Verdict]) -> list[Verdict]:
 
 
 def recompute(problem: Problem, steps: Sequence[str]) -> str:
-    """The last step as it should be, computed from the values standing before it; or why it can not
-    be.
+    """The last step as it should be, from the values standing before it; or why it can not be.
 
     Of the step itself only the opening counts, what it is about: a blind critique can know no more.
 
@@ -87,15 +85,13 @@ def recompute(problem: Problem, steps: Sequence[str]) -> str:
     'Tess has 4 more than Max : 5 + 4 = 9 .'
     """
     story, words = quantities.read_question(problem.question), steps[-1].split()
+    # 1. what stands: given facts, then the first value stated for each other quantity
     standing = {name: q.value for name, q in story.quantities.items() if q.sign is None}
     for claim in filter(None, (quantities.read_step(story, before) for before in steps[:-1])):
         standing.setdefault(claim.name, claim.value)
+    # 2. steps that state no new quantity
     if words[:1] == ["The"]:
-        return (
-            f"The answer is {standing[story.asked]} ."
-            if story.asked in standing
-            else "The answer is not said ."
-        )
+        return f"The answer is {standing.get(story.asked, 'not said')} ."
     if words[1:2] != ["has"]:
         return " ".join([*words[:1], "wrong ."])
     if (name := words[0]) in standing:
@@ -104,13 +100,13 @@ def recompute(problem: Problem, steps: Sequence[str]) -> str:
         return f"{name} has not said ."
     if unknown := [name for name in q.of if name not in standing]:
         return f"{q.relation} : {unknown[0]} not said ."
+    # 3. the quantity's relation, computed
     values = [standing[name] for name in q.of]
-    left, right = {1: (q.left, *values) if q.sign == "*" else (*values, q.right), 2: values}[
-        len(values)
-    ]
-    left, right = (
-        sorted((left, right), reverse=True) if q.sign == "-" and len(values) == 2 else (left, right)
-    )
+    if len(values) == 1:
+        values = [q.left, *values] if q.sign == "*" else [*values, q.right]
+    elif q.sign == "-":
+        values.sort(reverse=True)
+    left, right = values
     value = {"+": left + right, "-": left - right, "*": left * right}[q.sign]
     return f"{q.relation} : {left} {q.sign} {right} = {value} ."
 
@@ -118,14 +114,15 @@ def recompute(problem: Problem, steps: Sequence[str]) -> str:
 def resampled(
     lessons: Sequence[Verdict], policy: HFPolicy, *, n: int = 1, seed: int
 ) -> list[Verdict]:
-    """The lessons with critiques that the policy wrote and whose verdict agrees with the label, at
-    most `n` different ones each; lessons without any are left out. Raises ValueError unless n >= 1.
+    """The lessons with up to `n` critiques that the policy wrote and that agree with the label.
+
+    They are different ones; lessons without any are left out. ValueError unless n >= 1.
     """
     if n < 1:
         raise ValueError(f"n={n} critiques a step: need at least 1")
-    openings = [
-        policy.tokenizer(x.steps[-1], add_special_tokens=False).input_ids[:1] for x in lessons
-    ]
+    # 1. each step from its opening on, n times
+    lasts = [x.steps[-1] for x in lessons]
+    openings = [ids[:1] for ids in map(partial(_plain_ids, policy.tokenizer), lasts)]
     starts = [
         Prefix(x.problem, (*map(Step, x.steps[:-1]), *(Step("", (first,)) for first in opening)))
         for x, opening in zip(lessons, openings)
@@ -133,35 +130,37 @@ def resampled(
     names = [repr((x.problem.question, x.steps)).encode() for x in lessons]
     keys = [stream_of(seed, name, k) for name in names for k in range(n)]
     sampled = policy.sample([start for start in starts for _ in range(n)], keys, until="step")
+    # 2. what agrees
     out = []
-    for i, (lesson, start) in enumerate(zip(lessons, starts)):
-        ids = [prefix.ids[len(start.ids) :] for prefix in sampled[i * n : (i + 1) * n]]
-        texts = policy.tokenizer.batch_decode(
-            [[*openings[i], *own] for own in ids], skip_special_tokens=True
-        )
-        out += [
-            replace(lesson, critique=text)
-            for text in agreeing(lesson, [text.strip() for text in texts])
-        ]
+    for i, (lesson, opening, start) in enumerate(zip(lessons, openings, starts)):
+        own = [p.ids[len(start.ids) :] for p in sampled[i * n : (i + 1) * n]]
+        rows = [[*opening, *ids] for ids in own]
+        texts = policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        kept = agreeing(lesson, [text.strip() for text in texts])
+        out += [replace(lesson, critique=text) for text in kept]
     return out
 
 
 def agreeing(lesson: Verdict, texts: Sequence[str]) -> list[str]:
     """Those critiques, each once, that equal the judged step if and only if it is good."""
-    return [
-        text for text in dict.fromkeys(texts) if (text == lesson.steps[-1].strip()) == lesson.good
-    ]
+    step = lesson.steps[-1].strip()
+    return [text for text in dict.fromkeys(texts) if (text == step) == lesson.good]
+
+
+def _plain_ids(tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False).input_ids
 
 
 # -- training --------------------------------------------------------------------------------------
 
 
-def examples(
+def verdict_rows(
     lessons: Sequence[Verdict], tokenizer, form: GenerativeFormat, *, longest: int = 10**9
 ) -> list[dict]:
-    """For each lesson {input_ids, loss}: `loss` is 1 at the tokens that the verifier writes, the
-    last is the verdict.
+    """For each lesson {input_ids, critique, verdict, steps, last_word}, what the loss needs of it.
 
+    `critique` and `verdict` hold the id that *follows* where the verifier has to write it, else
+    IGNORE; `steps` is 1 at the words of the judged step, whose last one stands at `last_word`.
     Lessons of more than `longest` tokens are left out. ValueError if a critique is missing or
     begins unlike its step.
     """
@@ -170,57 +169,48 @@ def examples(
     for lesson in lessons:
         lines = form.lines.segments(tokenizer, lesson.problem, lesson.steps)
         before, after = form.around(lines, len(lesson.steps))
-        written: list[int] = []
-        if form.writes:
-            if lesson.critique is None:
-                raise ValueError(
-                    f"{lesson.problem.id}: no critique, but the ask {form.ask!r} has one"
-                )
-            written = [*tokenizer(lesson.critique, add_special_tokens=False).input_ids, *separator]
-            opening = lines[-1][: -len(separator)][:1] if "{opening}" in form.ask else []
-            if written[: len(opening)] != opening:
-                raise ValueError(
-                    f"{lesson.problem.id}: critique {lesson.critique!r} must begin as the step "
-                    f"{lesson.steps[-1]!r}"
-                )
-            written = written[len(opening) :]
-        parts = [*before, written, *after, [good if lesson.good else bad]]
-        learnt = (len(before), len(parts) - 1)
-        ids = [i for part in parts for i in part]
-        loss = [int(n in learnt) for n, part in enumerate(parts) for _ in part]
-        judged = [part is lines[-1] for part in parts].index(True)
-        start = sum(map(len, parts[:judged]))
-        if len(ids) <= longest:
-            words = (start, start + len(lines[-1]) - len(separator))
-            out.append({"input_ids": ids, "loss": loss, "words": words})
-    return out
+        written = _written(lesson, tokenizer, form, lines[-1]) if form.writes else []
+        parts = [*before, written, *after]
+        ids = [*chain(*parts), good if lesson.good else bad]
+        # where the critique begins; where the words of the judged step do, and how many they are
+        start, judged = sum(map(len, before)), [part is lines[-1] for part in parts].index(True)
+        first, words = sum(map(len, parts[:judged])), len(lines[-1]) - len(separator)
+        row = {
+            "input_ids": ids,
+            "critique": _placed(written, start - 1, len(ids), IGNORE),
+            "verdict": _placed(ids[-1:], len(ids) - 2, len(ids), IGNORE),
+            "steps": _placed([1] * words, first, len(ids), 0),
+            "last_word": first + words - 1,
+        }
+        out.append(row)
+    return [row for row in out if len(row["input_ids"]) <= longest]
 
 
-def collate(rows: list[dict], pad: int) -> dict[str, torch.Tensor]:
-    """Pad on the right: input_ids, critique and verdict (B, T); the last two hold the token that
-    *follows*, or IGNORE.
+def _placed(values: list[int], start: int, length: int, filler: int) -> list[int]:
+    """Values from a place on, in a row of fillers."""
+    return [filler] * start + values + [filler] * (length - start - len(values))
 
-    >>> row = {"input_ids": [5, 6, 7, 8, 9], "loss": [0, 1, 1, 0, 1], "words": (3, 4)}
-    >>> batch = collate([row], pad=0)
-    >>> batch["critique"].tolist(), batch["verdict"].tolist()
-    ([[6, 7, -100, -100, -100]], [[-100, -100, -100, 9, -100]])
-    """
-    ids, following = sft.collate([(row["input_ids"], 1) for row in rows], pad)  # (B, T)
-    loss = torch.zeros_like(ids)  # (B, T) is the token that follows to be learnt?
-    for b, row in enumerate(rows):
-        loss[b, : len(row["loss"]) - 1] = torch.tensor(row["loss"][1:])
-    # (B, 1) each, of the judged step's words
-    starts, ends = torch.tensor([row["words"] for row in rows]).T[..., None]
-    place = torch.arange(ids.shape[1])
-    last = torch.tensor([len(row["input_ids"]) - 2 for row in rows])
-    verdict = torch.arange(ids.shape[1]) == last[:, None]  # (B, T)
-    return {
-        "input_ids": ids,
-        "critique": following.masked_fill((loss == 0) | verdict, IGNORE),
-        "verdict": following.masked_fill(~verdict, IGNORE),
-        "steps": ((starts <= place) & (place < ends)).long(),
-        "last_word": ends - 1,
-    }
+
+def _written(lesson: Verdict, tokenizer, form: GenerativeFormat, step: list[int]) -> list[int]:
+    """The ids of a critique that the verifier has to write: without an opening that is given."""
+    separator = form.lines.ids[0]
+    if lesson.critique is None:
+        raise ValueError(f"{lesson.problem.id}: no critique, but the ask {form.ask!r} has one")
+    ids = [*_plain_ids(tokenizer, lesson.critique), *separator]
+    opening = step[: -len(separator)][:1] if "{opening}" in form.ask else []
+    if ids[: len(opening)] != opening:
+        raise ValueError(
+            f"{lesson.problem.id}: critique {lesson.critique!r} must begin as the step "
+            f"{lesson.steps[-1]!r}"
+        )
+    return ids[len(opening) :]
+
+
+def verdict_batch(rows: Sequence[dict], pad: int) -> dict[str, torch.Tensor]:
+    """Pad on the right: input_ids, critique, verdict and steps (B, T), and last_word (B, 1)."""
+    fillers = {"input_ids": pad, "critique": IGNORE, "verdict": IGNORE, "steps": 0}
+    tensors = {name: pad_right([row[name] for row in rows], x) for name, x in fillers.items()}
+    return tensors | {"last_word": torch.tensor([[row["last_word"]] for row in rows])}
 
 
 def verdict_loss(
@@ -229,7 +219,7 @@ def verdict_loss(
     form: GenerativeFormat,
     totals: Mapping[str, int] | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy of critique tokens plus that of verdicts, over a batch of `collate`.
+    """Cross-entropy of critique tokens plus that of verdicts, over a `verdict_batch`.
 
     The sum of two means, or, given the update's numbers of `critique` tokens and `verdicts` in
     total, the batch's share of it. logits (B, T, V)
@@ -261,33 +251,28 @@ def train_genrm(
     """Fine-tune `model` (changed in place) on verdicts; returns the verifier and the log.
 
     `verifier_options` go to `GenerativeVerifier`, `options` are those of `verifiers.fit`: held_out,
-    evaluations, keep, patience, checkpoints, log, bf16. `save` keeps the verifier. Warns of lessons
-    longer than the model reads, which are left out; ValueError if none is left.
+    evaluations, keep, patience, checkpoints, log, bf16. Warns of lessons longer than the model
+    reads, which are left out; ValueError if none is left.
     """
-    recipe, form = recipe or Recipe(), (form or GenerativeFormat()).bound(tokenizer)
-    longest = window(model)
-    data = examples(lessons, tokenizer, form, longest=longest)
+    form, longest = (form or GenerativeFormat()).bound(tokenizer), window(model)
+    data = verdict_rows(lessons, tokenizer, form, longest=longest)
     check_window(len(data), len(lessons), longest, "verdicts")
-    torch.manual_seed(seed)
-    model = with_lora(model, recipe)
-    verifier = GenerativeVerifier(model, tokenizer, form, **(verifier_options or {}))
-    log = fit(
-        verifier, data, partial(verdict_loss, form=form), recipe=recipe, seed=seed,
-        collate=partial(_batch, pad=pad_id(tokenizer)), trivial_loss=_trivial_loss(data),
-        settings={"form": form}, **options,
+    made = {"tokenizer": tokenizer, "form": form, **(verifier_options or {})}
+    return fit(
+        model, partial(GenerativeVerifier, **made), data, partial(verdict_loss, form=form),
+        collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
+        trivial_loss=_trivial_loss(data), settings={"form": form}, **options,
     )  # fmt: skip
-    return verifier, log
 
 
 def _batch(rows: Sequence[dict], pad: int) -> Batch:
-    tensors = collate(rows, pad)
-    critique = int((tensors["critique"] != IGNORE).sum())
-    return batch_of(rows, tensors, critique=critique, verdicts=len(rows))
+    tensors = verdict_batch(rows, pad)
+    terms = {"critique": int((tensors["critique"] != IGNORE).sum()), "verdicts": len(rows)}
+    return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))
 
 
 def _trivial_loss(data: Sequence[dict]) -> float:
     """What the two means are for a model that knows no more than how often each token comes."""
-    learnt = [[i for i, on in zip(row["input_ids"], row["loss"]) if on] for row in data]
-    verdicts = Counter(ids[-1] for ids in learnt)
-    words = Counter(i for ids in learnt for i in ids[:-1])
-    return float(sum(entropy(list(found.values())) for found in (verdicts, words) if found))
+    learnt = [[i for row in data for i in row[name]] for name in ("critique", "verdict")]
+    counts = [Counter(i for i in ids if i != IGNORE) for ids in learnt]
+    return float(sum(entropy(list(found.values())) for found in counts if found))

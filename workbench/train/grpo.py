@@ -23,12 +23,10 @@ those at the sampling temperature.
 from __future__ import annotations
 
 import copy
-import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
-from typing import Literal, get_args, get_type_hints
+from itertools import chain, islice
 
 import torch
 
@@ -36,17 +34,10 @@ from workbench.drive import solve, stream_key
 from workbench.models.policy import HFPolicy
 from workbench.problems import is_right
 from workbench.search import METHODS
-from workbench.train.loop import Batch, Learner, Recipe, rate_at
-from workbench.train.rl import (
-    average,
-    clipped_loss,
-    group_advantages,
-    kl_k3,
-    per_token,
-    token_logps,
-    without_signal,
-)
-from workbench.train.rows import cut, pad_id
+from workbench.train import rl
+from workbench.train.learner import Batch, Learner, Recipe
+from workbench.train.loop import rate_at
+from workbench.train.rows import pad_id, passes, split_by_tokens
 from workbench.train.sft import Lesson, batch_of
 from workbench.types import Problem, SearchResult
 
@@ -64,29 +55,20 @@ class GRPO:
     epsilon: float = 0.2
     epsilon_high: float | None = None  # None: like epsilon
     beta: float = 0.01  # weight of the KL term; 0: no reference is kept
-    advantage: Literal["std", "none", "leave_one_out"] = "std"
-    normalise: Literal["sequence", "token", "constant"] = "sequence"
-    # for normalise = "constant"; None: the policy's `max_tokens`
-    constant_length: int | None = None
+    advantage: str = "std"  # one of `rl.ADVANTAGES`
+    normalise: str = "sequence"  # one of `rl.NORMALISERS`
+    constant_length: int | None = None  # for "constant"; None: the policy's `max_tokens`
 
     def __post_init__(self):
-        if self.group < 2:
-            raise ValueError(
-                f"group={self.group}: a rollout is judged against others, need at least 2 a problem"
-            )
-        for name in ("problems", "updates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: need at least 1")
-        if self.constant_length is not None and self.constant_length < 1:
-            raise ValueError(f"constant_length={self.constant_length}: need at least 1, or None")
-        for name in ("advantage", "normalise"):
-            allowed = get_args(get_type_hints(GRPO)[name])
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r}: use one of {', '.join(allowed)}")
+        fewest = {"group": 2, "problems": 1, "updates": 1, "constant_length": 1}
+        for name, least in fewest.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"{name}={value}: need at least {least}")
+        for name, allowed in (("advantage", rl.ADVANTAGES), ("normalise", rl.NORMALISERS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name}={value!r}: use one of {', '.join(allowed)}")
         if self.temperature <= 0:
-            raise ValueError(
-                f"temperature={self.temperature}: rollouts of a group must differ, need more than 0"
-            )
+            raise ValueError(f"temperature={self.temperature}: rollouts must differ, need above 0")
 
 
 def batches_of(
@@ -105,20 +87,16 @@ def batches_of(
     starts = [policy.prompt_ids(rollout.problem, rollout.prompt) for rollout in rollouts]
     rows = [([*start, *rollout.ids], len(start)) for start, rollout in zip(starts, rollouts)]
     weights = [len(rollout.ids) if settings.normalise == "token" else 1 for rollout in rollouts]
-    device, flat = policy.engine.device, advantages.flatten()  # (P * G,)
-
-    def length(i: int) -> int:
-        return len(rows[i][0])
-
-    batches = []
+    length, flat = [len(ids) for ids, _ in rows].__getitem__, advantages.flatten()  # (P * G,)
     useful = [i for i, a in enumerate(flat.tolist()) if a or settings.beta]
-    for group in cut(sorted(useful, key=length), micro_tokens, length):
-        batch = batch_of([rows[i] for i in group], pad_id(policy.tokenizer))
-        sampled = [x for i in group for x in rollouts[i].logprobs]
-        own = {"advantages": flat[group], "sampled": torch.tensor(sampled)}  # (B,), (N,)
-        terms = {"weight": sum(weights[i] for i in group)}
+    batches = []
+    for some in split_by_tokens(sorted(useful, key=length), micro_tokens, length):
+        batch = batch_of([rows[i] for i in some], pad_id(policy.tokenizer))
+        sampled = [x for i in some for x in rollouts[i].logprobs]
+        own = {"advantages": flat[some], "sampled": torch.tensor(sampled)}  # (B,), (N,)
+        terms = {"weight": sum(weights[i] for i in some)}
         batch = replace(batch, tensors=batch.tensors | own, terms=terms)
-        batches.append(batch.to(device))
+        batches.append(batch.to(policy.engine.device))
     return batches, {"weight": sum(weights)}
 
 
@@ -131,9 +109,9 @@ def objective(
     """Equation 3: the clipped loss plus `beta` times the KL divergence, of one batch."""
     over = {"normalise": settings.normalise, "constant_length": settings.constant_length}
     epsilons = {"epsilon": settings.epsilon, "epsilon_high": settings.epsilon_high}
-    loss = clipped_loss(logp, tensors["old"], tensors["advantages"], mask, **epsilons, **over)
+    loss = rl.clipped_loss(logp, tensors["old"], tensors["advantages"], mask, **epsilons, **over)
     if settings.beta:
-        loss = loss + settings.beta * average(kl_k3(logp, tensors["ref"]), mask, **over)
+        loss = loss + settings.beta * rl.average(rl.kl_k3(logp, tensors["ref"]), mask, **over)
     return loss
 
 
@@ -167,7 +145,7 @@ def update(
 
 def _logps(model: torch.nn.Module, batch: Batch, settings: GRPO):
     ids, labels = batch.tensors["input_ids"], batch.tensors["labels"]
-    return token_logps(model, ids, labels, settings.temperature)
+    return rl.token_logps(model, ids, labels, settings.temperature)
 
 
 def _watch(
@@ -180,15 +158,12 @@ def _watch(
     """What is worth knowing of every sampled token of a batch, (N,) each."""
     high = settings.epsilon if settings.epsilon_high is None else settings.epsilon_high
     ratio = (logp - tensors["old"])[mask].exp()  # (N,)
-    advantages = per_token(tensors["advantages"], mask)[mask]  # (N,)
+    advantages = rl.per_token(tensors["advantages"], mask)[mask]  # (N,)
     above = (ratio > 1 + high) & (advantages > 0)
     below = (ratio < 1 - settings.epsilon) & (advantages < 0)
-    watched = {
-        "entropy": entropy[mask],
-        "clip_fraction": above | below,
-        "off": logp[mask] - tensors["sampled"],
-    }
-    return watched | ({"kl": kl_k3(logp, tensors["ref"])[mask]} if "ref" in tensors else {})
+    off = logp[mask] - tensors["sampled"]
+    watched = {"entropy": entropy[mask], "clip_fraction": above | below, "off": off}
+    return watched | ({"kl": rl.kl_k3(logp, tensors["ref"])[mask]} if "ref" in tensors else {})
 
 
 def grpo(
@@ -217,7 +192,6 @@ def grpo(
 
     `ref_policy` is the reference of the KL term (the policy as it is now, unless given); with
     `beta` 0 and none given there is no `train/kl`. An interrupt while sampling ends the training.
-    The model computes in its own dtype, its weights are kept in float32. Raises
     ValueError without problems or without their answers.
     """
     if not problems:
@@ -236,7 +210,8 @@ def _rounds(
     policy, problems, settings: GRPO, recipe: Recipe, seed: int, rounds: int, ref_policy
 ) -> Iterator[dict[str, float]]:
     reference = _reference(policy, ref_policy, settings)
-    learner, deck, tokens = Learner(policy.model.eval(), recipe), shuffled(problems, seed), 0
+    deck = chain.from_iterable(passes(problems, f"grpo/{seed}"))
+    learner, tokens = Learner(policy.model.eval(), recipe), 0
     for number in range(rounds):
         # 1. rollouts, their rewards and advantages
         results = solve(
@@ -247,7 +222,7 @@ def _rounds(
         if any(result.stopped for result in results):
             return
         rewards = grade(results)  # (P, G)
-        advantages = group_advantages(rewards, normalise=settings.advantage)  # (P, G)
+        advantages = rl.group_advantages(rewards, normalise=settings.advantage)  # (P, G)
         batches, totals = batches_of(policy, results, advantages, settings, recipe.micro_tokens)
         # 2. what the reference says of them
         for batch in batches if reference is not None else ():
@@ -255,8 +230,8 @@ def _rounds(
                 batch.tensors["ref"] = _logps(reference, batch, settings)[0]
         # 3. updates
         rate = rate_at(recipe, number, number / rounds, rounds)
-        passes = range(settings.updates if batches else 0)
-        updates = [update(learner, batches, totals, settings, rate) for _ in passes]
+        times = range(settings.updates if batches else 0)
+        updates = [update(learner, batches, totals, settings, rate) for _ in times]
         written = sum(result.meter.generated for result in results)
         tokens += written
         length = written / rewards.numel()
@@ -267,15 +242,10 @@ def _reference(
     policy: HFPolicy, ref_policy: HFPolicy | None, settings: GRPO
 ) -> torch.nn.Module | None:
     """The model of the KL term, one that training leaves alone."""
-    if ref_policy is not None and ref_policy.model is not policy.model:
-        return ref_policy.model.eval()
-    return copy.deepcopy(policy.model).eval() if settings.beta or ref_policy is not None else None
-
-
-def shuffled(problems: Sequence[Problem], seed: int) -> Iterator[Problem]:
-    """Endless problems in a seeded order: each one once before any comes again."""
-    for turn in count():
-        yield from random.Random(f"grpo/{seed}/{turn}").sample(list(problems), len(problems))
+    if ref_policy is None and not settings.beta:
+        return None
+    given = policy.model if ref_policy is None else ref_policy.model
+    return (copy.deepcopy(given) if given is policy.model else given).eval()
 
 
 def grade(results: Sequence[SearchResult]) -> torch.Tensor:
@@ -289,7 +259,7 @@ def grade(results: Sequence[SearchResult]) -> torch.Tensor:
 
 
 def _metrics(rewards: torch.Tensor, updates: list[dict[str, float]]) -> dict[str, float]:
-    silent, first = without_signal(rewards), ("entropy", "kl", "sampler_gap", "ratio_error")
+    silent, first = rl.without_signal(rewards), ("entropy", "kl", "sampler_gap", "ratio_error")
     if silent.all():
         right = int((rewards[:, 0] > 0).sum())
         warnings.warn(
@@ -313,7 +283,5 @@ def rejection_lessons(results: Sequence[SearchResult]) -> list[Lesson]:
 
     Rejection-sampling fine-tuning is RFT (Yuan et al. 2023, arXiv 2308.01825).
     """
-    right = [r for result in results for r in result.rollouts if is_right(result.problem, r)]
-    return list(
-        dict.fromkeys(Lesson(rollout.problem, rollout.prompt, rollout.text) for rollout in right)
-    )
+    right = (r for result in results for r in result.rollouts if is_right(result.problem, r))
+    return list(dict.fromkeys(Lesson(r.problem, r.prompt, r.text) for r in right))

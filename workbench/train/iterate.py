@@ -10,17 +10,17 @@ Deviation from STaR: the rounds train on equally many tokens, not on a fifth mor
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import chain
 
 import torch
 
 from workbench.models.policy import HFPolicy
 from workbench.models.templates import EMBEDDED
-from workbench.train.loop import Learner, Recipe, train
-from workbench.train.rows import window
+from workbench.train.learner import Learner, Recipe
+from workbench.train.loop import train
+from workbench.train.rows import passes, window
 from workbench.train.sft import RECIPE, Lesson, batches, next_token_loss
 from workbench.types import SearchResult
 
@@ -29,15 +29,10 @@ GENTLE = replace(RECIPE, matrix_rate=0.003, learning_rate=6e-4, warmup=10, decay
 
 
 def lessons_of(results: Iterable[SearchResult]) -> list[Lesson]:
-    """The solutions that a labeller such as `star` calls good in every step, to be written after
-    the plain question."""
-    rows = [
-        row
-        for result in results
-        for row in result.labelled
-        if all(label == 1 for label in row.labels)
-    ]
-    return [Lesson(row.problem, "solve", "\n".join(row.steps)) for row in rows]
+    """The solutions that a labeller calls good in every step, to be written without a hint."""
+    rows = (row for result in results for row in result.labelled)
+    good = (row for row in rows if all(label == 1 for label in row.labels))
+    return [Lesson(row.problem, "solve", "\n".join(row.steps)) for row in good]
 
 
 def fine_tune(
@@ -46,7 +41,7 @@ def fine_tune(
     *,
     tokens: int,
     seed: int,
-    recipe: Recipe | None = None,
+    recipe: Recipe = GENTLE,
 ) -> float:
     """Train a policy in place for `tokens` tokens of lessons, over and over; returns the last loss.
 
@@ -62,24 +57,15 @@ def fine_tune(
         raise ValueError(
             f"policy {policy.name!r} has prompts of its own; lessons need the embedded ones"
         )
-    recipe = recipe or GENTLE
     learner = Learner(policy.model, recipe, dtype=torch.bfloat16)
     data = batches(
-        _passes(lessons, seed),
-        policy.tokenizer,
-        batch_tokens=recipe.batch_tokens,
-        micro_tokens=recipe.micro_tokens,
-        seed=seed,
+        chain.from_iterable(passes(lessons, f"lessons/{seed}")), policy.tokenizer,
+        batch_tokens=recipe.batch_tokens, micro_tokens=recipe.micro_tokens, seed=seed,
         longest=window(policy.model),
-    )
+    )  # fmt: skip
     *_, last = train(learner, data, next_token_loss, until=tokens)
     policy.model.eval()
     return last["train/loss"]
-
-
-def _passes(lessons: Sequence[Lesson], seed: int) -> Iterator[Lesson]:
-    for turn in count():
-        yield from random.Random(f"lessons/{seed}/{turn}").sample(list(lessons), len(lessons))
 
 
 def iterate(
@@ -89,7 +75,7 @@ def iterate(
     rounds: int,
     tokens: int,
     seed: int,
-    recipe: Recipe | None = None,
+    recipe: Recipe = GENTLE,
 ) -> Iterator[tuple[HFPolicy, Sequence[Lesson]]]:
     """Yield the policy of each round and the lessons that made it.
 

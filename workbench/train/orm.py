@@ -13,12 +13,12 @@ labels of steps (Let's Verify, 2305.20050, and Math-Shepherd, 2312.08935, compar
 Deviations from Cobbe et al. (2021, arXiv 2110.14168): their verifier predicts after every token and
 goes on learning to write (both helped them); ours predicts once, their "solution-level" variant,
 and the host changes by LoRA alone. As there, a solution that got the answer by wrong steps is
-labelled right.
+labelled right. Taught in notebook 03.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -40,30 +40,24 @@ def outcome_rows(rows: Iterable[Outcome]) -> list[LabelledSolution]:
     >>> outcome_rows([(Problem("p", "math", "?"), "2 + 2 = 5\nThe answer is 5", False)])[0].labels
     (None, 0)
     """
-    return [_outcome(*_parts(row)) for row in rows]
+    return [_outcome(row) for row in rows]
 
 
-def _parts(row: Outcome) -> tuple[Problem, Sequence[str], object, str]:
+def _outcome(row: Outcome) -> LabelledSolution:
     if isinstance(row, LabelledSolution):
-        return row.problem, row.steps, row.labels[-1] if row.labels else None, row.source
-    problem, solution, right = row
-    if isinstance(solution, Prefix):
-        solution = solution.texts
-    return problem, solution.split("\n") if isinstance(solution, str) else solution, right, ""
-
-
-def _outcome(
-    problem: Problem, steps: Sequence[str], right: object, source: str
-) -> LabelledSolution:
+        problem, steps, right, source = row.problem, row.steps, (None, *row.labels)[-1], row.source
+    else:
+        problem, solution, right = row
+        texts = solution.texts if isinstance(solution, Prefix) else solution
+        steps, source = texts.split("\n") if isinstance(texts, str) else texts, ""
     if not steps:
         raise ValueError(f"{problem.id}: a solution without steps has no place for its label")
     if right not in (0, 1):
         raise ValueError(
             f"{problem.id}: last label {right!r}, need 1 (the solution is right) or 0 (wrong)"
         )
-    return LabelledSolution(
-        problem, tuple(steps), (*[None] * (len(steps) - 1), int(right)), source=source
-    )
+    labels = (*[None] * (len(steps) - 1), int(right))
+    return LabelledSolution(problem, tuple(steps), labels, source=source)
 
 
 def graded(results: Iterable[SearchResult]) -> list[LabelledSolution]:
@@ -73,25 +67,12 @@ def graded(results: Iterable[SearchResult]) -> list[LabelledSolution]:
 
 
 def train_orm(
-    model: torch.nn.Module,
-    tokenizer,
-    rows: Iterable[Outcome],
-    *,
-    seed: int,
-    held_out: Callable[[StepVerifier], dict[str, float]] | None = None,
-    **options: Any,
+    model: torch.nn.Module, tokenizer, rows: Iterable[Outcome], *, seed: int, **options: Any
 ) -> tuple[StepVerifier, list[dict[str, float]]]:
-    """Fine-tune `model` (changed in place) on what `outcome_rows` takes; `save` keeps the verifier.
+    """As `train_prm`, on what `outcome_rows` takes; the verifier judges whole solutions.
 
-    Solutions longer than the model reads are left out. `options` are those of `train_prm` (recipe,
-    form, keep, checkpoints ...), whose log it returns beside the verifier. Raises ValueError if
-    there is nothing to learn from.
+    Solutions longer than the model reads are left out with a warning.
     """
-    measure = held_out and (lambda steps: held_out(_whole(steps)))
+    made = {"per": "solution", "name": "orm"}
     solutions = outcome_rows(rows)
-    verifier, log = train_prm(model, tokenizer, solutions, seed=seed, held_out=measure, **options)
-    return _whole(verifier), log
-
-
-def _whole(steps: StepVerifier) -> StepVerifier:
-    return StepVerifier(steps.model, steps.tokenizer, steps.form, per="solution", name="orm")
+    return train_prm(model, tokenizer, solutions, seed=seed, verifier_options=made, **options)

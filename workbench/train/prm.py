@@ -29,10 +29,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
-from workbench.train.loop import Batch, Recipe
-from workbench.train.rows import batch_of, check_window, pad_id, window
+from workbench.train.learner import Batch, Recipe
+from workbench.train.rows import check_window, pad_id, pad_right, window
 from workbench.train.sft import IGNORE
-from workbench.train.verifiers import fit, with_lora
+from workbench.train.verifiers import fit
 from workbench.types import LabelledSolution
 
 
@@ -92,17 +92,9 @@ def _wanted(row: LabelledSolution, soft: bool, past_error: bool) -> tuple[float 
 
 def collate(rows: Sequence[dict], pad: int) -> dict[str, torch.Tensor]:
     """Pad on the right: input_ids, targets and steps (B, T), and whole (B,)."""
-    width = max(len(row["input_ids"]) for row in rows)
-
-    def padded(name, filler):
-        return torch.tensor([row[name] + [filler] * (width - len(row[name])) for row in rows])
-
-    return {
-        "input_ids": padded("input_ids", pad),
-        "targets": padded("targets", float(IGNORE)),
-        "steps": padded("steps", 0),
-        "whole": torch.tensor([row["whole"] for row in rows]),
-    }
+    fillers = {"input_ids": pad, "targets": float(IGNORE), "steps": 0}
+    tensors = {name: pad_right([row[name] for row in rows], x) for name, x in fillers.items()}
+    return tensors | {"whole": torch.tensor([row["whole"] for row in rows])}
 
 
 def margins(logits: torch.Tensor, batch: dict[str, torch.Tensor], form: StepFormat) -> torch.Tensor:
@@ -170,36 +162,36 @@ def train_prm(
     seed: int,
     loss: Callable[..., torch.Tensor] = step_loss,
     settings: Mapping[str, Any] | None = None,
+    verifier_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[StepVerifier, list[dict[str, float]]]:
     """Fine-tune `model` (changed in place) on labelled solutions; returns the verifier and the log.
 
     `soft`: targets are `values` instead of `labels`. `past_error`: steps after the first one
     labelled bad count, too. `loss` takes what `step_loss` takes; `settings` names what it depends
-    on. `options` are those of `verifiers.fit`: `held_out` (measures the verifier), evaluations,
-    keep, patience, checkpoints, log, bf16. `save` keeps the verifier.
+    on. `verifier_options` go to `StepVerifier`, `options` are those of `verifiers.fit`: `held_out`
+    (measures the verifier), evaluations, keep, patience, checkpoints, log, bf16.
+    `models.verifier.save` keeps the verifier.
 
     Warns of steps cut off because the model reads no further. ValueError if no row holds a labelled
     step, and for options without what they need.
     """
-    recipe, form = recipe or Recipe(), (form or StepFormat()).bound(tokenizer)
-    longest = window(model)
+    form, longest = (form or StepFormat()).bound(tokenizer), window(model)
     data = examples(rows, tokenizer, form, soft=soft, past_error=past_error, longest=longest)
     wanted = [t for row in rows for t in _wanted(row, soft, past_error) if t is not None]
     targets = [t for row in data for t in row["targets"] if t != IGNORE]
     check_window(len(targets), len(wanted), longest, "labelled steps")
-    torch.manual_seed(seed)
-    verifier = StepVerifier(with_lora(model, recipe), tokenizer, form)
-    trivial = float(entropy([sum(targets), len(targets) - sum(targets)]))
-    log = fit(
-        verifier, data, partial(loss, form=form), collate=partial(_batch, pad=pad_id(tokenizer)),
-        recipe=recipe, seed=seed, trivial_loss=trivial, settings={"form": form, **(settings or {})},
-        **options,
+    made = {"tokenizer": tokenizer, "form": form, **(verifier_options or {})}
+    return fit(
+        model, partial(StepVerifier, **made), data, partial(loss, form=form),
+        collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
+        trivial_loss=float(entropy([sum(targets), len(targets) - sum(targets)])),
+        settings={"form": form, **(settings or {})}, **options,
     )  # fmt: skip
-    return verifier, log
 
 
 def _batch(rows: Sequence[dict], pad: int) -> Batch:
     tensors = collate(rows, pad)
     steps = int((tensors["targets"] != IGNORE).sum())
-    return batch_of(rows, tensors, steps=steps, cut=int((~tensors["whole"]).sum()))
+    terms = {"steps": steps, "cut": int((~tensors["whole"]).sum())}
+    return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))

@@ -19,23 +19,24 @@ against TRL's `RewardTrainer`.)
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import lcm, log
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid
 
-from workbench.models.checkpoints import without_library_notes
 from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
-from workbench.train.loop import Batch, Recipe
+from workbench.train.learner import Batch, Recipe
 from workbench.train.orm import Outcome, outcome_rows
 from workbench.train.rows import check_window, window
-from workbench.train.verifiers import fit, with_lora
+from workbench.train.verifiers import fit
 from workbench.types import Prefix, Problem
 
 
@@ -84,7 +85,7 @@ def _of_problem(
     rng.shuffle(right), rng.shuffle(wrong)
     r, w = len(right), len(wrong)
     # all r * w pairs, each once
-    turns = ((i % r, (i + i // lcm(r, w)) % w) for i in range(min(most, r * w)))
+    turns = ((i % r, (i + i // math.lcm(r, w)) % w) for i in range(min(most, r * w)))
     return [Pair(problem, right[a], wrong[b]) for a, b in turns]
 
 
@@ -116,38 +117,33 @@ def train_reward(
     `save` keeps it. Warns of pairs longer than the model reads. Raises ValueError without pairs
     that it can read.
     """
-    recipe, wanted, longest = recipe or Recipe(), pairs(rows, most=most, seed=seed), window(model)
-    torch.manual_seed(seed)
-    with without_library_notes():
-        scorer = with_scalar_head(model, tokenizer)
-    # peft trains and saves the head of a sequence classifier as a whole
-    scorer = with_lora(scorer, recipe, task="SEQ_CLS")
-    made = {"per": "solution", "name": "reward"}
-    verifier = StepVerifier(scorer, tokenizer, form, head=ScalarHead(), **made)
-    read = {pair: _ids(pair, verifier) for pair in wanted}
+    form, longest = (form or StepFormat()).bound(tokenizer), window(model)
+    wanted = pairs(rows, most=most, seed=seed)
+    read = {pair: _ids(pair, tokenizer, form) for pair in wanted}
     kept = {pair: two for pair, two in read.items() if max(map(len, two)) <= longest}
     check_window(len(kept), len(wanted), longest, "pairs")
-    rows_of_log = fit(
-        verifier, list(kept.values()), _share_of_loss, collate=_batch, outputs=_rewards,
-        length=lambda two: 2 * max(map(len, two)), recipe=recipe, seed=seed, trivial_loss=log(2),
-        settings={"form": verifier.form}, **options,
+    made = {"tokenizer": tokenizer, "form": form, "per": "solution", "name": "reward"}
+    verifier, log = fit(
+        with_scalar_head(model, tokenizer), partial(StepVerifier, head=ScalarHead(), **made),
+        list(kept.values()), _share_of_loss, collate=_batch, outputs=_rewards,
+        length=lambda two: 2 * max(map(len, two)), recipe=recipe or Recipe(), seed=seed,
+        trivial_loss=math.log(2), settings={"form": form}, **options,
     )  # fmt: skip
     seen = {(p.problem, steps): None for p in kept for steps in (p.chosen, p.rejected)}
     rewards = verifier.log_odds([Prefix.of(*solution, ended=True) for solution in seen])
     head = ScalarHead(shift=sum(reward for (reward,) in rewards) / len(rewards))
-    return StepVerifier(scorer, tokenizer, verifier.form, head=head, **made), rows_of_log
+    return StepVerifier(verifier.model, head=head, **made), log
 
 
-def _ids(pair: Pair, verifier: StepVerifier) -> tuple[list[int], list[int]]:
+def _ids(pair: Pair, tokenizer, form: StepFormat) -> list[list[int]]:
     """What the model reads of the right and of the wrong solution."""
-    right, wrong = (
-        [i for ids in verifier.form.segments(verifier.tokenizer, pair.problem, steps) for i in ids]
+    return [
+        list(chain(*form.segments(tokenizer, pair.problem, steps)))
         for steps in (pair.chosen, pair.rejected)
-    )
-    return right, wrong
+    ]
 
 
-def _batch(rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
+def _batch(rows: Sequence[Sequence[list[int]]]) -> Batch:
     """Right ones first, then wrong ones."""
     ids = [two[side] for side in (0, 1) for two in rows]
     return Batch(padded(ids), {"pairs": len(rows)}, sum(map(len, ids)), len(rows))

@@ -17,6 +17,9 @@ import torch
 
 from workbench.train.sft import IGNORE
 
+ADVANTAGES = ("std", "none", "leave_one_out")
+NORMALISERS = ("sequence", "token", "constant")
+
 # -- the equations ---------------------------------------------------------------------------------
 
 
@@ -24,8 +27,7 @@ def group_advantages(rewards, *, normalise: str = "std") -> torch.Tensor:
     """How much better each rollout did than its group; 0 where all did equally well. (P, G)
 
     "std": reward - mean, over sample standard deviation + 1e-4 (GRPO); "none": not divided (Dr.
-    GRPO); "leave_one_out": reward - mean of the others (RLOO). Raises ValueError on another shape,
-    G < 2, or NaN.
+    GRPO); "leave_one_out": reward - mean of the others (RLOO). ValueError for other shapes, or NaN.
 
     >>> group_advantages([[1, 0, 0, 0], [1, 1, 1, 1]], normalise="none").tolist()
     [[0.75, -0.25, -0.25, -0.25], [0.0, 0.0, 0.0, 0.0]]
@@ -96,8 +98,8 @@ def clipped_loss(
     high = epsilon if epsilon_high is None else epsilon_high
     advantages = per_token(advantages, mask)  # (B, T)
     ratio = (logp - old_logp).masked_fill(mask == 0, 0.0).exp()  # (B, T)
-    # (B, T)
-    gain = torch.minimum(ratio * advantages, ratio.clamp(1 - epsilon, 1 + high) * advantages)
+    clipped = ratio.clamp(1 - epsilon, 1 + high)  # (B, T)
+    gain = torch.minimum(ratio * advantages, clipped * advantages)  # (B, T)
     return average(-gain, mask, normalise=normalise, constant_length=constant_length)
 
 
@@ -128,9 +130,7 @@ def average(
     if normalise != "constant":
         raise ValueError(f"normalise={normalise!r}: use 'sequence', 'token' or 'constant'")
     if not constant_length or constant_length < 1:
-        raise ValueError(
-            f"constant_length={constant_length}: normalise='constant' needs at least 1"
-        )
+        raise ValueError(f"constant_length={constant_length}: 'constant' needs at least 1")
     return x.sum() / (len(x) * constant_length)
 
 

@@ -5,40 +5,47 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from math import ceil
 from typing import TypeVar
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
-from workbench.train.loop import Batch, Recipe
+from workbench.train.learner import Batch, Recipe
 
 T = TypeVar("T")
 
 
-def cut(rows: Sequence[T], most: int | None, length: Callable[[T], int]) -> list[list[T]]:
-    """Rows that follow each other in groups; padded to its longest row, one has `most` tokens.
+def split_by_tokens(rows: Sequence[T], most: int | None, length: Callable[[T], int]) -> list:
+    """Rows that follow each other in lists; padded to its longest row, one has `most` tokens.
 
-    A row that is longer stands alone; `most` None makes one group.
+    A row that is longer stands alone; `most` None makes one list.
 
-    >>> cut([3, 3, 4, 9, 1], most=8, length=int)
+    >>> split_by_tokens([3, 3, 4, 9, 1], most=8, length=int)
     [[3, 3], [4], [9], [1]]
     """
-    groups: list[list[T]] = []
+    parts: list[list[T]] = []
     longest = 0
     for row in rows:
         longest = max(longest, length(row))
-        if not groups or (most is not None and longest * (len(groups[-1]) + 1) > most):
-            groups.append([])
+        if not parts or (most is not None and longest * (len(parts[-1]) + 1) > most):
+            parts.append([])
             longest = length(row)
-        groups[-1].append(row)
-    return groups
+        parts[-1].append(row)
+    return parts
+
+
+def passes(rows: Sequence[T], key: str) -> Iterator[list[T]]:
+    """Endless orders of the rows, each another one: each row comes once before any comes again."""
+    return (random.Random(f"{key}/{turn}").sample(rows, len(rows)) for turn in count())
 
 
 class Updates:
     """Rows of a data set in updates: drawn at random for each epoch, and padded but little.
 
     A sequence of lists of batches, each made by `collate` when it is asked for. An update's rows
-    are drawn by (seed, epoch) alone, then sorted by length and cut into micro-batches.
+    are drawn by (seed, epoch) alone, then sorted by length and split into micro-batches.
     """
 
     def __init__(
@@ -50,12 +57,14 @@ class Updates:
         length: Callable[[T], int] = lambda row: len(row["input_ids"]),
     ):
         self.rows, self.collate = rows, collate
-        lengths = [length(row) for row in rows]
-        self.plan = [
-            cut(sorted(update, key=lengths.__getitem__), recipe.micro_tokens, lengths.__getitem__)
-            for order in _orders(len(rows), recipe.epochs, seed)
-            for update in cut(order, recipe.batch_tokens, lengths.__getitem__)
-        ]
+        length_of = [length(row) for row in rows].__getitem__
+        self.plan = []
+        orders = passes(range(len(rows)), f"epoch/{seed}")
+        for epoch, order in zip(range(ceil(recipe.epochs)), orders):
+            drawn = order[: round(len(rows) * min(1.0, recipe.epochs - epoch))]  # the last: a part
+            for update in split_by_tokens(drawn, recipe.batch_tokens, length_of):
+                update.sort(key=length_of)
+                self.plan.append(split_by_tokens(update, recipe.micro_tokens, length_of))
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -65,16 +74,10 @@ class Updates:
             yield [self.collate([self.rows[i] for i in micro]) for micro in update]
 
 
-def _orders(n: int, epochs: float, seed: int) -> Iterator[list[int]]:
-    """Every row once an epoch, each time in another order; the last epoch may be a part of one."""
-    for epoch in range(ceil(epochs)):
-        order = random.Random(f"epoch/{seed}/{epoch}").sample(range(n), n)
-        yield order[: round(n * min(1.0, epochs - epoch))]
-
-
-def batch_of(rows: Sequence[dict], tensors: dict[str, torch.Tensor], **terms: int) -> Batch:
-    """A batch of rows with `input_ids`, made into `tensors`; `terms` as `Batch` has them."""
-    return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))
+def pad_right(rows: Sequence[Sequence[float]], filler: float) -> torch.Tensor:
+    """Rows of numbers as one tensor, filled up on the right: (B, T)."""
+    tensors = [torch.tensor(row) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=filler)
 
 
 # -- any model -------------------------------------------------------------------------------------

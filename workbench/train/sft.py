@@ -21,13 +21,11 @@ from torch.nn.functional import cross_entropy
 
 from workbench.models.templates import EMBEDDED, render
 from workbench.problems import programs, quantities
-from workbench.train.loop import Batch, Recipe
-from workbench.train.rows import check_window, cut, pad_id
+from workbench.train.learner import Batch, Recipe
+from workbench.train.rows import check_window, pad_id, pad_right, split_by_tokens
 from workbench.types import Problem
 
 IGNORE = -100
-
-
 Encoded = tuple[list[int], int]  # ids of a row, and from which place on they carry loss
 
 RECIPE = Recipe(
@@ -53,24 +51,20 @@ class Lesson:
 
 
 def curriculum(seed: int, *, ramp: int = 40_000) -> Iterator[Lesson]:
-    """Endless lessons. Over the first `ramp` the highest level grows from 1 to 8 and order comes
-    into the text.
+    """Endless lessons; over the first `ramp` they grow from level 1 to 8 and into order.
 
-    Lessons begin with short, shuffled problems, three in ten of them to be said "in other words"
-    (each fact once more, in another order); that share falls to a twentieth, that of shuffled
-    problems to a quarter. A tenth is told the answer, a twentieth are programs.
+    They begin with short, shuffled problems, three in ten of them to be said "in other words" (each
+    fact once more, in another order); that share falls to a twentieth, that of shuffled problems to
+    a quarter. A tenth is told the answer, a twentieth are programs.
     """
     for i in count():
         rng = random.Random(f"lessons/{seed}/{i}")
         way = min(1.0, i / ramp)
-        levels = range(1, 2 + int(7 * way))
+        at = {"levels": range(1, 2 + int(7 * way)), "seed": seed}
         if rng.random() < 0.05:
-            yield Lesson(programs.problem_at(i, levels=levels, seed=seed))
+            yield Lesson(programs.problem_at(i, **at))
             continue
-        shuffled = 1 - 0.75 * way
-        problem = quantities.problem_at(
-            i, levels=levels, seed=seed, split="train", shuffled=shuffled
-        )
+        problem = quantities.problem_at(i, **at, split="train", shuffled=1 - 0.75 * way)
         draw = rng.random()
         if draw < 0.3 - 0.25 * way:
             yield Lesson(problem, "rephrase", quantities.rephrase(problem, seed=i))
@@ -117,20 +111,14 @@ def encode(tokenizer, lessons: Sequence[Lesson]) -> list[Encoded]:
 
 
 def collate(rows: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad rows on the right: ids and labels (B, T), where `labels[b, t]` is the token that
-    *follows* `ids[b, t]`.
+    """Pad rows on the right: ids and labels (B, T); a label is the token that *follows* its id.
 
     >>> ids, labels = collate([([5, 6, 7, 1], 2), ([5, 1], 1)], pad=0)
     >>> ids.tolist(), labels.tolist()
     ([[5, 6, 7, 1], [5, 1, 0, 0]], [[-100, 7, 1, -100], [1, -100, -100, -100]])
     """
-    width = max(len(ids) for ids, _ in rows)
-    ids = torch.full((len(rows), width), pad)  # (B, T)
-    labels = torch.full((len(rows), width), IGNORE)  # (B, T)
-    for b, (row, start) in enumerate(rows):
-        ids[b, : len(row)] = torch.tensor(row)
-        labels[b, start - 1 : len(row) - 1] = torch.tensor(row[start:])
-    return ids, labels
+    labels = [[*[IGNORE] * (start - 1), *ids[start:], IGNORE] for ids, start in rows]
+    return pad_right([ids for ids, _ in rows], pad), pad_right(labels, IGNORE)
 
 
 def batch_of(rows: Sequence[Encoded], pad: int, lessons: int | None = None) -> Batch:
@@ -164,10 +152,10 @@ def batches(
         rows = [row for row in encode(tokenizer, block) if len(row[0]) <= longest]
         check_window(len(rows), len(block), longest, "lessons")
         rows.sort(key=_length)
-        groups = cut(rows, batch_tokens, _length)
-        random.Random(f"{seed}/{number}").shuffle(groups)
-        for group in groups:
-            micro = cut(group, micro_tokens, _length)
+        updates = split_by_tokens(rows, batch_tokens, _length)
+        random.Random(f"{seed}/{number}").shuffle(updates)
+        for update in updates:
+            micro = split_by_tokens(update, micro_tokens, _length)
             yield [batch_of(rows, pad_id(tokenizer)) for rows in micro]
         number += 1
 

@@ -23,9 +23,11 @@ import torch
 from workbench.analyse.scaling import correctness, interval
 from workbench.drive import solve
 from workbench.models import load_policy
+from workbench.models.checkpoints import weights_digest
 from workbench.models.tokenizer import build_tokenizer
 from workbench.search import METHODS
-from workbench.train.loop import Batch, Learner, Recipe, fingerprint, run_of, train
+from workbench.train.learner import Batch, Learner, Recipe
+from workbench.train.loop import run_of, train
 from workbench.train.sft import RECIPE, batches, curriculum, next_token_loss, repeats
 from workbench.types import Problem
 
@@ -88,7 +90,7 @@ def train_policies(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state, model = folder / "trunk.pt", new_model(seed)
-    run = run_of(recipe, seed=seed, **{"host weights": fingerprint(model)})
+    run = run_of(recipe, seed=seed, **{"host weights": weights_digest(model)})
     trunk = Learner(model, recipe, dtype=torch.bfloat16)
     if state.exists():
         trunk.load(state, run)
@@ -124,12 +126,8 @@ def learning_curve(
     folder: str | Path, member: str, *, problems: Sequence[Problem], samples: int, seed: int
 ) -> Iterator[dict]:
     """pass@1 by level on the way to a member: rows {tokens, level, problems, value, low, high}."""
-    on_the_way = {
-        int(p.name.split("_")[1]): p
-        for run in ("trunk", member)
-        for p in Path(folder).glob(f"{run}_*/")
-    }
-    for tokens, path in sorted(on_the_way.items()):
+    passed = [path for run in ("trunk", member) for path in Path(folder).glob(f"{run}_*/")]
+    for tokens, path in sorted((int(path.name.split("_")[1]), path) for path in passed):
         policy = load_policy(path, dtype="bfloat16", cache_tokens=0)
         results = solve(problems, METHODS["sample"], policy=policy, seed=seed, n=samples)
         share = correctness(results).mean(1)
@@ -145,8 +143,7 @@ def save_checkpoint(learner: Learner, folder: Path, **facts: float) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed and comes by again
     learner.model.save_pretrained(part)
     build_tokenizer().save_pretrained(part)
-    updates, tokens, problems = learner.done
-    facts = {"updates": updates, "tokens": tokens, "problems": problems, **facts}
+    facts = {**dict(zip(("updates", "tokens", "problems"), learner.done)), **facts}
     (part / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
     part.rename(folder)  # whole or not at all
 
@@ -157,19 +154,14 @@ def write_card(folder: Path, table: Sequence[Mapping], measured: str) -> None:
     `table` has rows {level, kind, value, low, high}; `measured` says on what.
     """
     facts = json.loads((folder / "training.json").read_text())
-    kinds = list(dict.fromkeys(row["kind"] for row in table))
-    cells = {
-        (row["level"], row["kind"]): f"{row['value']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
-        for row in table
-    }
-    lines = [
-        f"| {level} | " + " | ".join(cells[level, kind] for kind in kinds) + " |"
-        for level in dict.fromkeys(row["level"] for row in table)
-    ]
-    text = CARD.format(
-        name=folder.name, kinds=" | ".join(kinds), rule="|---" * (len(kinds) + 1) + "|",
-        rows="\n".join(lines), measured=measured, **facts,
-    )  # fmt: skip
+    lines: dict[object, list[str]] = {}
+    for row in table:
+        cell = f"{row['value']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
+        lines.setdefault(row["level"], [str(row["level"])]).append(cell)
+    heads = ["level", *dict.fromkeys(row["kind"] for row in table)]
+    rows = [f"| {' | '.join(row)} |" for row in (heads, *lines.values())]
+    rows.insert(1, "|---" * len(heads) + "|")
+    text = CARD.format(name=folder.name, results="\n".join(rows), measured=measured, **facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -198,9 +190,7 @@ language.
 
 {measured}
 
-| level | {kinds} |
-{rule}
-{rows}
+{results}
 
 Trained and measured on generated problems alone: it says nothing about real mathematics.
 """

@@ -44,10 +44,10 @@ from workbench.train.sft import IGNORE
 def lambda_returns(
     values: torch.Tensor, rewards: torch.Tensor, ends: torch.Tensor, *, lam: float
 ) -> torch.Tensor:
-    """Targets G of steps, (B, S), from values (B, S), rewards (B,) and the index (B,) of each
-    rollout's last step.
+    """Targets G of steps, (B, S), from values (B, S), rewards (B,) and `ends` (B,).
 
-    Behind a rollout's end the target is its reward. ValueError unless 0 <= lam <= 1.
+    `ends` are the indices of last steps: behind them the target is the reward. ValueError unless
+    0 <= lam <= 1.
 
     >>> values, one = torch.tensor([[0.5, 0.25, 0.75]]), torch.tensor([1.0])
     >>> lambda_returns(values, one, torch.tensor([2]), lam=0.5).tolist()  # 1; 1; (.25 + 1)/2
@@ -58,8 +58,8 @@ def lambda_returns(
     returns = rewards[:, None].expand_as(values).clone()  # (B, S)
     for t in range(values.shape[1] - 2, -1, -1):
         onward = (1 - lam) * values[:, t + 1] + lam * returns[:, t + 1]  # (B,)
-        last = t + 1 == ends  # the end's value is its grade, whatever the model says
-        returns[:, t] = torch.where(t >= ends, rewards, torch.where(last, rewards, onward))
+        # the end's value is its grade, whatever the model says
+        returns[:, t] = torch.where(t + 1 >= ends, rewards, onward)
     return returns
 
 
@@ -81,9 +81,8 @@ def td_loss(
     ends = number[:, -1]  # (B,)
     rows = torch.arange(len(steps), device=steps.device)
     values = margin.new_zeros(len(steps), int(ends.max()) + 1)  # (B, S)
-    values[rows[:, None].expand_as(steps)[steps], number[steps]] = torch.sigmoid(
-        margin.detach()[steps]
-    )
+    places = rows[:, None].expand_as(steps)[steps], number[steps]
+    values[places] = torch.sigmoid(margin.detach()[steps])
     rewards = batch["targets"].masked_fill(~steps, 0).amax(1).float()  # (B,)
     at_end = values.gather(1, ends[:, None])[:, 0]  # (B,)
     known = torch.where(batch["whole"], rewards, at_end)  # (B,)
@@ -108,8 +107,7 @@ def train_td(
 
     Every step counts, those after a fault, too. `options` are those of `prm.train_prm`.
     """
-    rollouts = [
-        replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in outcome_rows(rows)
-    ]
+    solutions = outcome_rows(rows)
+    rollouts = [replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in solutions]
     loss = {"loss": partial(td_loss, lam=lam), "settings": {"lam": lam}}
     return train_prm(model, tokenizer, rollouts, past_error=True, seed=seed, **loss, **options)

@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from workbench.models.checkpoints import without_library_notes
+from workbench.fingerprint import digest
+from workbench.models.checkpoints import weights_digest, without_library_notes
 from workbench.models.quantised import check_trainable
-from workbench.train.loop import Batch, Learner, Recipe, fingerprint, run_of, train
+from workbench.train.learner import Batch, Learner, Recipe
+from workbench.train.loop import run_of, train
 from workbench.train.rows import Updates
 
 
-def with_lora(
-    model: torch.nn.Module, recipe: Recipe, *, task: str = "CAUSAL_LM"
-) -> torch.nn.Module:
-    """The model under new adapters of the recipe's rank, which alone will train.
+def with_lora(model: torch.nn.Module, recipe: Recipe) -> torch.nn.Module:
+    """The model under new adapters of the recipe's rank, which alone will train (and a new head).
 
     Rank 0 leaves it as it is, to train whole: a ValueError if its weights are in 4 bits.
     """
@@ -30,13 +30,13 @@ def with_lora(
     with without_library_notes():
         from peft import LoraConfig, get_peft_model
 
-        targets = recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets)
         config = LoraConfig(
             r=recipe.rank,
             lora_alpha=recipe.alpha,
             lora_dropout=recipe.dropout,
-            target_modules=targets,
-            task_type=task,
+            target_modules=recipe.targets if isinstance(recipe.targets, str) else [*recipe.targets],
+            # peft trains and saves the head of a sequence classifier as a whole
+            task_type="SEQ_CLS" if hasattr(model, "score") else "CAUSAL_LM",
         )
         return get_peft_model(model, config)
 
@@ -47,7 +47,8 @@ def next_token_logits(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor
 
 
 def fit(
-    verifier: Any,
+    model: torch.nn.Module,
+    verifier_of: Callable[[torch.nn.Module], Any],
     data: Sequence,
     loss: Callable[..., torch.Tensor],
     *,
@@ -58,32 +59,31 @@ def fit(
     settings: Mapping[str, Any],
     held_out: Callable[[Any], dict[str, float]] | None = None,
     bf16: bool = False,
-    length: Callable[[Any], int] | None = None,
+    length: Callable[[Any], int] = lambda row: len(row["input_ids"]),
     outputs: Callable[..., torch.Tensor] = next_token_logits,
     **options: Any,
-) -> list[dict[str, float]]:
-    """Train a verifier's model on rows of data; returns the log.
+) -> tuple[Any, list[dict[str, float]]]:
+    """Train a model, changed in place, on rows of data; returns its verifier and the log.
 
-    `loss(outputs(model, tensors), tensors, totals=...)` is a batch's share of the update's loss. `settings` are the
-    method's own, by name: a run with other ones is not gone on with. `held_out`
-    measures the verifier, `bf16` computes in bfloat16, `options` are those of `train`: evaluations,
-    keep, patience, log, checkpoints.
+    `loss(outputs(model, tensors), tensors, totals=...)` is a batch's share of the update's loss.
+    `settings` are the method's own, by name: a run with other ones is not gone on with. `held_out`
+    measures the verifier, `bf16` computes in bfloat16, `options` are those of `loop.train`:
+    evaluations, keep, patience, log, checkpoints.
     """
 
     def share_of_loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]):
         return loss(outputs(model, batch.tensors), batch.tensors, totals=totals)
 
+    if options.get("checkpoints") is not None:  # before there are adapters: the seed says which
+        known = {"data": digest(repr(data)), "host weights": weights_digest(model)}
+        options["run"] = run_of(recipe, **known, **settings, seed=seed, bf16=bf16)
+    torch.manual_seed(seed)
+    verifier = verifier_of(with_lora(model, recipe))
     learner = Learner(verifier.model, recipe, autocast=bf16)
-    updates = Updates(data, collate, recipe, seed, *([length] if length else []))
-    if options.get("checkpoints") is not None:
-        host = fingerprint(verifier.model)
-        known = {"data": fingerprint(data), "seed": seed, "host weights": host, "bf16": bf16}
-        options["run"] = run_of(recipe, **known, **settings)
-    measure = held_out and (lambda: held_out(verifier))
+    options["held_out"] = held_out and (lambda: held_out(verifier))
+    options["beside"] = {"train/trivial_loss": trivial_loss}
+    updates = Updates(data, collate, recipe, seed, length)
     with without_library_notes():
-        beside = {"train/trivial_loss": trivial_loss}
-        log = list(
-            train(learner, updates, share_of_loss, beside=beside, held_out=measure, **options)
-        )
+        log = list(train(learner, updates, share_of_loss, **options))
     verifier.model.eval()
-    return log
+    return verifier, log

@@ -4,7 +4,7 @@ place."""
 import pytest
 import torch
 
-from workbench.train.precision import MasterWeights
+from workbench.train.learner import MasterWeights
 
 
 def model_of(dtype, value=1.0):
