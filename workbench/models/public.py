@@ -10,9 +10,8 @@ r"""Public process reward models by name, each read as its authors read it, behi
 
 (Math-Shepherd arXiv 2312.08935, OpenR 2410.09671, Qwen 2501.07301.)
 
-All are one thing: a body, the position where a step is read, and a head that gives log-odds there,
-so each is a `StepVerifier` over a `Scorer`: no logits of whole vocabularies, no code from the hub,
-the cache and batches of all others. To add one: a layout, and a line in `PUBLIC`.
+Each is a `StepVerifier` over a `Scorer`, a body with a head that gives log-odds where steps end: no
+logits of whole vocabularies, no code from the hub. To add one: a layout, and a line in `PUBLIC`.
 
 Deviations: separators are appended as ids and read by position (a step that holds a tag or several
 lines is one step); heads are in float32; adapters are not merged. OpenR's training shifts the
@@ -35,7 +34,7 @@ from transformers.modeling_utils import load_state_dict
 
 from workbench.models.checkpoints import check_complete, without_library_notes
 from workbench.models.heads import ScalarHead
-from workbench.models.quantised import four_bit, keep_plain_layout
+from workbench.models.quantised import load_model
 from workbench.models.reader import Scorer
 from workbench.models.verifier import StepVerifier
 from workbench.types import Problem
@@ -60,11 +59,11 @@ def _numbered(steps: Sequence[str]) -> list[str]:
 
 
 def _shepherd(tokenizer, question: str, steps: Sequence[str]) -> Segments:
-    r"""`question Step 1: ... ки\nStep 2: ... ки`; SentencePiece begins each text as if a space
-    stood before it.
+    r"""`question Step 1: ... ки\nStep 2: ... ки`.
 
-    It does before the first step; the later ones follow a newline: they are tokenised behind a tag,
-    then cut off."""
+    SentencePiece begins each text as if a space stood before it. Before later steps stands a
+    newline: they are tokenised behind a tag, which is cut off.
+    """
     tag = _ids(tokenizer, "ки")
     if (found := _ids(tokenizer, "ки\n")[: len(tag)]) != tag:
         raise ValueError(
@@ -180,12 +179,12 @@ def load_public(
 ) -> StepVerifier:
     """A public PRM from the hub by its name in `PUBLIC`, or from a folder named like it.
 
-    `base`: name or folder of what an adapter sits on; `quantise`: weights in 4 bits (`quantised`);
-    `options` go to `StepVerifier`. Raises ValueError in one line for a missing base, missing
-    weights, a tokenizer with other ids than in training, or where there is no computing in 4 bits.
+    `base`: name or folder of what an adapter sits on; `quantise`: weights in 4 bits; `options` go
+    to `StepVerifier`. ValueError for a missing base, missing weights, a tokenizer with other ids
+    than in training, or where there is no computing in 4 bits.
     """
     known = known_name(name_or_path)
-    form, device = PUBLIC[known], device or ("cuda" if torch.cuda.is_available() else "cpu")
+    form = PUBLIC[known]
     if base and not form.base:
         raise ValueError(f"base={str(base)!r} is of no use for {known}, leave it out")
     folder = whole = _fetch(name_or_path)
@@ -195,7 +194,7 @@ def load_public(
     check_complete(whole)
     tokenizer = AutoTokenizer.from_pretrained(whole, trust_remote_code=False)
     form.bound(tokenizer)  # before gigabytes are read
-    model = _load_model(form, whole, folder, dtype, device, quantise)
+    model = _load_body(form, whole, folder, dtype=dtype, device=device, quantise=quantise)
     scorer = Scorer(model.get_decoder() if form.labels else model, _head(form, model, whole))
     # a model of billions of weights has key-values to match: a smaller cache than ours
     sizes = {"batch_tokens": 16_384, "cache_tokens": 16_384}
@@ -215,29 +214,20 @@ def _fetch(name_or_path: str | Path, why: str = "") -> Path:
         ) from error
 
 
-def _load_model(form: PublicFormat, whole: Path, folder: Path, dtype, device: str, quantise: bool):
-    """The whole model, with the adapter that lies in or under `folder`, if it is one.
-
-    (OpenR's is in `checkpoint-2127`.)
-    """
+def _load_body(form: PublicFormat, whole: Path, folder: Path, **settings) -> torch.nn.Module:
+    """The whole model, with the adapter in or under `folder`, if it is one (OpenR's is under)."""
     found = folder.rglob("adapter_config.json") if form.base else ()
     adapters = [str(file.parent) for file in found]
     if form.base and len(adapters) != 1:
         raise ValueError(f"{folder} holds {len(adapters)} adapter_config.json, need one adapter")
-    settings = {"dtype": dtype, "trust_remote_code": False, "output_loading_info": True}
-    settings |= four_bit(dtype, device) if quantise else {}
     family = AutoModelForCausalLM if form.labels else AutoModel
     with without_library_notes(), _no_report():
         from peft import PeftModel
 
-        model, loaded = family.from_pretrained(whole, **settings)
+        model = load_model(family, whole, trust_remote_code=False, **settings)
         for adapter in adapters:
             model = PeftModel.from_pretrained(model, adapter).get_base_model()
-    if missing := sorted(loaded["missing_keys"]):
-        raise ValueError(
-            f"{whole} is not whole: {missing[0]} and {len(missing) - 1} more weights missing"
-        )
-    return keep_plain_layout(model.to(device))
+    return model
 
 
 @contextmanager

@@ -1,5 +1,4 @@
-r"""Weights in 4 bits, the frozen base of QLoRA (Dettmers et al. 2023, arXiv 2305.14314), through
-bitsandbytes.
+r"""Weights in 4 bits by bitsandbytes, the base of QLoRA (Dettmers et al. 2023, arXiv 2305.14314).
 
 Each block of 64 weights of a matrix W has a scale c and keeps the number of the nearest of 16
 values z, which have equal shares of a normal distribution ("NF4"); the scales are themselves kept
@@ -14,13 +13,14 @@ they are.
 
 An adapter makes up for what rounding did, too: it is best read on the base that it was trained on.
 
-Deviations: adapters train on the model as it is read afterwards. peft's
-`prepare_model_for_kbit_training`, which the paper's code is the model of, would turn embeddings,
-norms and head into float32 and recompute activations in the backward pass. Adapters are never
-merged into a 4-bit base: rounding would undo much of them.
+Deviations: adapters train on the model as it is read afterwards, where the paper's code turns
+embeddings, norms and head into float32. Adapters are never merged into a 4-bit base: rounding would
+undo much of them.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 
@@ -29,15 +29,40 @@ from workbench.models.checkpoints import without_library_notes
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def four_bit(dtype: str | torch.dtype, device: str) -> dict:
+def load_model(
+    family: type,
+    path: str | Path,
+    *,
+    dtype: str | torch.dtype,
+    device: str | None,
+    quantise: bool,
+    **options,
+) -> torch.nn.Module:
+    """A model of a transformers `family`, on a GPU if there is one and nothing else is asked for.
+
+    `quantise`: weights in 4 bits; `options` go to `from_pretrained`. ValueError in one line for a
+    checkpoint that lacks weights, which transformers would draw at random, and for what can't
+    compute in 4 bits.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    options |= {"dtype": dtype, "output_loading_info": True}
+    options |= four_bit(dtype, device) if quantise else {}
+    model, loaded = family.from_pretrained(path, **options)
+    if missing := sorted(loaded["missing_keys"]):
+        raise ValueError(
+            f"{path} is not whole: {missing[0]} and {len(missing) - 1} more weights missing"
+        )
+    return keep_plain_layout(model.to(device))
+
+
+def four_bit(dtype: torch.dtype, device: str) -> dict:
     """What `from_pretrained` needs to load a model in 4 bits that computes in `dtype` on `device`.
 
-    Raises ValueError in one line for a dtype that bitsandbytes cannot compute in, without
-    bitsandbytes, or if it cannot compute on the device.
+    ValueError in one line if bitsandbytes is missing or cannot compute so.
     """
     from transformers import BitsAndBytesConfig
 
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if dtype not in DTYPES:
         raise ValueError(
             f"weights in 4 bits compute in float32, bfloat16 or float16, not in {dtype}"

@@ -14,21 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from workbench.models.templates import EMBEDDED, render
+from workbench.models.templates import EMBEDDED, render, start_ids
 from workbench.models.tokenizer import BAD, GOOD, STEP
 from workbench.types import Problem
-
-
-def start_ids(tokenizer, text: str) -> list[int]:
-    """Ids of a text that begins a row: a BOS before it where the tokenizer adds one, no EOS after.
-
-    A text that brings its own BOS (a chat template) gets no second one.
-    """
-    ids = tokenizer(text, add_special_tokens=False).input_ids
-    whole = tokenizer(text).input_ids
-    places = range(len(whole) - len(ids) + 1)
-    before = whole[: next((i for i in places if whole[i : i + len(ids)] == ids), 0)]
-    return ids if ids[: len(before)] == before else [*before, *ids]
 
 
 @dataclass(frozen=True)
