@@ -259,20 +259,16 @@ class Engine:
         """Key-values and wanted logits (len(wanted), V) of some contexts, in one model call."""
         lengths = [len(row.context.ids) for row, _, _ in group]
         width, new = max(lengths), max(len(row.context.ids) - cut for row, _, cut in group)
-        columns = [
-            [new - n + end - 1 for end in row.wanted] for (row, _, _), n in zip(group, lengths)
-        ]
+        columns = [[new - n + i - 1 for i in row.wanted] for (row, _, _), n in zip(group, lengths)]
         keep = sorted({column for row in columns for column in row})
         place = {column: i for i, column in enumerate(keep)}
         ids = torch.zeros(len(group), new, dtype=torch.long)  # (B, new)
-        for b, (row, _, _) in enumerate(group):
+        for b, ((row, _, _), n) in enumerate(zip(group, lengths)):
             tail = row.context.ids[-new:]
             ids[b, new - len(tail) :] = torch.tensor(tail)
             row.meter.prefilled += len(tail)
-            row.meter.cached += lengths[b] - len(tail)
-            row.meter.flops += self.flops.cost(
-                lengths[b] - len(tail), lengths[b], len(set(row.wanted))
-            )
+            row.meter.cached += n - len(tail)
+            row.meter.flops += self.flops.cost(n - len(tail), n, len(set(row.wanted)))
         known = [(entry, n - new) for (_, entry, _), n in zip(group, lengths)]
         like = next((entry.layers for entry, n in known if entry is not None and n > 0), [])
         buffer = Buffer(right_aligned(known, like, width - new, new), width - new)

@@ -20,10 +20,8 @@ labels: Math-psa learnt to judge one token before the separator, but is read at 
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +64,7 @@ def _shepherd(tokenizer, question: str, steps: Sequence[str]) -> Segments:
     """
     tag = _ids(tokenizer, "ки")
     if (found := _ids(tokenizer, "ки\n")[: len(tag)]) != tag:
-        raise ValueError(
-            f"the tag 'ки' before a newline should be ids {tag}, this tokenizer has {found}"
-        )
+        raise ValueError(f"'ки' before a newline should be ids {tag}, this tokenizer has {found}")
     rows = [
         _ids(tokenizer, f"ки\n{t}")[len(tag) :] if i else _ids(tokenizer, t)
         for i, t in enumerate(_numbered(steps))
@@ -129,11 +125,9 @@ class PublicFormat:
 
     def bound(self, tokenizer) -> PublicFormat:
         """Itself; ValueError if the tokenizer is not that of training, or lays nothing out."""
-        for text, expected in self.marks.items():
-            if (found := _ids(tokenizer, text))[-1:] != [expected]:
-                raise ValueError(
-                    f"{text!r} should end in id {expected}, this tokenizer has {found}"
-                )
+        for text, wanted in self.marks.items():
+            if (found := _ids(tokenizer, text))[-1:] != [wanted]:
+                raise ValueError(f"{text!r} should end in id {wanted}, this tokenizer has {found}")
         LAYOUTS[self.layout](tokenizer, "How many?", ["One.", "Two."])
         return self
 
@@ -209,9 +203,8 @@ def _fetch(name_or_path: str | Path, why: str = "") -> Path:
     try:
         return Path(snapshot_download(str(name_or_path)))
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{why}cannot get {str(name_or_path)!r}: {str(error).strip().splitlines()[0]}"
-        ) from error
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{why}cannot get {str(name_or_path)!r}: {reason}") from error
 
 
 def _load_body(form: PublicFormat, whole: Path, folder: Path, **settings) -> torch.nn.Module:
@@ -221,24 +214,13 @@ def _load_body(form: PublicFormat, whole: Path, folder: Path, **settings) -> tor
     if form.base and len(adapters) != 1:
         raise ValueError(f"{folder} holds {len(adapters)} adapter_config.json, need one adapter")
     family = AutoModelForCausalLM if form.labels else AutoModel
-    with without_library_notes(), _no_report():
+    with without_library_notes():
         from peft import PeftModel
 
         model = load_model(family, whole, trust_remote_code=False, **settings)
         for adapter in adapters:
             model = PeftModel.from_pretrained(model, adapter).get_base_model()
     return model
-
-
-@contextmanager
-def _no_report() -> Iterator[None]:
-    """Keep transformers from reporting the weights of the head, which we read, as unexpected."""
-    notes = logging.getLogger("transformers.modeling_utils")
-    before, notes.disabled = notes.disabled, True
-    try:
-        yield
-    finally:
-        notes.disabled = before
 
 
 def _head(form: PublicFormat, model, folder: Path) -> torch.nn.Sequential:

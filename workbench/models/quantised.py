@@ -49,10 +49,8 @@ def load_model(
     options |= {"dtype": dtype, "output_loading_info": True}
     options |= four_bit(dtype, device) if quantise else {}
     model, loaded = family.from_pretrained(path, **options)
-    if missing := sorted(loaded["missing_keys"]):
-        raise ValueError(
-            f"{path} is not whole: {missing[0]} and {len(missing) - 1} more weights missing"
-        )
+    if lost := sorted(loaded["missing_keys"]):
+        raise ValueError(f"{path} is not whole: {lost[0]} and {len(lost) - 1} more weights missing")
     return keep_plain_layout(model.to(device))
 
 
@@ -88,9 +86,8 @@ def check_device(device: str) -> None:
         ) from error
     try:
         small = torch.ones(64, 64, device=device)
-        functional.dequantize_4bit(
-            *functional.quantize_4bit(small, quant_type="nf4", compress_statistics=True)
-        )
+        codes = functional.quantize_4bit(small, quant_type="nf4", compress_statistics=True)
+        functional.dequantize_4bit(*codes)
     # what torch and bitsandbytes raise for a device without kernels
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]

@@ -108,9 +108,7 @@ def book(row: Row, meter: Meter) -> None:
 def need_steps(prefix: Prefix) -> None:
     """ValueError for a prefix without steps, which no verifier of whole solutions can judge."""
     if not prefix.steps:
-        raise ValueError(
-            f"{prefix.problem.id}: no steps to judge, a verifier per solution needs at least one"
-        )
+        raise ValueError(f"{prefix.problem.id}: no steps to judge, a solution needs at least one")
 
 
 def fingerprint_of(model: torch.nn.Module, settings: Mapping) -> str:

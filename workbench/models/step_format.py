@@ -40,9 +40,7 @@ class StepFormat:
         """The format with the ids of this tokenizer; ValueError if training had others."""
         separator = tuple(tokenizer(self.separator, add_special_tokens=False).input_ids)
         if not separator:
-            raise ValueError(
-                f"separator {self.separator!r} is no token of this tokenizer, need at least one"
-            )
+            raise ValueError(f"separator {self.separator!r} is no token here, need at least one")
         ids, end = (separator, *self._labels(tokenizer)), tokenizer.eos_token_id
         if self.ids is not None and (self.ids, self.end) != (ids, end):
             raise ValueError(
@@ -58,9 +56,7 @@ class StepFormat:
         for text in (self.good, self.bad):
             ids = tokenizer(text, add_special_tokens=False).input_ids
             if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-                raise ValueError(
-                    f"label {text!r} is {len(ids)} tokens of this tokenizer, need one known token"
-                )
+                raise ValueError(f"label {text!r} is {len(ids)} tokens here, need one known token")
             found += ids
         return found
 

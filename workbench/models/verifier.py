@@ -46,7 +46,7 @@ from workbench.models.quantised import is_quantised, load_model
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
 from workbench.models.step_format import StepFormat
 from workbench.models.tokenizer import GOOD
-from workbench.types import Meter, Prefix
+from workbench.types import Meter, Prefix, Scores
 
 FILE = "verifier.json"
 KINDS = (*HEADS, GenerativeVerifier.kind)
@@ -77,9 +77,7 @@ class StepVerifier:
         self.form, self.head = (form or StepFormat()).bound(tokenizer), head or LabelHead()
         self.reader = Reader(as_read(model), **sizes)
 
-    def score(
-        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         """As `types.Verifier.score` says; of prefixes that need the same, the first one pays.
 
         `Unreadable` for a prefix too long, ValueError for one without steps to judge as a solution:
@@ -92,7 +90,7 @@ class StepVerifier:
 
     def log_odds(
         self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    ) -> Scores:
         """As `score`, before the sigmoid: any number. Of a reward model they are its rewards."""
         self.reader.refresh()
         known = self.reader.known
