@@ -41,7 +41,7 @@ def test_shipped_checkpoints_are_ordinary_small_and_described(name):
 
 @pytest.mark.slow
 def test_shipped_policies_solve_held_out_problems_in_their_order():
-    problems = quantities.generate(40, levels=range(2, 8), seed=9, split="test")
+    problems = quantities.generate(24, levels=range(2, 8), seed=9, split="test")
     greedy = {n: solve(problems, METHODS["greedy"], policy=load_policy(n)) for n in NAMES}
     right = {
         name: sum(is_right(r.problem, r.best) for r in results) for name, results in greedy.items()

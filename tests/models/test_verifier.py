@@ -183,6 +183,7 @@ def test_a_whole_checkpoint_is_read_back(tmp_path):
 def test_the_shipped_prm_loads_by_name_and_prefers_the_truth():
     verifier = load_verifier("prm")
     assert verifier.form.likelihood > 0 and verifier.name == "prm"
+    assert load_verifier("prm", per="solution").per == "solution"  # read as an ORM
     # 5 + 3 = 81
     slips = [Prefix.of(p.problem, [p.texts[0].replace(" .", "1 ."), *p.texts[1:]]) for p in GOLD]
     pairs = zip(verifier.score(GOLD), verifier.score(slips))

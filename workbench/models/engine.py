@@ -328,8 +328,8 @@ class Engine:
         `keep`: of the last so many, or of which of the new columns logits are returned, (B, K, V).
         """
         width, new = buffer.used + ids.shape[1], ids.shape[1]
-        empty = [RoomyLayer() for _ in range(self.config.num_hidden_layers)]
-        layers = [RoomyLayer(pair, buffer.used) for pair in buffer.layers] or empty
+        layers = [RoomyLayer(pair, buffer.used) for pair in buffer.layers]
+        layers = layers or [RoomyLayer() for _ in range(self.config.num_hidden_layers)]
         pad = torch.as_tensor(width - np.asarray(lengths))[:, None]  # (B, 1)
         columns = torch.arange(width)
         mask = None if not pad.any() else (columns >= pad).long().to(self.device)  # (B, width)

@@ -44,7 +44,8 @@ class HFPolicy:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.temperature, self.max_tokens = temperature, max_tokens
         self.separator, self.templates = separator, templates
-        self.engine, self._stops = Engine(model, **sizes), self._stop_tables()
+        self.engine = Engine(model, **sizes)
+        self._stops, self._front = self._stop_tables(), front_ids(tokenizer)
 
     def sample(
         self,
@@ -82,8 +83,7 @@ class HFPolicy:
 
     def fingerprint(self) -> str:
         """What this policy is, exactly: weights, adapters in use, dtype, and how it writes."""
-        front = front_ids(self.tokenizer)
-        settings = float(self.temperature), self.max_tokens, self.separator, front
+        settings = float(self.temperature), self.max_tokens, self.separator, self._front
         digest = blake2b(weights_digest(self.model).encode(), digest_size=16)
         digest.update(str((self.model.dtype, *settings, sorted(self.templates.items()))).encode())
         for table in self._stops.values():
@@ -94,7 +94,7 @@ class HFPolicy:
 
     def prompt_ids(self, problem: Problem, prompt: str = "solve") -> list[int]:
         """The tokens of a prompt; they begin as the tokenizer begins a text (BOS), but once."""
-        return start_ids(self.tokenizer, render(self.templates, prompt, problem))
+        return start_ids(self.tokenizer, render(self.templates, prompt, problem), self._front)
 
     def _context(self, prefix: Prefix, prompt: str) -> tuple[Context, int]:
         """What the model reads before it writes on, and how many tokens it may still write."""

@@ -31,12 +31,13 @@ def render(templates: Mapping[str, str], name: str, problem: Problem) -> str:
     return template.format(question=problem.question, answer=problem.answer)
 
 
-def start_ids(tokenizer, text: str) -> list[int]:
+def start_ids(tokenizer, text: str, front: list[int] | None = None) -> list[int]:
     """Ids of a text that begins a row: with BOS if the tokenizer adds one, but once; without EOS.
 
-    A text may bring its own BOS (a chat template does).
+    A text may bring its own BOS (a chat template does). `front`: the `front_ids`, if known.
     """
-    front, ids = front_ids(tokenizer), tokenizer(text, add_special_tokens=False).input_ids
+    front = front_ids(tokenizer) if front is None else front
+    ids = tokenizer(text, add_special_tokens=False).input_ids
     return ids if ids[: len(front)] == front else [*front, *ids]
 
 

@@ -192,23 +192,24 @@ def load_verifier(
     if folder is None:
         settings |= {"dtype": dtype or "bfloat16", **options}
         return _load_other(name_or_path, folders, **settings)
-    form, head, per = _read_settings(folder / FILE)
-    scalar, options = isinstance(head, ScalarHead), {"name": folder.name, **options}
+    form, judge = _read_settings(folder / FILE)
+    scalar = isinstance(judge.get("head"), ScalarHead)
     model, tokenizer = _load_host(folder, scalar, dtype=dtype or "float32", **settings)
-    if head is not None:
-        return StepVerifier(model, tokenizer, form, head=head, per=per, **options)
+    options = {"name": folder.name, **judge, **options}
+    if judge:
+        return StepVerifier(model, tokenizer, form, **options)
     form = replace(form, critiques=options.pop("critiques", form.critiques))
     return GenerativeVerifier(model, tokenizer, form, **options)
 
 
-def _read_settings(file: Path) -> tuple[StepFormat | GenerativeFormat, Head | None, str]:
-    """Format, head (None: it is asked in words), and what there is a score for."""
+def _read_settings(file: Path) -> tuple[StepFormat | GenerativeFormat, dict]:
+    """The format; `head` and `per` of a `StepVerifier`, nothing of one that is asked in words."""
     try:
         note = json.loads(file.read_text(encoding="utf-8"))
         if note["kind"] == GenerativeVerifier.kind:
-            return GenerativeFormat.read(note["form"]), None, note["form"]["per"]
+            return GenerativeFormat.read(note["form"]), {}
         head = HEADS[note["kind"]](**note["head"])
-        return StepFormat.read(note["form"]), head, note["per"]
+        return StepFormat.read(note["form"]), {"head": head, "per": note["per"]}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} describes no verifier of a kind that we know ({', '.join(KINDS)}): {error!r}"
