@@ -112,6 +112,7 @@ def test_it_computes_what_an_ordinary_model_of_the_rounded_weights_does(small, r
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, near, same", [("float32", 1e-5, 4), ("bfloat16", 0.02, 3)])
 def test_batched_and_from_the_cache_equals_one_by_one(dtype, near, same, small):
     policy = (

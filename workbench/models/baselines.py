@@ -24,7 +24,7 @@ from hashlib import blake2b
 from workbench.problems import check_steps, is_right, solvable
 from workbench.types import Meter, Policy, Prefix, Problem, Scores, Unreadable
 
-TRUTHS = {
+VERDICTS = {
     "right": check_steps,
     "solvable": lambda whole, texts: [solvable(whole, texts[:t]) for t in range(1, len(texts) + 1)],
 }
@@ -76,8 +76,8 @@ class Oracle:
 
     `truth` is "right" (`check_steps`) or "solvable": is the answer still in reach after this step?
     That is what a Monte-Carlo value estimates; a solution that stops without an answer line may
-    count as solvable to its end. ValueError for other options and for a problem without exact
-    truth, `Unreadable` for one that it was not given.
+    count as solvable to its end. ValueError for a problem without exact truth, `Unreadable` for an
+    unknown one.
     """
 
     per = "step"
@@ -90,9 +90,9 @@ class Oracle:
         noise: float = 0.0,
         seed: int = 0,
     ):
-        if truth not in TRUTHS or not 0 <= noise <= 1:
+        if truth not in VERDICTS or not 0 <= noise <= 1:
             raise ValueError(
-                f"truth={truth!r}, noise={noise}: use {' or '.join(TRUTHS)}, and 0 <= noise <= 1"
+                f"truth={truth!r}, noise={noise}: use {' or '.join(VERDICTS)}, and 0 <= noise <= 1"
             )
         self.whole, self.truth, self.noise = _by_id(problems), truth, noise
         self.name = f"oracle-{truth}-{noise}-{seed}"
@@ -107,7 +107,7 @@ class Oracle:
         return f"{self.name}-{_digest(self.whole)}"
 
     def _score(self, prefix: Prefix) -> list[float]:
-        verdicts = TRUTHS[self.truth](_look_up(self.whole, prefix), prefix.texts)
+        verdicts = VERDICTS[self.truth](_look_up(self.whole, prefix), prefix.texts)
         turned = [_uniform(name) < self.noise for name in _names(self._salt, prefix)]
         return [float(verdict != turn) for verdict, turn in zip(verdicts, turned)]
 

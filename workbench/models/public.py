@@ -65,18 +65,15 @@ def _shepherd(tokenizer, question: str, steps: Sequence[str]) -> Segments:
     tag = _ids(tokenizer, "ки")
     if (found := _ids(tokenizer, "ки\n")[: len(tag)]) != tag:
         raise ValueError(f"'ки' before a newline should be ids {tag}, this tokenizer has {found}")
-    rows = [
-        _ids(tokenizer, f"ки\n{t}")[len(tag) :] if i else _ids(tokenizer, t)
-        for i, t in enumerate(_numbered(steps))
-    ]
+    texts = _numbered(steps)
+    rows = [_ids(tokenizer, text) for text in texts[:1]]
+    rows += [_ids(tokenizer, f"ки\n{text}")[len(tag) :] for text in texts[1:]]
     return [_ids(tokenizer, "<s>")[-1:] + _ids(tokenizer, question), *(row + tag for row in rows)]
 
 
 def _separated(tokenizer, start: str, steps: Sequence[str], separator: str) -> Segments:
-    return [
-        _ids(tokenizer, start),
-        *(_ids(tokenizer, text) + _ids(tokenizer, separator) for text in steps),
-    ]
+    rows = [_ids(tokenizer, text) + _ids(tokenizer, separator) for text in steps]
+    return [_ids(tokenizer, start), *rows]
 
 
 def _psa(tokenizer, question: str, steps: Sequence[str]) -> Segments:

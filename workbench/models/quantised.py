@@ -40,9 +40,8 @@ def load_model(
 ) -> torch.nn.Module:
     """A model of a transformers `family`, on a GPU if there is one and nothing else is asked for.
 
-    `quantise`: weights in 4 bits; `options` go to `from_pretrained`. ValueError in one line for a
-    checkpoint that lacks weights, which transformers would draw at random, and for what can't
-    compute in 4 bits.
+    `options` go to `from_pretrained`. ValueError for a checkpoint that lacks weights, which
+    transformers would draw at random, and where there is no computing in 4 bits.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
@@ -100,9 +99,8 @@ def keep_plain_layout(model: torch.nn.Module) -> torch.nn.Module:
     """The model, its 4-bit layers kept from bitsandbytes' layout for AVX512-BF16 processors.
 
     With bitsandbytes 0.50 such a layer repacks its weights at the first forward in eval mode. From
-    then on it computes in bfloat16 whatever its dtype, stops gradients (also in training after an
-    evaluation), saves other scales than it had, and fails where a matrix is no multiple of 32 x 64.
-    It would be faster for few rows, slower for many.
+    then on it computes in bfloat16 whatever its dtype, stops gradients (also in later training),
+    saves other scales than it had, and fails where a matrix is no multiple of 32 x 64.
     """
     for layer in model.modules():
         if getattr(layer, "support_avx512bf16_for_cpu", False):

@@ -49,7 +49,6 @@ from workbench.models.tokenizer import GOOD
 from workbench.types import Meter, Prefix, Scores
 
 FILE = "verifier.json"
-KINDS = (*HEADS, GenerativeVerifier.kind)
 OLD_FILES = ("step_format.json", "outcome.json", "generative_format.json")
 
 
@@ -211,8 +210,9 @@ def _read_settings(file: Path) -> tuple[StepFormat | GenerativeFormat, dict]:
         head = HEADS[note["kind"]](**note["head"])
         return StepFormat.read(note["form"]), {"head": head, "per": note["per"]}
     except (KeyError, TypeError, ValueError) as error:
+        kinds = ", ".join([*HEADS, GenerativeVerifier.kind])
         raise ValueError(
-            f"{file} describes no verifier of a kind that we know ({', '.join(KINDS)}): {error!r}"
+            f"{file} describes no verifier of a kind that we know ({kinds}): {error!r}"
         ) from error
 
 
