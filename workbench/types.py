@@ -141,6 +141,7 @@ class Score:
 
 Request = Sample | Score
 Reply = list[Any]  # of `Prefix` to a `Sample`, of lists of scores to a `Score`
+Scores = list[list[float]]  # of prefixes: for each a list, one per step or the one of the solution
 
 
 # -- what a run costs and what it brings -----------------------------------------------------------
@@ -241,9 +242,7 @@ class Verifier(Protocol):
 
     per: Literal["step", "solution"]
 
-    def score(
-        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         """For each prefix a list of scores in [0, 1]: one per step, or the one of the solution.
 
         The score of a step says how likely the step is good. It may depend on the question and the

@@ -11,6 +11,7 @@ from tiny import FAMILIES, TOKENIZER, tiny_model
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.draws import draw, uniforms
+from workbench.models.flops import Flops
 from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier, stream_of
 from workbench.models.prefix_cache import Context
 from workbench.models.step_format import StepFormat
@@ -208,6 +209,21 @@ def test_steps_with_one_opening_share_their_blind_critiques():
     assert verifier.score([gold]) != verifier.score([rival])
 
 
+def test_what_is_written_is_paid_for_as_what_is_read():
+    """Each token meets the model once, or twice in a critique cut off; a drawn one a head, too."""
+    model, meter = tiny_model(), Meter()
+    verifier, prefix = verifier_of("cot", model=model), CUT[0]
+    verifier.score([prefix], meters=[meter])
+    (step,) = verifier._to_judge(prefix, Meter())
+    ((*line, _),) = verifier._written[step.before.names[-1]]
+    start, drawn = len(step.before.ids), min(len(line) + 1, 12)  # the newline is drawn, too, if any
+    whole = start + len(line) + 1 + sum(map(len, step.after))
+    again = drawn - 1 if len(line) == 12 else 0  # cut off: the newline that follows is not drawn
+    cost = Flops(model).cost
+    assert meter.flops == cost(0, whole, drawn + 2) + cost(start, start + again)
+    assert meter.verifier == whole + 1 + again and not (meter.generated or meter.prefilled)
+
+
 @pytest.mark.parametrize("kind", ASKS)
 def test_scored_again_costs_nothing_until_weights_change(kind):
     model, meter = tiny_model(dtype=torch.float64), Meter()
@@ -232,8 +248,9 @@ def test_likelihood_counts_the_words_of_the_step_that_follows_the_critique():
     make = lambda: GenerativeVerifier(model, TOKENIZER, counting, longest=12)  # noqa: E731
     # an empty step only ends
     verifier, odd = make(), Prefix.of(PROBLEMS[0], [GOLD[0].texts[0], ""])
-    together = verifier.score([*GOLD, odd])
-    for prefix, scores in zip([*GOLD, odd], together):
+    rows = [*GOLD[:2], odd]
+    together = verifier.score(rows)
+    for prefix, scores in zip(rows, together):
         assert scores == pytest.approx(make().score([prefix])[0], abs=1e-9)
         for t, step in enumerate(prefix.texts):
             lines = [
@@ -250,12 +267,8 @@ def test_likelihood_counts_the_words_of_the_step_that_follows_the_critique():
                 for s in starts
             ]
             assert scores[t] == pytest.approx(np.mean(votes), abs=1e-6)
-    assert (
-        np.abs(
-            np.subtract(flat(together), flat(verifier_of("blind", 2, model).score([*GOLD, odd])))
-        ).max()
-        > 0.05
-    )
+    without = verifier_of("blind", 2, model).score(rows)
+    assert np.abs(np.subtract(flat(together), flat(without))).max() > 0.05
 
 
 @pytest.mark.parametrize("kind", ASKS)
@@ -292,9 +305,9 @@ def test_no_steps_an_empty_step_and_one_too_long():
 
 def test_it_serves_a_search():
     verifier = verifier_of("blind", 2, tiny_model())
-    for result in solve(
-        PROBLEMS[:2], METHODS["beam_search"], policy=load_policy("weak"), verifier=verifier, seed=2
-    ):
+    models = {"policy": load_policy("weak"), "verifier": verifier}
+    few = {"beam_width": 2, "expand": 2, "seed": 2}
+    for result in solve(PROBLEMS[:2], METHODS["beam_search"], **models, **few):
         read = len(ids_of(f"{result.problem.question}\n")) + sum(
             len(ids_of(f"{t}\n")) for t in result.best.texts
         )

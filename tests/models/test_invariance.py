@@ -25,9 +25,9 @@ GOLD = [Prefix.of(p, p.solution.split("\n")[: 1 + i % 4]) for i, p in enumerate(
 
 @pytest.fixture(scope="module")
 def sampled():
-    """36 solutions of unequal length: 4 of each of 9 problems."""
-    rows = [Prefix(p.blind()) for p in PROBLEMS for _ in range(4)]
-    keys = [stream_key(0, row.problem.id, 0, 0, i % 4) for i, row in enumerate(rows)]
+    """12 solutions of unequal length: 2 of each of 6 problems."""
+    rows = [Prefix(p.blind()) for p in PROBLEMS[:6] for _ in range(2)]
+    keys = [stream_key(0, row.problem.id, 0, 0, i % 2) for i, row in enumerate(rows)]
     return load_policy("weak").sample(rows, keys)
 
 
@@ -59,8 +59,8 @@ def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
         verifier.score = lambda prefixes: (score(prefixes), own.extend(calls))[0]
         return verifier
 
-    table = batch_gaps(make, sampled, seed=0)
-    assert len({len(p.ids) for p in sampled}) > 15  # lengths
+    table = batch_gaps(make, sampled, seed=0, batch_sizes=(2, 12))
+    assert len({len(p.ids) for p in sampled}) > 6  # lengths
     for dtype in hosts:
         alone, together = ([*chain(*read[dtype, one])] for one in (True, False))
         # each prefix in one forward of its own, cold
@@ -68,11 +68,10 @@ def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
         assert set(alone) == {(1, False)}
         assert max(rows for rows, _ in together) > 3 and (2, True) in together
     assert [(row["dtype"], row["batch_size"]) for row in table] == [
-        (dtype, size) for dtype in ("float32", "bfloat16") for size in (2, 8, 32)
+        (dtype, size) for dtype in ("float32", "bfloat16") for size in (2, 12)
     ]
-    assert {row["n"] for row in table} == {sum(len(p.steps) for p in sampled)} and table[-1][
-        "rows"
-    ] > 3
+    assert {row["n"] for row in table} == {sum(len(p.steps) for p in sampled)}
+    assert table[-1]["rows"] > 3
     gaps = {dtype: [row["largest"] for row in table if row["dtype"] == dtype] for dtype in hosts}
     assert max(gaps["float32"]) <= 1e-4 and np.isfinite(gaps["bfloat16"]).all()
     assert max(gaps["bfloat16"]) > max(gaps["float32"])
@@ -87,7 +86,7 @@ def test_the_shipped_prm_without_likelihood_is_invariant_in_float32(sampled):
     form = replace(host.form, likelihood=0.0)
     table = batch_gaps(
         lambda _, tokens: StepVerifier(host.model, host.tokenizer, form, batch_tokens=tokens),
-        sampled, seed=0, dtypes=("float32",),
+        sampled, seed=0, dtypes=("float32",), batch_sizes=(2, 12),
     )  # fmt: skip
     assert max(row["largest"] for row in table) <= 1e-4
 
@@ -101,7 +100,7 @@ def scorer(dtype):
 def asked(ask, critiques=1):
     form = GenerativeFormat(ASKS[ask], critiques)
     return lambda model, tokens: GenerativeVerifier(
-        model, TOKENIZER, form, longest=12, batch_tokens=tokens
+        model, TOKENIZER, form, longest=6, batch_tokens=tokens
     )
 
 
@@ -132,7 +131,7 @@ def test_every_kind_of_verifier_is_invariant_in_float32(kind):
             )
         return KINDS[kind](models[dtype], batch_tokens)
 
-    table = batch_gaps(make, GOLD, seed=1, batch_sizes=(1, 2, 9), dtypes=("float32",))
+    table = batch_gaps(make, GOLD[:6], seed=1, batch_sizes=(1, 2, 6), dtypes=("float32",))
     assert [row["largest"] for row in table] == pytest.approx([0, 0, 0], abs=1e-4)
     assert table[0]["largest"] == 0 and table[0]["rows"] == 1 < table[2]["rows"]
 

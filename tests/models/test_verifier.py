@@ -8,12 +8,13 @@ from typing import ClassVar
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny import FAMILIES, TOKENIZER, tiny_model
 
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.checkpoints import SHIPPED
-from workbench.models.generative import GenerativeVerifier
+from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier
 from workbench.models.heads import HEADS, LabelHead, ScalarHead, with_scalar_head
 from workbench.models.policy import HFPolicy
 from workbench.models.step_format import StepFormat
@@ -144,6 +145,24 @@ def test_scored_again_costs_nothing_until_weights_change():
     assert again[0] == pytest.approx(by_hand(model, GOLD[0]), abs=1e-4)
 
 
+@pytest.mark.parametrize("make", [StepVerifier, GenerativeVerifier])
+def test_scores_without_the_adapter_are_never_those_with_it(make):
+    """What is known of one must not be served for the other, nor what was written by it."""
+    adapted = get_peft_model(tiny_model(), LoraConfig(r=2, init_lora_weights=False))
+    options = {"form": GenerativeFormat(ASKS["cot"])} if make is GenerativeVerifier else {}
+    verifier = make(adapted, TOKENIZER, **options)
+
+    def equal_to_a_fresh_one():
+        scores = verifier.score(CUT)
+        assert scores == make(adapted, TOKENIZER, **options).score(CUT)
+        return scores
+
+    outside = equal_to_a_fresh_one()
+    with adapted.disable_adapter():
+        assert equal_to_a_fresh_one() != outside
+    assert equal_to_a_fresh_one() == outside
+
+
 def test_a_prefix_without_steps_has_no_scores_and_one_too_long_is_named():
     verifier = StepVerifier(tiny_model(), TOKENIZER)
     assert verifier.score([Prefix(PROBLEMS[0]), GOLD[0]])[0] == []
@@ -164,6 +183,7 @@ def test_a_whole_checkpoint_is_read_back(tmp_path):
 def test_the_shipped_prm_loads_by_name_and_prefers_the_truth():
     verifier = load_verifier("prm")
     assert verifier.form.likelihood > 0 and verifier.name == "prm"
+    assert load_verifier("prm", per="solution").per == "solution"  # read as an ORM
     # 5 + 3 = 81
     slips = [Prefix.of(p.problem, [p.texts[0].replace(" .", "1 ."), *p.texts[1:]]) for p in GOLD]
     pairs = zip(verifier.score(GOLD), verifier.score(slips))

@@ -1,9 +1,4 @@
-r"""Verifiers that need no training, to hold a trained one against: chance, position, exact truth,
-Monte-Carlo values.
-
-All answer `Verifier.score` with one score in [0, 1] per step that depends on the steps up to it and
-never on what follows, nor on what else is in the batch: whatever is drawn is keyed by (seed,
-problem id, step texts up to here).
+r"""Verifiers that need no training, to hold a trained one against.
 
 | | score of a step | what it shows |
 |---|---|---|
@@ -11,6 +6,9 @@ problem id, step texts up to here).
 | `Position` | 1 / (2 + its index) | how much "errors come late" alone explains |
 | `Oracle` | is it right (or the answer in reach), at a known error rate | such a verifier's worth |
 | `MonteCarlo` | share of n completions that end right | what a PRM is trained on |
+
+Whatever is drawn is keyed by (seed, problem id, step texts up to here), so a score depends neither
+on what follows nor on what else is in the batch.
 
 `Oracle` and `MonteCarlo` know the problems: a search shows its verifier blind copies, so they look
 up the whole one by its id. They are ceilings and teachers, no methods. Deviation from
@@ -24,13 +22,11 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from workbench.problems import check_steps, is_right, solvable
-from workbench.types import Meter, Policy, Prefix, Problem, Unreadable
+from workbench.types import Meter, Policy, Prefix, Problem, Scores, Unreadable
 
-TRUTHS = {
+VERDICTS = {
     "right": check_steps,
-    "solvable": lambda problem, texts: [
-        solvable(problem, texts[:t]) for t in range(1, len(texts) + 1)
-    ],
+    "solvable": lambda whole, texts: [solvable(whole, texts[:t]) for t in range(1, len(texts) + 1)],
 }
 MOST_VALUES = 1_000_000  # prefixes remembered before the memory is emptied
 
@@ -50,9 +46,7 @@ class Random:
     def __init__(self, seed: int = 0):
         self.seed, self.name = seed, f"random-{seed}"
 
-    def score(
-        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         return [[_uniform(name) for name in _names(self.name, prefix)] for prefix in prefixes]
 
     def fingerprint(self) -> str:
@@ -69,9 +63,7 @@ class Position:
 
     per, name = "step", "position"
 
-    def score(
-        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         return [[1 / (2 + i) for i in range(len(prefix.steps))] for prefix in prefixes]
 
     def fingerprint(self) -> str:
@@ -84,8 +76,8 @@ class Oracle:
 
     `truth` is "right" (`check_steps`) or "solvable": is the answer still in reach after this step?
     That is what a Monte-Carlo value estimates; a solution that stops without an answer line may
-    count as solvable to its end. ValueError for other options, and on scoring for a problem that it
-    was not given (`Unreadable`) or that has no exact truth.
+    count as solvable to its end. ValueError for a problem without exact truth, `Unreadable` for an
+    unknown one.
     """
 
     per = "step"
@@ -98,18 +90,16 @@ class Oracle:
         noise: float = 0.0,
         seed: int = 0,
     ):
-        if truth not in TRUTHS or not 0 <= noise <= 1:
+        if truth not in VERDICTS or not 0 <= noise <= 1:
             raise ValueError(
-                f"truth={truth!r}, noise={noise}: use {' or '.join(TRUTHS)}, and 0 <= noise <= 1"
+                f"truth={truth!r}, noise={noise}: use {' or '.join(VERDICTS)}, and 0 <= noise <= 1"
             )
         self.whole, self.truth, self.noise = _by_id(problems), truth, noise
         self.name = f"oracle-{truth}-{noise}-{seed}"
         # the same steps are turned round first, whatever the truth and the noise
         self._salt = f"oracle-{seed}"
 
-    def score(
-        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         return [self._score(prefix) for prefix in prefixes]
 
     def fingerprint(self) -> str:
@@ -117,11 +107,9 @@ class Oracle:
         return f"{self.name}-{_digest(self.whole)}"
 
     def _score(self, prefix: Prefix) -> list[float]:
-        verdicts = TRUTHS[self.truth](_look_up(self.whole, prefix), prefix.texts)
-        return [
-            float(v != (_uniform(name) < self.noise))
-            for v, name in zip(verdicts, _names(self._salt, prefix))
-        ]
+        verdicts = VERDICTS[self.truth](_look_up(self.whole, prefix), prefix.texts)
+        turned = [_uniform(name) < self.noise for name in _names(self._salt, prefix)]
+        return [float(verdict != turn) for verdict, turn in zip(verdicts, turned)]
 
 
 class MonteCarlo:
@@ -146,32 +134,26 @@ class MonteCarlo:
     ):
         blind = [problem.id for problem in problems if problem.answer is None]
         if n < 1 or blind:
-            raise ValueError(
-                f"n={n}, problems without answer: {blind[:3]}: need n >= 1 and every answer"
-            )
+            raise ValueError(f"n={n}, without answer: {blind[:3]}: need n >= 1 and every answer")
         self.policy, self.whole, self.n, self.temperature = policy, _by_id(problems), n, temperature
-        self.name = (
-            f"monte-carlo-{getattr(policy, 'name', type(policy).__name__)}-{n}-{temperature}-{seed}"
-        )
+        writer = getattr(policy, "name", type(policy).__name__)
+        self.name = f"monte-carlo-{writer}-{n}-{temperature}-{seed}"
         self._salt = f"monte-carlo-{seed}"
         self._values: dict[bytes, float] = {}
 
-    def score(
-        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         if len(self._values) > MOST_VALUES:
             self._values.clear()
         for prefix in prefixes:
             _look_up(self.whole, prefix)  # before anything is sampled
-        meters = meters if meters is not None else [Meter() for _ in prefixes]
+        meters = meters or [Meter() for _ in prefixes]
         todo: dict[bytes, tuple[Prefix, Meter]] = {}
         for prefix, meter in zip(prefixes, meters):
             for t, name in enumerate(self._open(prefix), start=1):
-                if name not in self._values and name not in todo:
+                if name not in self._values:
                     cut = Prefix(prefix.problem, prefix.steps[:t], prompt=prefix.prompt)
-                    todo[name] = cut, meter
-        if todo:
-            self._complete(todo)
+                    todo.setdefault(name, (cut, meter))
+        self._complete(todo)
         return [self._read(prefix) for prefix in prefixes]
 
     def fingerprint(self) -> str:
@@ -185,12 +167,11 @@ class MonteCarlo:
 
     def _complete(self, todo: dict[bytes, tuple[Prefix, Meter]]) -> None:
         """Sample n completions of each prefix, each from its own stream; remember their values."""
-        rows = [
-            (cut, meter, _key(name, i))
-            for name, (cut, meter) in todo.items()
-            for i in range(self.n)
-        ]
-        cuts, meters, keys = (list(column) for column in zip(*rows))
+        if not todo:
+            return
+        keys = [_key(name, i) for name in todo for i in range(self.n)]
+        rows = [row for row in todo.values() for _ in range(self.n)]
+        cuts, meters = (list(column) for column in zip(*rows))
         rollouts = self.policy.sample(
             cuts, keys, until="end", temperature=self.temperature, prompt="solve", meters=meters
         )
@@ -223,11 +204,10 @@ def _digest(known: dict[str, Problem]) -> str:
 
 
 def _look_up(known: dict[str, Problem], prefix: Prefix) -> Problem:
-    problem = known.get(prefix.problem.id)
+    name, n = prefix.problem.id, len(known)
+    problem = known.get(name)
     if problem is None or problem.question != prefix.problem.question:
-        raise Unreadable(
-            f"{prefix.problem.id}: not one of the {len(known)} problems that this verifier knows"
-        )
+        raise Unreadable(f"{name}: not one of the {n} problems that this verifier knows")
     return problem
 
 

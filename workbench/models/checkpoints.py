@@ -73,13 +73,10 @@ def _check_weights(file: Path) -> None:
             raise ValueError(f"{file} is not whole, its header is cut off: get it again")
         try:
             header = json.loads(stream.read(size - 8))
-            need = size + max(
-                part["data_offsets"][1] for name, part in header.items() if name != "__metadata__"
-            )
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{file} is no .safetensors file: its header is not readable"
-            ) from error
+            parts = [part for name, part in header.items() if name != "__metadata__"]
+            need = size + max(part["data_offsets"][1] for part in parts)
+        except (ValueError, AttributeError, KeyError, TypeError) as why:
+            raise ValueError(f"{file} is no .safetensors file: its header is not readable") from why
     if held != need:
         raise ValueError(f"{file} is not whole, it has {held} of {need} bytes: get it again")
 
@@ -121,13 +118,15 @@ def weights_digest(model) -> str:
 
 @contextmanager
 def without_library_notes() -> Iterator[None]:
-    """Silence what peft and its kin say of 4-bit kernels and renamed flags while they load."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence what libraries say of 4-bit kernels, renamed flags and heads that we read."""
+    loggers = [logging.getLogger(name) for name in ("bitsandbytes", "transformers.modeling_utils")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

@@ -1,20 +1,16 @@
 """Sampling engine: many continuations of many contexts at once, over any Hugging Face causal LM.
 
-What makes it fast and right:
-
 1. **One prefill per distinct context.** Contexts come as segments (prompt, step, step ...); the
-   key-values of each segment border are found again in `PrefixCache`, also when one context is a
-   prefix of another in the same call.
-2. **Key-values are forked** to the continuations of a context and live in one preallocated buffer,
-   right-aligned, so that every row's newest token stands in the same column.
-3. **Finished rows leave and waiting rows enter** whenever an eighth of the batch has finished: one
-   copy (`_assemble`) drops, admits, re-aligns and makes room.
-4. **One uniform per token**, from a counter-based generator keyed per row: what a row draws does
-   not depend on the rows beside it.
+   key-values up to each border are found again in `PrefixCache`, also when one context begins
+   another in the same call.
+2. **Key-values are forked** to the continuations of a context and live in one buffer with spare
+   room, right-aligned, so that every row's newest token stands in the same column.
+3. **Finished rows leave and waiting rows enter** whenever an eighth of the batch has finished.
+4. **One uniform per token**, from a generator keyed per row: what a row draws does not depend on
+   the rows beside it.
 
-Built on transformers' cache classes: a layer is a `DynamicLayer` that writes into spare room
-instead of concatenating. Sliding-window models keep whole key-values and transformers' own mask.
-Taught in notebook 06.
+Built on transformers' cache classes; sliding-window models keep whole key-values and transformers'
+own mask. Taught in notebook 06.
 """
 
 from __future__ import annotations
@@ -39,24 +35,25 @@ ROOM = 32  # columns to decode before the buffer is assembled anew
 class RoomyLayer(DynamicLayer):
     """A cache layer over a buffer with spare columns, written to where others concatenate."""
 
-    def __init__(
-        self, keys: torch.Tensor | None = None, values: torch.Tensor | None = None, used: int = 0
-    ):
+    def __init__(self, buffer: tuple[torch.Tensor, torch.Tensor] | None = None, used: int = 0):
         super().__init__()
-        if keys is not None:
-            self.buffer = keys, values
-            self.keys, self.values = keys[:, :, :used], values[:, :, :used]
-            self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        if buffer is not None:
+            self._show(buffer, used)
+
+    def _show(self, buffer: tuple[torch.Tensor, torch.Tensor], used: int) -> None:
+        self.buffer = buffer
+        self.keys, self.values = (x[:, :, :used] for x in buffer)
+        self.dtype, self.device, self.is_initialized = buffer[0].dtype, buffer[0].device, True
 
     def update(self, key_states, value_states, *args, **kwargs):
+        new = key_states.shape[2]
         if not self.is_initialized:  # a prefill from nothing: what comes is the whole buffer
-            self.buffer = self.keys, self.values = key_states, value_states
-            self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-            return key_states, value_states
-        used, new = self.keys.shape[2], key_states.shape[2]
-        self.buffer[0][:, :, used : used + new] = key_states
-        self.buffer[1][:, :, used : used + new] = value_states
-        self.keys, self.values = (b[:, :, : used + new] for b in self.buffer)
+            self._show((key_states, value_states), new)
+            return self.keys, self.values
+        used = self.keys.shape[2]
+        for x, states in zip(self.buffer, (key_states, value_states)):
+            x[:, :, used : used + new] = states
+        self._show(self.buffer, used + new)
         return self.keys, self.values
 
 
@@ -110,6 +107,24 @@ class Buffer:
         return Entry(layers, length)
 
 
+def right_aligned(
+    pieces: Sequence[tuple[Entry | None, int]], like: KeyValues, width: int, spare: int
+) -> KeyValues:
+    """The first so many tokens of each entry, in the last of `width` columns; `spare` more follow.
+
+    `like`: key-values of one row, (H, T, D) per layer, whose heads and sizes these have.
+    """
+    layers = []
+    for i, pair in enumerate(like):
+        shape = len(pieces), pair[0].shape[0], width + spare
+        into = tuple(x.new_zeros(*shape, x.shape[2]) for x in pair)  # (B, H, width + spare, D) each
+        for b, (entry, n) in enumerate(pieces):
+            for x, source in zip(into, entry.layers[i] if n > 0 else ()):
+                x[b, :, width - n : width] = source[:, :n]
+        layers.append(into)
+    return layers
+
+
 @dataclass(frozen=True)
 class Drawing:
     """What all rows of one run have in common."""
@@ -122,16 +137,18 @@ class Drawing:
 class Engine:
     """Continues rows with one model; counts its `forwards` and the columns (`positions`) in them.
 
-    `window`: how many tokens the model can read at once.
+    `batch_tokens` and `cache_tokens` bound the key-values of live rows and of kept ones; `window`
+    is how many tokens the model can read at once.
     """
 
-    def __init__(self, model: torch.nn.Module, *, batch_tokens: int, cache_tokens: int):
+    def __init__(
+        self, model: torch.nn.Module, *, batch_tokens: int = 49_152, cache_tokens: int = 131_072
+    ):
         self.model, self.batch_tokens = model, batch_tokens
         self.cache = PrefixCache(cache_tokens)
         self.forwards = self.positions = 0
         self.config = model.config.get_text_config()
         self.window = getattr(self.config, "max_position_embeddings", None) or 10**9
-        self.has_head = model.get_output_embeddings() is not None
         self.device = next(model.parameters()).device
         self._seen, self.flops = self._fingerprint(), Flops(model)
 
@@ -142,9 +159,8 @@ class Engine:
         """Continue all rows to a stop token or the end of their room; fills `ids`, `logprobs`."""
         self.refresh()
         drawing = Drawing(stops, temperature, keep)
-        waiting = deque(
-            sorted(rows, key=lambda row: (-len(row.context.ids), row.context.names[-1]))
-        )
+        longest_first = sorted(rows, key=lambda row: (-len(row.context.ids), row.context.names[-1]))
+        waiting = deque(longest_first)
         live: list[Row] = []
         buffer = None
         while waiting or live:
@@ -159,10 +175,7 @@ class Engine:
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Row]) -> list[torch.Tensor]:
-        """What stands after the `wanted` numbers of tokens of every row; nothing is drawn.
-
-        Logits (len(wanted), V), or, of a model without next-token head, states (len(wanted), D).
-        """
+        """Logits (len(wanted), V) after the `wanted` numbers of tokens of each row."""
         self.refresh()
         done = self._compute(rows)
         return [done[row.sought][1] for row in rows]
@@ -246,41 +259,22 @@ class Engine:
         """Key-values and wanted logits (len(wanted), V) of some contexts, in one model call."""
         lengths = [len(row.context.ids) for row, _, _ in group]
         width, new = max(lengths), max(len(row.context.ids) - cut for row, _, cut in group)
-        columns = [
-            [new - n + end - 1 for end in row.wanted] for (row, _, _), n in zip(group, lengths)
-        ]
+        columns = [[new - n + i - 1 for i in row.wanted] for (row, _, _), n in zip(group, lengths)]
         keep = sorted({column for row in columns for column in row})
         place = {column: i for i, column in enumerate(keep)}
         ids = torch.zeros(len(group), new, dtype=torch.long)  # (B, new)
-        for b, (row, _, _) in enumerate(group):
+        for b, ((row, _, _), n) in enumerate(zip(group, lengths)):
             tail = row.context.ids[-new:]
             ids[b, new - len(tail) :] = torch.tensor(tail)
             row.meter.prefilled += len(tail)
-            row.meter.cached += lengths[b] - len(tail)
-            row.meter.flops += self.flops.cost(
-                lengths[b] - len(tail), lengths[b], len(set(row.wanted))
-            )
+            row.meter.cached += n - len(tail)
+            row.meter.flops += self.flops.cost(n - len(tail), n, len(set(row.wanted)))
         known = [(entry, n - new) for (_, entry, _), n in zip(group, lengths)]
-        buffer = Buffer(self._lay_out(known, width - new, new), width - new)
+        like = next((entry.layers for entry, n in known if entry is not None and n > 0), [])
+        buffer = Buffer(right_aligned(known, like, width - new, new), width - new)
         logits = self._forward(ids, buffer, lengths, torch.tensor(keep))  # (B, len(keep), V)
         kept = [[place[column] for column in row] for row in columns]
         return [(buffer.entry(b, n, width), logits[b, kept[b]]) for b, n in enumerate(lengths)]
-
-    def _lay_out(
-        self, pieces: Sequence[tuple[Entry | None, int]], width: int, spare: int
-    ) -> KeyValues:
-        """The first so many tokens of each entry right-aligned in `width` columns, `spare` more."""
-        shape = next((entry.layers for entry, n in pieces if entry is not None and n > 0), [])
-        layers = []
-        for i, pair in enumerate(shape):
-            into = tuple(
-                x.new_zeros(len(pieces), x.shape[0], width + spare, x.shape[2]) for x in pair
-            )
-            for b, (entry, n) in enumerate(pieces):
-                for x, source in zip(into, entry.layers[i] if n > 0 else ()):
-                    x[b, :, width - n : width] = source[:, :n]
-            layers.append(into)
-        return layers
 
     # -- continuations ----------------------------------------------------------------------------
 
@@ -289,21 +283,14 @@ class Engine:
         stay = [b for b, row in enumerate(live) if not row.done]
         kept = max((live[b].stored for b in stay), default=0)
         width = max([kept, *(entry.length for _, entry in entering)])
-        shape = entering[0][1].layers if entering else [(k[0], v[0]) for k, v in old.layers]
+        like = entering[0][1].layers if entering else [(k[0], v[0]) for k, v in old.layers]
+        pieces = [(None, 0)] * len(stay) + [(entry, entry.length) for _, entry in entering]
+        layers = right_aligned(pieces, like, width, ROOM)
         index = torch.tensor(stay, device=self.device)
-        layers = []
-        for i, pair in enumerate(shape):
-            into = tuple(
-                x.new_zeros(len(stay) + len(entering), x.shape[0], width + ROOM, x.shape[2])
-                for x in pair
-            )
-            for j, x in enumerate(into):
-                if stay:
-                    going_on = old.layers[i][j][:, :, old.used - kept : old.used]
-                    x[: len(stay), :, width - kept : width] = going_on[index]
-                for b, (_, entry) in enumerate(entering, len(stay)):
-                    x[b, :, width - entry.length : width] = entry.layers[i][j]
-            layers.append(into)
+        for into, sources in zip(layers, old.layers if stay else ()):
+            for x, source in zip(into, sources):
+                going_on = source[:, :, old.used - kept : old.used]
+                x[: len(stay), :, width - kept : width] = going_on[index]
         return Buffer(layers, width), [live[b] for b in stay] + [row for row, _ in entering]
 
     def _decode(self, buffer: Buffer, live: list[Row], drawing: Drawing) -> None:
@@ -341,29 +328,24 @@ class Engine:
         `keep`: of the last so many, or of which of the new columns logits are returned, (B, K, V).
         """
         width, new = buffer.used + ids.shape[1], ids.shape[1]
-        layers = [RoomyLayer(k, v, buffer.used) for k, v in buffer.layers] or [
-            RoomyLayer() for _ in range(self.config.num_hidden_layers)
-        ]
+        layers = [RoomyLayer(pair, buffer.used) for pair in buffer.layers]
+        layers = layers or [RoomyLayer() for _ in range(self.config.num_hidden_layers)]
         pad = torch.as_tensor(width - np.asarray(lengths))[:, None]  # (B, 1)
         columns = torch.arange(width)
         mask = None if not pad.any() else (columns >= pad).long().to(self.device)  # (B, width)
         # padding stands before the first place, and rows that are done may run beyond the last one
         positions = (columns[width - new :] - pad).clamp(0, self.window - 1)  # (B, new)
-        reads = {
-            "input_ids": ids.to(self.device),
-            "attention_mask": mask,
-            "position_ids": positions.to(self.device),
-            "past_key_values": Cache(layers=layers),
-            "use_cache": True,
-        }
-        if self.has_head:
-            found = self.model(**reads, logits_to_keep=keep).logits
-        else:
-            states = self.model(**reads)[0]
-            found = states[:, -keep:] if isinstance(keep, int) else states[:, keep]
+        logits = self.model(
+            input_ids=ids.to(self.device),
+            attention_mask=mask,
+            position_ids=positions.to(self.device),
+            past_key_values=Cache(layers=layers),
+            use_cache=True,
+            logits_to_keep=keep,
+        ).logits
         if not buffer.layers:
             buffer.layers = [layer.buffer for layer in layers]
         buffer.used = width
         self.forwards += 1
         self.positions += ids.numel()
-        return found
+        return logits

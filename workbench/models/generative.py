@@ -6,24 +6,19 @@ of its verdict,
     direct:  P(Yes | question, steps, ask)
     CoT:     1/K sum_k P(Yes | question, steps, ask, critique_k)
 
-with softmax over the two verdict tokens and K critiques sampled from the model itself. Question and
-steps are computed once for all of them (`PrefixCache`). A critique's random stream is keyed by what
-stands before it, never by its place in a batch; steps that differ only after their opening are so
-judged by the same blind critiques.
+with softmax over the two verdict tokens and K critiques sampled from the model itself. A critique's
+random stream is keyed by what stands before it, never by its place in a batch.
 
 Two asks write a critique (`ASKS`). In `cot`, as in the paper, the step is in view. In `blind` the
-critique comes first: the model works out the quantity that the step is about, then reads the step
-and compares.
-
-To compare two lines word by word takes more than a few layers learn from some thousand verdicts. So
-a blind ask may count, like a PRM of ours (`StepFormat.likelihood`), how probable the step is once
-the critique has been read:
+model first works out the quantity that the step is about, then reads the step and compares. To
+compare two lines word by word takes more than a few layers learn from some thousand verdicts. So a
+blind ask may count, like a PRM of ours, how probable the step is once the critique has been read:
 
     P(Yes) = sigma(logit_Yes - logit_No + lambda log P(step | question, steps, critique)).
 
 Deviations from the paper: scores per step, not per solution; the softmax over two tokens; a
 critique's first token is given, that of the judged step (here it names the quantity); `blind`; the
-likelihood.
+likelihood. Taught in notebook 03.
 """
 
 from __future__ import annotations
@@ -43,7 +38,7 @@ from workbench.models.heads import LabelHead, StepSpan
 from workbench.models.prefix_cache import Context
 from workbench.models.reader import Question, Reader, book, fingerprint_of, need_steps
 from workbench.models.step_format import StepFormat
-from workbench.types import Meter, Prefix
+from workbench.types import Meter, Prefix, Scores
 
 # what follows the earlier steps: fields are whole lines with their separator, `opening` is the
 # first token of the step
@@ -86,10 +81,8 @@ class GenerativeFormat:
         ids = tuple(tuple(tokenizer(text, add_special_tokens=False).input_ids) for text in texts)
         if any(tokenizer.unk_token_id in piece for piece in ids):
             raise ValueError(f"ask {self.ask!r} has words that this tokenizer does not know")
-        if self.ask_ids not in (None, ids):
-            raise ValueError(
-                f"the ask had ids {self.ask_ids} in training, this tokenizer has {ids}"
-            )
+        if (known := self.ask_ids) not in (None, ids):
+            raise ValueError(f"the ask had ids {known} in training, this tokenizer has {ids}")
         return replace(self, lines=self.lines.bound(tokenizer), ask_ids=ids)
 
     def _check(self) -> None:
@@ -98,8 +91,7 @@ class GenerativeFormat:
         fields = {"step", "opening", "critique"}
         if "step" not in names or len(set(names)) < len(names) or not fields.issuperset(names):
             raise ValueError(
-                f"ask {self.ask!r}: need {{step}}, at most {{opening}} and {{critique}} beside, "
-                "each once"
+                f"ask {self.ask!r}: need {{step}}, perhaps {{opening}} and {{critique}}, each once"
             )
         if self.per not in ("step", "solution"):
             raise ValueError(f"per={self.per!r}: use 'step' or 'solution'")
@@ -109,16 +101,12 @@ class GenerativeFormat:
             raise ValueError(
                 f"likelihood={self.lines.likelihood}: ask {self.ask!r} has no step after a critique"
             )
-        if self.critiques < 1 or (self.critiques > 1 and not self.writes):
-            raise ValueError(
-                f"critiques={self.critiques}: need at least 1, and no more where none is written"
-            )
+        n = self.critiques
+        if n < 1 or (n > 1 and not self.writes):
+            raise ValueError(f"critiques={n}: need at least 1, and no more where none is written")
 
     def around(self, lines: list[list[int]], t: int) -> tuple[list, list]:
-        """Segments before and after the critique on step t (from 1) of `lines`.
-
-        The verdict follows all of them.
-        """
+        """Segments before and after the critique on step t (from 1); the verdict follows them."""
         opening = lines[t][: -len(self.lines.ids[0])][:1]
         before, after, texts = [*lines[:t]], [], iter(self.ask_ids)
         into = before
@@ -149,7 +137,7 @@ class StepToJudge(NamedTuple):
 class GenerativeVerifier:
     """P(verdict is good) of every step, or of the solution.
 
-    `longest` bounds a critique in tokens; `seed` fixes what is sampled.
+    `longest` bounds a critique in tokens; `seed` fixes what is sampled; `sizes` go to `Engine`.
     """
 
     kind = "generative"
@@ -164,8 +152,7 @@ class GenerativeVerifier:
         seed: int = 0,
         temperature: float = 1.0,
         longest: int = 48,
-        batch_tokens: int = 49_152,
-        cache_tokens: int = 131_072,
+        **sizes: int,
     ):
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.form = (form or GenerativeFormat()).bound(tokenizer)
@@ -176,25 +163,22 @@ class GenerativeVerifier:
                 "need > 0 (0 for one critique), and >= 1"
             )
         self.seed, self.temperature, self.longest = seed, temperature, longest
-        self.reader = Reader(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
+        self.reader = Reader(model, **sizes)
         # K critiques by the name of what stands before them
         self._written: dict[bytes, list[list[int]]] = {}
         self._stops = np.zeros(model.get_output_embeddings().weight.shape[0], bool)
         self._stops[self.form.lines.closers] = True
 
-    def score(
-        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         """As `StepVerifier.score`; what is written is paid for like what is read."""
         if self.reader.refresh():
             self._written.clear()
-        meters = meters if meters is not None else [Meter() for _ in prefixes]
+        known, meters = self.reader.known, meters or [Meter() for _ in prefixes]
         rows = [self._to_judge(prefix, meter) for prefix, meter in zip(prefixes, meters)]
         if self.per == "solution":
             for prefix in prefixes:
                 need_steps(prefix)
             rows = [row[-1:] for row in rows]
-        known = self.reader.known
         fresh = {step.name: step for row in reversed(rows) for step in row}
         todo = [step for step in reversed(fresh.values()) if step.name not in known]
         # groups so small that the cache keeps all of one
@@ -206,10 +190,7 @@ class GenerativeVerifier:
         return [[known[step.name] for step in row] for row in rows]
 
     def critiques(self, prefix: Prefix) -> list[list[str]]:
-        """What was written about each step before its verdict, K texts a step.
-
-        None for a direct ask, nor, per solution, for a step that is not the last.
-        """
+        """What was written about each step before its verdict: K texts, or none where none was."""
         self.score([prefix])
         out = []
         for step in self._to_judge(prefix, Meter()):
@@ -234,11 +215,10 @@ class GenerativeVerifier:
         written = self.longest + len(self.form.lines.ids[0]) if self.form.writes else 0
         for t in range(1, len(lines)):
             before, after = self.form.around(lines, t)
-            context, name = Context(before), Context([*before, *after]).names[-1]
+            context, whole = Context(before), Context([*before, *after])
+            self.reader.check(prefix.problem.id, len(whole.ids) + written)
             stem = context.cut(t + (before[t : t + 1] == [lines[t]]))
-            tokens = len(context.ids) + written + sum(map(len, after))
-            self.reader.check(prefix.problem.id, tokens)
-            steps.append(StepToJudge(name, stem, context, after, lines[t], meter))
+            steps.append(StepToJudge(whole.names[-1], stem, context, after, lines[t], meter))
         return steps
 
     def _judge(self, group: Sequence[StepToJudge]) -> None:
@@ -274,16 +254,13 @@ class GenerativeVerifier:
     def _write(self, group: Sequence[StepToJudge]) -> None:
         """Sample K critiques wherever none has been written yet; each ends with the separator."""
         places = {step.before.names[-1]: step for step in reversed(group)}
-        new = [(name, step) for name, step in places.items() if name not in self._written]
-        keys = [
-            (name, step, stream_of(self.seed, name, k))
-            for name, step in new
-            for k in range(self.form.critiques)
-        ]
-        rows = [Row(step.before, self.longest, key, Meter()) for _, step, key in keys]
+        new = [name for name in places if name not in self._written]
+        names = [name for name in new for _ in range(self.form.critiques)]
+        keys = [stream_of(self.seed, name, k) for name in new for k in range(self.form.critiques)]
+        rows = [Row(places[n].before, self.longest, key, Meter()) for n, key in zip(names, keys)]
         engine = self.reader.engine
         engine.run(rows, stops=self._stops, temperature=self.temperature, keep=True)
-        for (name, step, _), row in zip(keys, rows):
+        for name, row in zip(names, rows):
             line = row.ids[:-1] if self._stops[row.ids[-1]] else row.ids
             self._written.setdefault(name, []).append([*line, *self.form.lines.ids[0]])
-            book(row, step.meter)
+            book(row, places[name].meter)

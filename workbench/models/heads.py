@@ -8,15 +8,14 @@ r"""Small heads: which positions of a step are read, and what makes log-odds of 
 **Labels.** A causal LM's two label tokens are compared where the step ends. The second term, off by
 default, lets the host's own next-word predictions speak. To see that `19 - 16 = 3` is wrong here a
 verifier must work out what should stand there. A language model has done so one position earlier,
-but in its last layer, where the label tokens cannot read it. (Rewards from likelihoods alone:
-implicit PRM, arXiv 2412.01981.) P(step) is the probability of its words and that it ends after
-them: that a separator or the end of the text comes next. Without the latter, empty steps and those
-cut off in their middle would be the likeliest of all. It needs the logits of all words:
-`batch_tokens` x V numbers at once.
+but in its last layer, where the label tokens cannot read it. (Likelihoods alone: implicit PRM,
+arXiv 2412.01981.) P(step) is the probability of its words and that a separator or the end of the
+text comes next; without the latter, empty and cut-off steps would be the likeliest of all. It needs
+the logits of all words: `batch_tokens` x V numbers at once.
 
 **Scalars.** One linear output r on the states of a body: outcome and Bradley-Terry rewards, values.
-Pairs fix differences of rewards within one problem and nothing else: neither the level of a problem
-nor 0.5 has a meaning of its own, so `shift` is the mean reward of the solutions in training.
+Pairs fix differences of rewards within one problem and nothing else, so `shift` is the mean reward
+of the solutions in training.
 
 A head is a frozen dataclass with a `kind`, `wanted` and `odds`. To add one, write it and name it in
 `HEADS`; scoring, saving and loading then know it. Say one that asks how sure the host is of each

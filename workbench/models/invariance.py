@@ -1,12 +1,10 @@
 """Does a score depend on what else is in the batch? Differences to scores one by one.
 
 On paper no row of a batch sees another. On a machine a larger batch is multiplied by other kernels,
-which add in another order, and shorter rows are padded: sums differ in their last bits and the next
-layers work on with that. Scores then differ by 1e-7 to 1e-6 in float32, by 1e-3 to 1e-1 in
-bfloat16. A mask or a position that is wrong in padded rows, or a score taken from a neighbour,
-shows in the same numbers, but in float32 too. A verifier that writes before it judges can jump
-besides: where a last bit changes a drawn word, all that follows is another text. Taught in
-notebook 03.
+which add in another order: scores differ by 1e-7 to 1e-6 in float32, by 1e-3 to 1e-1 in bfloat16. A
+wrong mask or position of padded rows, or a score taken from a neighbour, shows in float32, too. A
+verifier that writes before it judges can jump besides: where a last bit changes a drawn word, all
+that follows is another text. Taught in notebook 03.
 """
 
 from __future__ import annotations
@@ -33,22 +31,20 @@ def batch_gaps(
 
     `make(dtype, batch_tokens)` gives a verifier that remembers nothing; it is called for every
     batch, so let it wrap a model that is loaded once. One by one it gets one prefix and
-    batch_tokens = 1: each forward then reads one row. The prefixes are shuffled, so that lengths
-    mix; the last batch is filled up from the one before.
+    batch_tokens = 1. The prefixes are shuffled, so that lengths mix; the last batch is filled up
+    from the one before.
 
     Columns: dtype, batch_size (prefixes in a call), n (scores), rows (the most that one forward
-    read, None without a `Reader`, which reads only rows of about one length together), largest and
-    mean gap to the same dtype one by one, largest_float32 and mean_float32 to float32 one by one.
-    Batches of 1 say whether a repeat is the same. ValueError for batches that can't be filled, no
-    scores, NaN, not one score per step (or per solution), or the same verifier again.
+    read, None without a `Reader`), largest and mean gap to the same dtype one by one,
+    largest_float32 and mean_float32 to float32 one by one. Batches of 1 say whether a repeat is the
+    same. ValueError for batches that can't be filled, for no scores, and for a verifier used again.
     """
-    if wrong := [size for size in batch_sizes if not 1 <= size <= len(prefixes)]:
-        raise ValueError(
-            f"batches of {wrong[0]} from {len(prefixes)} prefixes: need 1 to {len(prefixes)}"
-        )
+    n = len(prefixes)
+    if wrong := [size for size in batch_sizes if not 1 <= size <= n]:
+        raise ValueError(f"batches of {wrong[0]} from {n} prefixes: need 1 to {n}")
     if not any(prefix.steps for prefix in prefixes):
-        raise ValueError(f"no steps in {len(prefixes)} prefixes: there are no scores to compare")
-    order = np.random.default_rng(seed).permutation(len(prefixes))
+        raise ValueError(f"no steps in {n} prefixes: there are no scores to compare")
+    order = np.random.default_rng(seed).permutation(n)
     shuffled = [prefixes[i] for i in order]
     exact, _ = _scores(make, "float32", shuffled, 1)
     table = []
@@ -76,10 +72,8 @@ def _scores(
         batch, before = prefixes[start : start + size], verifier
         verifier = make(dtype, 1 if size == 1 else ALL)
         if verifier is before:
-            raise ValueError(
-                f"make gave the same {type(verifier).__name__} twice, which may remember: "
-                "need a new one"
-            )
+            kind = type(verifier).__name__
+            raise ValueError(f"make gave the same {kind} twice, which may remember: need a new one")
         with _rows_read(verifier) as read:
             scores = verifier.score(batch)
         _check(batch, scores, verifier.per)
@@ -90,17 +84,13 @@ def _scores(
 
 
 def _check(batch: Sequence[Prefix], scores: Sequence[Sequence[float]], per: str) -> None:
-    if len(scores) != len(batch):
-        raise ValueError(
-            f"scores of {len(scores)} prefixes in a batch of {len(batch)}, need as many"
-        )
+    n = len(batch)
+    if len(scores) != n:
+        raise ValueError(f"scores of {len(scores)} prefixes in a batch of {n}, need as many")
     for prefix, row in zip(batch, scores):
-        expected = len(prefix.steps) if per == "step" else 1
+        expected, name = len(prefix.steps) if per == "step" else 1, prefix.problem.id
         if len(row) != expected or np.isnan(row).any():
-            raise ValueError(
-                f"{prefix.problem.id}: scores {list(row)} in a batch of {len(batch)}, "
-                f"need {expected}"
-            )
+            raise ValueError(f"{name}: scores {list(row)} in a batch of {n}, need {expected}")
 
 
 @contextmanager

@@ -17,8 +17,8 @@ import torch
 from workbench.models.checkpoints import locate, weights_digest
 from workbench.models.engine import Engine, Row
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import four_bit, keep_plain_layout
-from workbench.models.templates import EMBEDDED, front_ids, render
+from workbench.models.quantised import load_model
+from workbench.models.templates import EMBEDDED, front_ids, render, start_ids
 from workbench.types import Meter, Prefix, Problem, Step
 
 
@@ -26,7 +26,7 @@ class HFPolicy:
     """A causal LM that writes step by step. Use `load_policy` to get one from a name or a folder.
 
     `separator` ends a step; `max_tokens` bounds a whole solution; `temperature` is what `Sample`
-    uses unless it says otherwise; `templates` are the prompts by name.
+    uses unless it says otherwise; `templates` are the prompts by name; `sizes` go to `Engine`.
     """
 
     def __init__(
@@ -39,13 +39,12 @@ class HFPolicy:
         max_tokens: int = 384,
         separator: str = "\n",
         templates: Mapping[str, str] = EMBEDDED,
-        batch_tokens: int = 49_152,
-        cache_tokens: int = 131_072,
+        **sizes: int,
     ):
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.temperature, self.max_tokens = temperature, max_tokens
         self.separator, self.templates = separator, templates
-        self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
+        self.engine = Engine(model, **sizes)
         self._stops, self._front = self._stop_tables(), front_ids(tokenizer)
 
     def sample(
@@ -58,10 +57,9 @@ class HFPolicy:
         prompt: str = "solve",
         meters: Sequence[Meter] | None = None,
     ) -> list[Prefix]:
-        """One continuation per row, up to the next step or the end; row i draws from the stream
-        `keys[i]`.
+        """One continuation per row, to the next step or the end; row i draws from stream `keys[i]`.
 
-        Raises ValueError on an ended prefix, an unknown `until` or prompt, or a prompt too long.
+        ValueError for an ended prefix, an unknown `until` or prompt, or a prompt too long.
         """
         if until not in self._stops:
             raise ValueError(f"until={until!r}: use 'step' or 'end'")
@@ -96,9 +94,7 @@ class HFPolicy:
 
     def prompt_ids(self, problem: Problem, prompt: str = "solve") -> list[int]:
         """The tokens of a prompt; they begin as the tokenizer begins a text (BOS), but once."""
-        text = render(self.templates, prompt, problem)
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        return ids if ids[: len(self._front)] == self._front else [*self._front, *ids]
+        return start_ids(self.tokenizer, render(self.templates, prompt, problem), self._front)
 
     def _context(self, prefix: Prefix, prompt: str) -> tuple[Context, int]:
         """What the model reads before it writes on, and how many tokens it may still write."""
@@ -127,12 +123,11 @@ class HFPolicy:
         """The prefixes with what their rows drew, cut into steps after each separator or end."""
         cuts = [self._cut(row.ids) for row in rows]
         pieces = [row.ids[a:b] for row, spans in zip(rows, cuts) for a, b in spans]
-        texts = iter(self._decode(pieces))
+        texts = iter(self.tokenizer.batch_decode(pieces, skip_special_tokens=True))
         out = []
         for prefix, row, spans in zip(prefixes, rows, cuts):
-            steps = [
-                Step(next(texts), tuple(row.ids[a:b]), tuple(row.logprobs[a:b])) for a, b in spans
-            ]
+            new = [(tuple(row.ids[a:b]), tuple(row.logprobs[a:b])) for a, b in spans]
+            steps = [Step(next(texts).strip(), *piece) for piece in new]
             over = "length" if len(row.ids) >= row.room else None
             if self._stops["end"][row.ids[-1]]:
                 over = "end"
@@ -145,17 +140,14 @@ class HFPolicy:
             borders.append(len(ids))
         return list(zip([0, *borders], borders))
 
-    def _decode(self, pieces: list[list[int]]) -> list[str]:
-        texts = self.tokenizer.batch_decode(pieces, skip_special_tokens=True)
-        return [text.strip() for text in texts]
-
     def _stop_tables(self) -> dict[str, np.ndarray]:
         """(V,) tables of the tokens that end a solution, and of those that end a step or it."""
         size = self.model.get_output_embeddings().weight.shape[0]
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
         end = np.zeros(size, bool)
-        end[[i for i in (ends if isinstance(ends, list) else [ends]) if i is not None]] = True
+        if ends is not None:
+            end[ends] = True  # one, or a list of them
         tokens = [[i] for i in range(min(size, len(self.tokenizer)))]
         step = end.copy()
         for i, text in enumerate(self.tokenizer.batch_decode(tokens)):
@@ -174,20 +166,16 @@ def load_policy(
     """A policy from a shipped name (`weak`, `base`, `strong`), a folder, or the Hugging Face hub.
 
     `quantise`: weights in 4 bits, which stay as they are while adapters train (`quantised`).
-    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates ...). Raises
-    ValueError in one line when there is no whole checkpoint under that name, and where there is no
-    computing in 4 bits.
+    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates ...). ValueError when
+    there is no whole checkpoint under that name, and where there is no computing in 4 bits.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    path, settings = locate(name_or_path), four_bit(dtype, device) if quantise else {}
+    path, settings = locate(name_or_path), {"dtype": dtype, "device": device, "quantise": quantise}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **settings).to(device)
+        model = load_model(AutoModelForCausalLM, path, **settings)
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"cannot load {str(name_or_path)!r}: {reason}") from error
-    name = Path(str(name_or_path)).name
-    return HFPolicy(keep_plain_layout(model), tokenizer, name=name, **options)
+    return HFPolicy(model, tokenizer, name=Path(str(name_or_path)).name, **options)

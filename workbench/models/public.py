@@ -10,9 +10,8 @@ r"""Public process reward models by name, each read as its authors read it, behi
 
 (Math-Shepherd arXiv 2312.08935, OpenR 2410.09671, Qwen 2501.07301.)
 
-All are one thing: a body, the position where a step is read, and a head that gives log-odds there,
-so each is a `StepVerifier` over a `Scorer`: no logits of whole vocabularies, no code from the hub,
-the cache and batches of all others. To add one: a layout, and a line in `PUBLIC`.
+Each is a `StepVerifier` over a `Scorer`, a body with a head that gives log-odds where steps end: no
+logits of whole vocabularies, no code from the hub. To add one: a layout, and a line in `PUBLIC`.
 
 Deviations: separators are appended as ids and read by position (a step that holds a tag or several
 lines is one step); heads are in float32; adapters are not merged. OpenR's training shifts the
@@ -21,10 +20,8 @@ labels: Math-psa learnt to judge one token before the separator, but is read at 
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +32,7 @@ from transformers.modeling_utils import load_state_dict
 
 from workbench.models.checkpoints import check_complete, without_library_notes
 from workbench.models.heads import ScalarHead
-from workbench.models.quantised import four_bit, keep_plain_layout
+from workbench.models.quantised import load_model
 from workbench.models.reader import Scorer
 from workbench.models.verifier import StepVerifier
 from workbench.types import Problem
@@ -60,28 +57,23 @@ def _numbered(steps: Sequence[str]) -> list[str]:
 
 
 def _shepherd(tokenizer, question: str, steps: Sequence[str]) -> Segments:
-    r"""`question Step 1: ... ки\nStep 2: ... ки`; SentencePiece begins each text as if a space
-    stood before it.
+    r"""`question Step 1: ... ки\nStep 2: ... ки`.
 
-    It does before the first step; the later ones follow a newline: they are tokenised behind a tag,
-    then cut off."""
+    SentencePiece begins each text as if a space stood before it. Before later steps stands a
+    newline: they are tokenised behind a tag, which is cut off.
+    """
     tag = _ids(tokenizer, "ки")
     if (found := _ids(tokenizer, "ки\n")[: len(tag)]) != tag:
-        raise ValueError(
-            f"the tag 'ки' before a newline should be ids {tag}, this tokenizer has {found}"
-        )
-    rows = [
-        _ids(tokenizer, f"ки\n{t}")[len(tag) :] if i else _ids(tokenizer, t)
-        for i, t in enumerate(_numbered(steps))
-    ]
+        raise ValueError(f"'ки' before a newline should be ids {tag}, this tokenizer has {found}")
+    texts = _numbered(steps)
+    rows = [_ids(tokenizer, text) for text in texts[:1]]
+    rows += [_ids(tokenizer, f"ки\n{text}")[len(tag) :] for text in texts[1:]]
     return [_ids(tokenizer, "<s>")[-1:] + _ids(tokenizer, question), *(row + tag for row in rows)]
 
 
 def _separated(tokenizer, start: str, steps: Sequence[str], separator: str) -> Segments:
-    return [
-        _ids(tokenizer, start),
-        *(_ids(tokenizer, text) + _ids(tokenizer, separator) for text in steps),
-    ]
+    rows = [_ids(tokenizer, text) + _ids(tokenizer, separator) for text in steps]
+    return [_ids(tokenizer, start), *rows]
 
 
 def _psa(tokenizer, question: str, steps: Sequence[str]) -> Segments:
@@ -130,11 +122,9 @@ class PublicFormat:
 
     def bound(self, tokenizer) -> PublicFormat:
         """Itself; ValueError if the tokenizer is not that of training, or lays nothing out."""
-        for text, expected in self.marks.items():
-            if (found := _ids(tokenizer, text))[-1:] != [expected]:
-                raise ValueError(
-                    f"{text!r} should end in id {expected}, this tokenizer has {found}"
-                )
+        for text, wanted in self.marks.items():
+            if (found := _ids(tokenizer, text))[-1:] != [wanted]:
+                raise ValueError(f"{text!r} should end in id {wanted}, this tokenizer has {found}")
         LAYOUTS[self.layout](tokenizer, "How many?", ["One.", "Two."])
         return self
 
@@ -180,12 +170,12 @@ def load_public(
 ) -> StepVerifier:
     """A public PRM from the hub by its name in `PUBLIC`, or from a folder named like it.
 
-    `base`: name or folder of what an adapter sits on; `quantise`: weights in 4 bits (`quantised`);
-    `options` go to `StepVerifier`. Raises ValueError in one line for a missing base, missing
-    weights, a tokenizer with other ids than in training, or where there is no computing in 4 bits.
+    `base`: name or folder of what an adapter sits on; `quantise`: weights in 4 bits; `options` go
+    to `StepVerifier`. ValueError for a missing base, missing weights, a tokenizer with other ids
+    than in training, or where there is no computing in 4 bits.
     """
     known = known_name(name_or_path)
-    form, device = PUBLIC[known], device or ("cuda" if torch.cuda.is_available() else "cpu")
+    form = PUBLIC[known]
     if base and not form.base:
         raise ValueError(f"base={str(base)!r} is of no use for {known}, leave it out")
     folder = whole = _fetch(name_or_path)
@@ -195,7 +185,7 @@ def load_public(
     check_complete(whole)
     tokenizer = AutoTokenizer.from_pretrained(whole, trust_remote_code=False)
     form.bound(tokenizer)  # before gigabytes are read
-    model = _load_model(form, whole, folder, dtype, device, quantise)
+    model = _load_body(form, whole, folder, dtype=dtype, device=device, quantise=quantise)
     scorer = Scorer(model.get_decoder() if form.labels else model, _head(form, model, whole))
     # a model of billions of weights has key-values to match: a smaller cache than ours
     sizes = {"batch_tokens": 16_384, "cache_tokens": 16_384}
@@ -210,45 +200,24 @@ def _fetch(name_or_path: str | Path, why: str = "") -> Path:
     try:
         return Path(snapshot_download(str(name_or_path)))
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{why}cannot get {str(name_or_path)!r}: {str(error).strip().splitlines()[0]}"
-        ) from error
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{why}cannot get {str(name_or_path)!r}: {reason}") from error
 
 
-def _load_model(form: PublicFormat, whole: Path, folder: Path, dtype, device: str, quantise: bool):
-    """The whole model, with the adapter that lies in or under `folder`, if it is one.
-
-    (OpenR's is in `checkpoint-2127`.)
-    """
+def _load_body(form: PublicFormat, whole: Path, folder: Path, **settings) -> torch.nn.Module:
+    """The whole model, with the adapter in or under `folder`, if it is one (OpenR's is under)."""
     found = folder.rglob("adapter_config.json") if form.base else ()
     adapters = [str(file.parent) for file in found]
     if form.base and len(adapters) != 1:
         raise ValueError(f"{folder} holds {len(adapters)} adapter_config.json, need one adapter")
-    settings = {"dtype": dtype, "trust_remote_code": False, "output_loading_info": True}
-    settings |= four_bit(dtype, device) if quantise else {}
     family = AutoModelForCausalLM if form.labels else AutoModel
-    with without_library_notes(), _no_report():
+    with without_library_notes():
         from peft import PeftModel
 
-        model, loaded = family.from_pretrained(whole, **settings)
+        model = load_model(family, whole, trust_remote_code=False, **settings)
         for adapter in adapters:
             model = PeftModel.from_pretrained(model, adapter).get_base_model()
-    if missing := sorted(loaded["missing_keys"]):
-        raise ValueError(
-            f"{whole} is not whole: {missing[0]} and {len(missing) - 1} more weights missing"
-        )
-    return keep_plain_layout(model.to(device))
-
-
-@contextmanager
-def _no_report() -> Iterator[None]:
-    """Keep transformers from reporting the weights of the head, which we read, as unexpected."""
-    notes = logging.getLogger("transformers.modeling_utils")
-    before, notes.disabled = notes.disabled, True
-    try:
-        yield
-    finally:
-        notes.disabled = before
+    return model
 
 
 def _head(form: PublicFormat, model, folder: Path) -> torch.nn.Sequential:

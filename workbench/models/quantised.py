@@ -1,5 +1,4 @@
-r"""Weights in 4 bits, the frozen base of QLoRA (Dettmers et al. 2023, arXiv 2305.14314), through
-bitsandbytes.
+r"""Weights in 4 bits by bitsandbytes, the base of QLoRA (Dettmers et al. 2023, arXiv 2305.14314).
 
 Each block of 64 weights of a matrix W has a scale c and keeps the number of the nearest of 16
 values z, which have equal shares of a normal distribution ("NF4"); the scales are themselves kept
@@ -14,13 +13,14 @@ they are.
 
 An adapter makes up for what rounding did, too: it is best read on the base that it was trained on.
 
-Deviations: adapters train on the model as it is read afterwards. peft's
-`prepare_model_for_kbit_training`, which the paper's code is the model of, would turn embeddings,
-norms and head into float32 and recompute activations in the backward pass. Adapters are never
-merged into a 4-bit base: rounding would undo much of them.
+Deviations: adapters train on the model as it is read afterwards, where the paper's code turns
+embeddings, norms and head into float32. Adapters are never merged into a 4-bit base: rounding would
+undo much of them.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 
@@ -29,15 +29,37 @@ from workbench.models.checkpoints import without_library_notes
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def four_bit(dtype: str | torch.dtype, device: str) -> dict:
+def load_model(
+    family: type,
+    path: str | Path,
+    *,
+    dtype: str | torch.dtype,
+    device: str | None,
+    quantise: bool,
+    **options,
+) -> torch.nn.Module:
+    """A model of a transformers `family`, on a GPU if there is one and nothing else is asked for.
+
+    `options` go to `from_pretrained`. ValueError for a checkpoint that lacks weights, which
+    transformers would draw at random, and where there is no computing in 4 bits.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    options |= {"dtype": dtype, "output_loading_info": True}
+    options |= four_bit(dtype, device) if quantise else {}
+    model, loaded = family.from_pretrained(path, **options)
+    if lost := sorted(loaded["missing_keys"]):
+        raise ValueError(f"{path} is not whole: {lost[0]} and {len(lost) - 1} more weights missing")
+    return keep_plain_layout(model.to(device))
+
+
+def four_bit(dtype: torch.dtype, device: str) -> dict:
     """What `from_pretrained` needs to load a model in 4 bits that computes in `dtype` on `device`.
 
-    Raises ValueError in one line for a dtype that bitsandbytes cannot compute in, without
-    bitsandbytes, or if it cannot compute on the device.
+    ValueError in one line if bitsandbytes is missing or cannot compute so.
     """
     from transformers import BitsAndBytesConfig
 
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if dtype not in DTYPES:
         raise ValueError(
             f"weights in 4 bits compute in float32, bfloat16 or float16, not in {dtype}"
@@ -63,9 +85,8 @@ def check_device(device: str) -> None:
         ) from error
     try:
         small = torch.ones(64, 64, device=device)
-        functional.dequantize_4bit(
-            *functional.quantize_4bit(small, quant_type="nf4", compress_statistics=True)
-        )
+        codes = functional.quantize_4bit(small, quant_type="nf4", compress_statistics=True)
+        functional.dequantize_4bit(*codes)
     # what torch and bitsandbytes raise for a device without kernels
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]
@@ -78,9 +99,8 @@ def keep_plain_layout(model: torch.nn.Module) -> torch.nn.Module:
     """The model, its 4-bit layers kept from bitsandbytes' layout for AVX512-BF16 processors.
 
     With bitsandbytes 0.50 such a layer repacks its weights at the first forward in eval mode. From
-    then on it computes in bfloat16 whatever its dtype, stops gradients (also in training after an
-    evaluation), saves other scales than it had, and fails where a matrix is no multiple of 32 x 64.
-    It would be faster for few rows, slower for many.
+    then on it computes in bfloat16 whatever its dtype, stops gradients (also in later training),
+    saves other scales than it had, and fails where a matrix is no multiple of 32 x 64.
     """
     for layer in model.modules():
         if getattr(layer, "support_avx512bf16_for_cpu", False):

@@ -3,13 +3,12 @@
 A verifier says what a solution looks like as ids, in segments (`Context`), and after how many of
 them it wants to look. The reader computes that in batches and with no token twice: key-values of
 everything read are kept (`PrefixCache`), a question that several solutions share is computed first,
-and equal rows are one. A search that grows solutions step by step so pays for each token once, as
-the meter shows: the question once, then what was generated. (Systems that call a verifier with the
-whole text each time pay 5 to 10 times as much.) `known` holds what a verifier has worked out, by
-the name of the context it is about; it empties itself when weights change.
+and equal rows are one. A search that grows solutions step by step so pays for each token once.
+(Systems that call a verifier with the whole text each time pay 5 to 10 times as much.) `known`
+holds what has been worked out, by the name of the context; it empties itself when weights change.
 
-What is read are the logits of a causal LM, or, under a `Scorer`, the few numbers that a head of its
-own makes of the body's states. Taught in notebook 03.
+What is read are the logits of a causal LM, or the few numbers of a `Scorer`'s own head. Taught in
+notebook 03.
 """
 
 from __future__ import annotations
@@ -61,12 +60,10 @@ class Question(NamedTuple):
 
 
 class Reader:
-    """Reads rows with one model; `window` is the most tokens that it can see at once."""
+    """Reads rows with one model, for a verifier that remembers in `known`; `sizes`: of `Engine`."""
 
-    def __init__(self, model: torch.nn.Module, *, batch_tokens: int, cache_tokens: int):
-        self.engine = Engine(model, batch_tokens=batch_tokens, cache_tokens=cache_tokens)
-        self.window = getattr(self.engine.config, "max_position_embeddings", None) or 10**9
-        self.known: dict[bytes, float] = {}
+    def __init__(self, model: torch.nn.Module, **sizes: int):
+        self.engine, self.known = Engine(model, **sizes), dict[bytes, float]()
 
     def refresh(self) -> bool:
         """Forget what is known if weights have changed since the last call (or it is too much)."""
@@ -76,10 +73,8 @@ class Reader:
 
     def check(self, problem_id: str, tokens: int) -> None:
         """`Unreadable` for a row of more tokens than the model can see."""
-        if tokens > self.window:
-            raise Unreadable(
-                f"{problem_id}: {tokens} tokens to judge, the verifier reads {self.window}"
-            )
+        if tokens > (window := self.engine.window):
+            raise Unreadable(f"{problem_id}: {tokens} tokens to judge, the verifier reads {window}")
 
     def read(self, questions: Sequence[Question]) -> list[torch.Tensor]:
         """Logits (len(wanted), V) of each row; those of one context must want the same."""
@@ -91,11 +86,8 @@ class Reader:
         shared: dict[bytes, list[Question]] = {}
         for question in questions:
             shared.setdefault(question.context.names[0], []).append(question)
-        firsts = [
-            Question(rows[0].context.cut(1), (), rows[0].meter)
-            for rows in shared.values()
-            if len(rows) > 1
-        ]
+        payers = [rows[0] for rows in shared.values() if len(rows) > 1]
+        firsts = [Question(payer.context.cut(1), (), payer.meter) for payer in payers]
         held = self.engine.cache.holds
         return [first for first in firsts if first.context.ids and not held(first.context)]
 
@@ -116,9 +108,7 @@ def book(row: Row, meter: Meter) -> None:
 def need_steps(prefix: Prefix) -> None:
     """ValueError for a prefix without steps, which no verifier of whole solutions can judge."""
     if not prefix.steps:
-        raise ValueError(
-            f"{prefix.problem.id}: no steps to judge, a verifier per solution needs at least one"
-        )
+        raise ValueError(f"{prefix.problem.id}: no steps to judge, a solution needs at least one")
 
 
 def fingerprint_of(model: torch.nn.Module, settings: Mapping) -> str:

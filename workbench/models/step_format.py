@@ -14,21 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from workbench.models.templates import EMBEDDED, render
+from workbench.models.templates import EMBEDDED, render, start_ids
 from workbench.models.tokenizer import BAD, GOOD, STEP
 from workbench.types import Problem
-
-
-def start_ids(tokenizer, text: str) -> list[int]:
-    """Ids of a text that begins a row: a BOS before it where the tokenizer adds one, no EOS after.
-
-    A text that brings its own BOS (a chat template) gets no second one.
-    """
-    ids = tokenizer(text, add_special_tokens=False).input_ids
-    whole = tokenizer(text).input_ids
-    places = range(len(whole) - len(ids) + 1)
-    before = whole[: next((i for i in places if whole[i : i + len(ids)] == ids), 0)]
-    return ids if ids[: len(before)] == before else [*before, *ids]
 
 
 @dataclass(frozen=True)
@@ -52,9 +40,7 @@ class StepFormat:
         """The format with the ids of this tokenizer; ValueError if training had others."""
         separator = tuple(tokenizer(self.separator, add_special_tokens=False).input_ids)
         if not separator:
-            raise ValueError(
-                f"separator {self.separator!r} is no token of this tokenizer, need at least one"
-            )
+            raise ValueError(f"separator {self.separator!r} is no token here, need at least one")
         ids, end = (separator, *self._labels(tokenizer)), tokenizer.eos_token_id
         if self.ids is not None and (self.ids, self.end) != (ids, end):
             raise ValueError(
@@ -70,9 +56,7 @@ class StepFormat:
         for text in (self.good, self.bad):
             ids = tokenizer(text, add_special_tokens=False).input_ids
             if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-                raise ValueError(
-                    f"label {text!r} is {len(ids)} tokens of this tokenizer, need one known token"
-                )
+                raise ValueError(f"label {text!r} is {len(ids)} tokens here, need one known token")
             found += ids
         return found
 

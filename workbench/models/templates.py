@@ -31,11 +31,18 @@ def render(templates: Mapping[str, str], name: str, problem: Problem) -> str:
     return template.format(question=problem.question, answer=problem.answer)
 
 
-def front_ids(tokenizer) -> list[int]:
-    """What a tokenizer puts in front of every text by itself: BOS, mostly, or nothing.
+def start_ids(tokenizer, text: str, front: list[int] | None = None) -> list[int]:
+    """Ids of a text that begins a row: with BOS if the tokenizer adds one, but once; without EOS.
 
-    It is found by trying; what the tokenizer puts behind a text (EOS) is no part of it.
+    A text may bring its own BOS (a chat template does). `front`: the `front_ids`, if known.
     """
+    front = front_ids(tokenizer) if front is None else front
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    return ids if ids[: len(front)] == front else [*front, *ids]
+
+
+def front_ids(tokenizer) -> list[int]:
+    """What a tokenizer puts before every text by itself (BOS, mostly, or nothing), by trying."""
     bare = tokenizer("1", add_special_tokens=False).input_ids
     whole = tokenizer("1").input_ids
     places = range(len(whole) - len(bare), -1, -1)

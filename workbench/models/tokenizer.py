@@ -48,13 +48,13 @@ def build_tokenizer():
     core = Tokenizer(models.WordPiece(vocab, unk_token=UNKNOWN))
     # splits on space and isolates punctuation
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    lines = decoders.Replace(f" {STEP} ", STEP)
-    core.decoder = decoders.Sequence(
-        [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), lines]
+    words, lines = (
+        decoders.WordPiece(prefix="##", cleanup=False),
+        decoders.Replace(f" {STEP} ", STEP),
     )
-    core.add_special_tokens(
-        [AddedToken(t, special=True, normalized=False) for t in SPECIALS if t != STEP]
-    )
+    core.decoder = decoders.Sequence([words, decoders.Fuse(), lines])
+    special = [AddedToken(t, special=True, normalized=False) for t in SPECIALS if t != STEP]
+    core.add_special_tokens(special)
     core.add_tokens([AddedToken(t, normalized=False) for t in (STEP, *SUBJECTS)])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,

@@ -9,10 +9,9 @@
 | public PRMs: `public` | `ScalarHead` | step |
 
 All are a `StepVerifier`. Per solution, it reads the end of the last step alone, with all others in
-view: any PRM read so gives its `last` aggregate. (Cobbe et al. 2021, arXiv 2110.14168, read an ORM
-after every token and find that better than once at the end, their "solution-level" variant, as
-here.) Verifiers that are asked in words are in `generative`. Attention is causal, so a step's score
-depends on the question and the steps up to it, never on what follows. Taught in notebook 03.
+view: any PRM read so gives its `last` aggregate. (Cobbe et al. 2021, arXiv 2110.14168, find an ORM
+better that is read after every token.) Verifiers that are asked in words are in `generative`.
+Attention is causal, so a step's score never depends on what follows. Taught in notebook 03.
 
 On disk a verifier is an adapter or a whole checkpoint, its tokenizer, and `verifier.json`, which
 names its kind and holds what the head needs: `save` writes it, `load_verifier` reads every kind.
@@ -25,7 +24,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,26 +31,32 @@ from scipy.special import expit
 
 from workbench.models.checkpoints import SHIPPED, check_complete, portable, without_library_notes
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier
-from workbench.models.heads import HEADS, Head, LabelHead, StepSpan, as_read, with_scalar_head
+from workbench.models.heads import (
+    HEADS,
+    Head,
+    LabelHead,
+    ScalarHead,
+    StepSpan,
+    as_read,
+    with_scalar_head,
+)
+from workbench.models.policy import HFPolicy, load_policy
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import four_bit, is_quantised, keep_plain_layout
+from workbench.models.quantised import is_quantised, load_model
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
 from workbench.models.step_format import StepFormat
 from workbench.models.tokenizer import GOOD
-from workbench.types import Meter, Prefix
-
-if TYPE_CHECKING:
-    from workbench.models.policy import HFPolicy
+from workbench.types import Meter, Prefix, Scores
 
 FILE = "verifier.json"
-KINDS = (*HEADS, GenerativeVerifier.kind)
 OLD_FILES = ("step_format.json", "outcome.json", "generative_format.json")
 
 
 class StepVerifier:
     """P(good) of each step, or of the solution at its last one. `load_verifier` gets saved ones.
 
-    `form` lays solutions out as ids (`StepFormat` unless said otherwise), `head` judges.
+    `form` lays solutions out as ids (`StepFormat` unless said otherwise), `head` judges, `sizes` go
+    to `Engine`.
     """
 
     def __init__(
@@ -64,28 +68,19 @@ class StepVerifier:
         head: Head | None = None,
         per: str = "step",
         name: str = "prm",
-        batch_tokens: int = 49_152,
-        cache_tokens: int = 131_072,
+        **sizes: int,
     ):
         if per not in ("step", "solution"):
             raise ValueError(f"per={per!r}: use 'step' or 'solution'")
         self.model, self.tokenizer, self.name, self.per = model.eval(), tokenizer, name, per
         self.form, self.head = (form or StepFormat()).bound(tokenizer), head or LabelHead()
-        self.reader = Reader(as_read(model), batch_tokens=batch_tokens, cache_tokens=cache_tokens)
+        self.reader = Reader(as_read(model), **sizes)
 
-    def score(
-        self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
-        """How good each prefix is: one list of scores in [0, 1] per prefix, in their order.
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
+        """As `types.Verifier.score` says; of prefixes that need the same, the first one pays.
 
-        A list holds one score per step (none for no steps) or, for `per = "solution"`, exactly one.
-        A step's score may depend only on the question and what stands before the step's end: a
-        search scores the same step again as its solution grows. Nor may it depend on what else is
-        in `prefixes`. What has to be computed is added to `meters[i].verifier` (tokens) and
-        `.flops` of the first prefix that needs it; a verifier that computes nothing adds nothing.
-        Raises `Unreadable` if a prefix is too long or of an unknown problem, which callers may
-        skip, and any other ValueError for what makes no sense, a solution without steps to a
-        verifier per solution, say. Nothing is computed then.
+        `Unreadable` for a prefix too long, ValueError for one without steps to judge as a solution:
+        both before anything is computed.
         """
         odds = self.log_odds(prefixes, meters=meters)
         # float64, for in float32 it is 0 from odds of -104 on; not torch's sigmoid, whose last bit
@@ -94,11 +89,11 @@ class StepVerifier:
 
     def log_odds(
         self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None
-    ) -> list[list[float]]:
+    ) -> Scores:
         """As `score`, before the sigmoid: any number. Of a reward model they are its rewards."""
         self.reader.refresh()
         known = self.reader.known
-        meters = meters if meters is not None else [Meter() for _ in prefixes]
+        meters = meters or [Meter() for _ in prefixes]
         contexts = [self._context(prefix) for prefix in prefixes]
         # 1. one question per distinct solution that holds a step without odds
         asked: dict[bytes, tuple[Question, list[StepSpan]]] = {}
@@ -147,7 +142,6 @@ def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVe
 
     The score is sigma(likelihood * log p), p / (1 + p) by default: the order counts, not the
     number. The model is copied, so that training the policy does not change its judgement.
-    `options` go to `StepVerifier`.
     """
     texts = {"separator": policy.separator, "template": policy.templates["solve"]}
     if GOOD not in policy.tokenizer.get_vocab():
@@ -162,17 +156,13 @@ def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVe
 
 
 def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> None:
-    """Write adapter (or whole model), tokenizer and `verifier.json`; `load_verifier` reads them.
-
-    A shipped base of an adapter is named so that another clone finds it. ValueError for a public
-    verifier, which its name is enough to load.
-    """
+    """Write adapter or whole model, tokenizer and `verifier.json`; ValueError for a public one."""
     folder = Path(folder)
     if not hasattr(verifier.model, "save_pretrained"):
         raise ValueError(f"{verifier.name} is no verifier of ours: load it by name, don't save it")
     folder.mkdir(parents=True, exist_ok=True)
     adapters = getattr(verifier.model, "peft_config", {})
-    for config in adapters.values():
+    for config in adapters.values():  # another clone shall find a shipped base
         config.base_model_name_or_path = portable(config.base_model_name_or_path)
     verifier.model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
     verifier.tokenizer.save_pretrained(folder)
@@ -191,41 +181,42 @@ def load_verifier(
     """A verifier of any kind: a shipped one by name, a folder that `save` wrote, or a public PRM.
 
     `dtype` is float32 unless told otherwise, bfloat16 of public ones; `quantise`: weights in 4 bits
-    but for an adapter's own and the head (`quantised`). `options` go to the verifier (name,
-    batch_tokens ...; `critiques` of a generative one; `base` of a public adapter: `public`). The
-    base of an adapter is found by the path or shipped name that it names. Raises ValueError in one
-    line when there is no whole verifier, when the tokenizer is another than in training, and where
-    there is no computing in 4 bits.
+    but for an adapter's own and the head. `options` go to the verifier (name, batch_tokens ...;
+    `critiques` of a generative one; `base` of a public adapter). ValueError when there is no whole
+    verifier or no computing in 4 bits, and for another tokenizer than in training.
     """
     folders = Path(name_or_path), SHIPPED / str(name_or_path)
+    settings = {"device": device, "quantise": quantise}
     folder = next((place for place in folders if (place / FILE).is_file()), None)
     if folder is None:
-        return _load_other(name_or_path, folders, dtype, device, quantise, options)
-    kind, form, settings = _read_settings(folder / FILE)
-    if kind == GenerativeVerifier.kind:
-        form = replace(form, critiques=options.pop("critiques", form.critiques))
-    scalar = kind == "scalar"
-    model, tokenizer = _load_host(folder, scalar, dtype or "float32", device, quantise)
-    options = {"name": folder.name, **settings, **options}
-    make = GenerativeVerifier if kind == GenerativeVerifier.kind else StepVerifier
-    return make(model, tokenizer, form, **options)
+        settings |= {"dtype": dtype or "bfloat16", **options}
+        return _load_other(name_or_path, folders, **settings)
+    form, judge = _read_settings(folder / FILE)
+    scalar = isinstance(judge.get("head"), ScalarHead)
+    model, tokenizer = _load_host(folder, scalar, dtype=dtype or "float32", **settings)
+    options = {"name": folder.name, **judge, **options}
+    if judge:
+        return StepVerifier(model, tokenizer, form, **options)
+    form = replace(form, critiques=options.pop("critiques", form.critiques))
+    return GenerativeVerifier(model, tokenizer, form, **options)
 
 
-def _read_settings(file: Path) -> tuple[str, StepFormat | GenerativeFormat, dict]:
-    """Kind, format, and what else the verifier's class takes."""
+def _read_settings(file: Path) -> tuple[StepFormat | GenerativeFormat, dict]:
+    """The format; `head` and `per` of a `StepVerifier`, nothing of one that is asked in words."""
     try:
         note = json.loads(file.read_text(encoding="utf-8"))
         if note["kind"] == GenerativeVerifier.kind:
-            return note["kind"], GenerativeFormat.read(note["form"]), {}
+            return GenerativeFormat.read(note["form"]), {}
         head = HEADS[note["kind"]](**note["head"])
-        return note["kind"], StepFormat.read(note["form"]), {"head": head, "per": note["per"]}
+        return StepFormat.read(note["form"]), {"head": head, "per": note["per"]}
     except (KeyError, TypeError, ValueError) as error:
+        kinds = ", ".join([*HEADS, GenerativeVerifier.kind])
         raise ValueError(
-            f"{file} describes no verifier of a kind that we know ({', '.join(KINDS)}): {error!r}"
+            f"{file} describes no verifier of a kind that we know ({kinds}): {error!r}"
         ) from error
 
 
-def _load_other(name_or_path, folders: Sequence[Path], dtype, device, quantise: bool, options):
+def _load_other(name_or_path, folders: Sequence[Path], **options) -> StepVerifier:
     """A public verifier; ValueError if the name is none, too."""
     from workbench.models.public import PUBLIC, known_name, load_public
 
@@ -235,8 +226,7 @@ def _load_other(name_or_path, folders: Sequence[Path], dtype, device, quantise: 
                 f"{folder} holds a verifier of an older format ({old[0]}): train it again"
             )
     if known_name(name_or_path):
-        settings = {"dtype": dtype or "bfloat16", "device": device, "quantise": quantise}
-        return load_public(name_or_path, **settings, **options)
+        return load_public(name_or_path, **options)
     shipped = ", ".join(sorted(file.parent.name for file in SHIPPED.glob(f"*/{FILE}"))) or "none"
     raise ValueError(
         f"no verifier {str(name_or_path)!r}: need a folder with {FILE}, a shipped name ({shipped}) "
@@ -244,31 +234,22 @@ def _load_other(name_or_path, folders: Sequence[Path], dtype, device, quantise: 
     )
 
 
-def _load_host(folder: Path, scalar: bool, dtype, device: str | None, quantise: bool):
+def _load_host(folder: Path, scalar: bool, **settings):
     """Model and tokenizer: a whole checkpoint, or an adapter in its base (4 bits: on top of it)."""
-    from workbench.models.policy import load_policy
-
-    settings = {"dtype": dtype, "device": device, "quantise": quantise}
     if not (folder / "adapter_config.json").is_file():
-        if scalar:
-            return _load_whole_scorer(folder, **settings)
-        whole = load_policy(folder, **settings)
-        return whole.model, whole.tokenizer
+        if not scalar:
+            whole = load_policy(folder, **settings)
+            return whole.model, whole.tokenizer
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        check_complete(folder)
+        model = load_model(AutoModelForSequenceClassification, folder, **settings)
+        return model, AutoTokenizer.from_pretrained(folder)
     with without_library_notes():
         from peft import PeftConfig, PeftModel
+
     base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, **settings)
     model = with_scalar_head(base.model, base.tokenizer) if scalar else base.model
     with without_library_notes():
         model = PeftModel.from_pretrained(model, str(folder))
         return model if is_quantised(model) else model.merge_and_unload(), base.tokenizer
-
-
-def _load_whole_scorer(folder: Path, dtype, device: str | None, quantise: bool):
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    check_complete(folder)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    settings = four_bit(dtype, device) if quantise else {}
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, **settings)
-    return keep_plain_layout(model.to(device)), AutoTokenizer.from_pretrained(folder)

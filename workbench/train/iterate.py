@@ -36,12 +36,7 @@ def lessons_of(results: Iterable[SearchResult]) -> list[Lesson]:
 
 
 def fine_tune(
-    policy: HFPolicy,
-    lessons: Sequence[Lesson],
-    *,
-    tokens: int,
-    seed: int,
-    recipe: Recipe = GENTLE,
+    policy: HFPolicy, lessons: Sequence[Lesson], *, tokens: int, seed: int, recipe: Recipe = GENTLE
 ) -> float:
     """Train a policy in place for `tokens` tokens of lessons, over and over; returns the last loss.
 
