@@ -67,7 +67,7 @@ def main() -> None:
         for key in together:
             ratio = alone[key] / together[key]
             print(
-                f"  {key:22} {together[key]:10.2f} together {alone[key]:10.2f} alone {ratio:5.1f} x",
+                f"  {key:22} {together[key]:10.2f} together {alone[key]:10.2f} alone {ratio:5.1f}x",
                 flush=True,
             )
 

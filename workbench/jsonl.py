@@ -1,7 +1,7 @@
 """Records as JSON lines, read back equal to what was written; a result file that survives a kill.
 
 JSON knows neither tuples nor records. So an array is a tuple here, a list is `{"@list": [...]}`, a
-record of ours `{"@Step": {its fields}}` without its defaults. `to_plain` and `from_plain` go through
+record of ours `{"@Step": {its fields}}` without its defaults. `to_plain` and `from_plain` reach
 whatever lies in `meta`. The problem of a result is written once.
 
 A file's first line names the run: what its models are, method, options, seed, budget. Each further
