@@ -233,3 +233,7 @@ def test_compare_finds_intervals_that_do_not_overlap(recorded, tmp_path, capsys)
 def test_source_text_is_found_by_name(name, first):
     assert source_text(f"workbench.runs.run:{name}").startswith(first)
     assert source_text("workbench.runs.run:gone") is source_text("workbench.gone:x") is None
+
+
+def test_source_text_is_found_where_a_function_is_named_like_its_module():
+    assert source_text("workbench.search.sample:sample").startswith("def sample(")

@@ -13,7 +13,7 @@ import json
 import math
 import numbers
 import os
-import pydoc
+import pkgutil
 import re
 import sys
 import textwrap
@@ -217,5 +217,8 @@ def source(thing) -> None:
 
 def source_text(name: str) -> str | None:
     """Today's code of what stands at `module:qualified.name`; None if nothing does."""
-    thing = pydoc.locate(name.replace(":", ".").rstrip("."))
-    return thing and textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()
+    try:
+        thing = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return None
+    return textwrap.dedent(inspect.getsource(inspect.unwrap(thing))).rstrip()

@@ -5,7 +5,7 @@ completes every prefix n times:
 
 $$\text{value}_t = \text{share of } n \text{ completions of prefix } t \text{ that end right.}$$
 
-The value itself is the target (`PRMRecipe(soft=True)`). Labels for those who want some: value above
+The value itself is the target (`train_prm(soft=True)`). Labels for those who want some: value above
 `threshold`. With values this noisy the paper finds that aggregates of high scores (`max`, `sum`)
 choose better than the worst step's.
 
