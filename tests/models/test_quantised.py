@@ -13,7 +13,7 @@ from bitsandbytes.nn import Linear4bit
 from workbench.models import load_policy, load_verifier
 from workbench.models.flops import Flops
 from workbench.models.policy import HFPolicy
-from workbench.models.quantised import is_quantised
+from workbench.models.quantised import fast_dtype, is_quantised
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
@@ -214,3 +214,11 @@ def test_on_cuda_as_on_the_processor(small):
     assert (
         sum(a.ids == policy.sample([p], [k])[0].ids for a, p, k in zip(together, HALF, keys)) >= 3
     )
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_fast_is_bfloat16_only_where_the_processor_has_it(native, expected, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    assert fast_dtype() == expected and fast_dtype("cuda") == torch.bfloat16
+    policy = load_policy("weak", dtype="fast", device="cpu")
+    assert policy.model.dtype == expected

@@ -15,6 +15,7 @@ from workbench.models import load_policy, load_verifier
 from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
 from workbench.models.verifier import StepVerifier, save
 from workbench.problems import quantities
+from workbench.train import learner
 from workbench.train.learner import Recipe
 from workbench.train.reward import Pair, bt_loss, pairs, train_reward
 from workbench.types import LabelledSolution, Prefix, Problem
@@ -193,7 +194,8 @@ def test_what_was_trained_comes_back_from_disk(rank, tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_equal_seeds_train_equal_models_and_bfloat16_another():
+def test_equal_seeds_train_equal_models_and_bfloat16_another(monkeypatch):
+    monkeypatch.setattr(learner, "fast_dtype", lambda device: torch.bfloat16)  # on any processor
     rows, recipe = toy(8, 2), Recipe(rank=4, epochs=2, batch_tokens=800)
 
     def losses(seed, **options):

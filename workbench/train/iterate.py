@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-import torch
-
 from workbench.models.policy import HFPolicy
+from workbench.models.quantised import fast_dtype
 from workbench.models.templates import EMBEDDED
 from workbench.train.learner import Learner, Recipe
 from workbench.train.loop import train
@@ -40,7 +39,7 @@ def fine_tune(
 ) -> float:
     """Train a policy in place for `tokens` tokens of lessons, over and over; returns the last loss.
 
-    Each pass goes through the lessons in another order. The model then computes in bfloat16. Warns
+    Each pass goes through the lessons in another order. The model computes in `fast_dtype`. Warns
     of lessons longer than the model reads, which are left out. Raises ValueError without lessons or
     tokens, and for a policy with prompts of its own.
     """
@@ -52,7 +51,7 @@ def fine_tune(
         raise ValueError(
             f"policy {policy.name!r} has prompts of its own; lessons need the embedded ones"
         )
-    learner = Learner(policy.model, recipe, dtype=torch.bfloat16)
+    learner = Learner(policy.model, recipe, dtype=fast_dtype(policy.engine.device))
     data = batches(
         chain.from_iterable(passes(lessons, f"lessons/{seed}")), policy.tokenizer,
         batch_tokens=recipe.batch_tokens, micro_tokens=recipe.micro_tokens, seed=seed,

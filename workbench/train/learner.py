@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from workbench.models.quantised import check_trainable
+from workbench.models.quantised import check_trainable, fast_dtype
 
 WIDE = (torch.float32, torch.float64)
 
@@ -135,8 +135,8 @@ class MasterWeights:
 class Learner:
     """A model in training: its float32 weights, their optimisers, and how far it has come.
 
-    `dtype` as for `MasterWeights`. `autocast` computes single operations in bfloat16 instead, and
-    leaves the model as precise as it is.
+    `dtype` as for `MasterWeights`. `autocast` computes single operations in bfloat16 instead, where
+    the device has it (`fast_dtype`), and leaves the model as precise as it is.
     """
 
     def __init__(
@@ -147,8 +147,9 @@ class Learner:
         dtype: torch.dtype | None = None,
         autocast: bool = False,
     ):
-        self.model, self.recipe, self.autocast = model, recipe, autocast
+        self.model, self.recipe = model, recipe
         self.device = next(model.parameters()).device
+        self.autocast = autocast and fast_dtype(self.device) is torch.bfloat16
         self.master = MasterWeights(model, dtype)
         self.optimizers = _optimizers(model, self.master.weights, recipe)
         self.done = Progress()

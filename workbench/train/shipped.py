@@ -9,6 +9,7 @@ Taught in notebook 01.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections import deque
@@ -24,6 +25,7 @@ from workbench.analyse.scaling import correctness, interval
 from workbench.drive import solve
 from workbench.models import load_policy
 from workbench.models.checkpoints import weights_digest
+from workbench.models.quantised import fast_dtype
 from workbench.models.tokenizer import build_tokenizer
 from workbench.search import METHODS
 from workbench.train.learner import Batch, Learner, Recipe
@@ -91,7 +93,7 @@ def train_policies(
     folder.mkdir(parents=True, exist_ok=True)
     state, model = folder / "trunk.pt", new_model(seed)
     run = run_of(recipe, seed=seed, **{"host weights": weights_digest(model)})
-    trunk = Learner(model, recipe, dtype=torch.bfloat16)
+    trunk = Learner(model, recipe, dtype=fast_dtype())
     if state.exists():
         trunk.load(state, run)
     data = training_data(seed, recipe, skip=trunk.done.updates)
@@ -107,7 +109,7 @@ def train_policies(
         trunk.save(state, run)
         # 2. the member: a copy of the trunk whose rates fall
         falling = replace(recipe, decay=1 - decay_from / decay_to)
-        fork = Learner(new_model(seed), falling, dtype=torch.bfloat16)
+        fork = Learner(new_model(seed), falling, dtype=fast_dtype())
         fork.load(state, run)
         ahead = training_data(seed, recipe, skip=fork.done.updates)
         losses: deque[float] = deque(maxlen=50)
@@ -128,7 +130,7 @@ def learning_curve(
     """pass@1 by level on the way to a member: rows {tokens, level, problems, value, low, high}."""
     passed = [path for run in ("trunk", member) for path in Path(folder).glob(f"{run}_*/")]
     for tokens, path in sorted((int(path.name.split("_")[1]), path) for path in passed):
-        policy = load_policy(path, dtype="bfloat16", cache_tokens=0)
+        policy = load_policy(path, dtype="fast", cache_tokens=0)
         results = solve(problems, METHODS["sample"], policy=policy, seed=seed, n=samples)
         share = correctness(results).mean(1)
         for level in sorted({p.level for p in problems}):
@@ -141,7 +143,7 @@ def save_checkpoint(learner: Learner, folder: Path, **facts: float) -> None:
     """Write a Hugging Face checkpoint in bfloat16, whole, with tokenizer and training facts."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed and comes by again
-    learner.model.save_pretrained(part)
+    copy.deepcopy(learner.model).to(torch.bfloat16).save_pretrained(part)
     build_tokenizer().save_pretrained(part)
     facts = {**dict(zip(("updates", "tokens", "problems"), learner.done)), **facts}
     (part / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
