@@ -12,6 +12,7 @@ PATHS = sorted((root() / "notebooks" / "solutions").glob("*.ipynb"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # they train: minutes on a processor without bfloat16 units
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_solution_runs(path, one_thread):
     names, printed = {"__name__": "__main__"}, StringIO()

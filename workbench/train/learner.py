@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from workbench.models.quantised import check_trainable, fast_dtype
+from workbench.train.muon import WideMuon
 
 WIDE = (torch.float32, torch.float64)
 
@@ -254,7 +255,9 @@ def _optimizers(
     made = [torch.optim.AdamW([group for group in adam if group["params"]], **common)]
     if groups["matrices"]:
         muon = {"params": groups["matrices"], "peak": recipe.matrix_rate}
-        made.append(torch.optim.Muon([muon], weight_decay=recipe.weight_decay))
+        native = fast_dtype(groups["matrices"][0].device) is torch.bfloat16
+        kind = torch.optim.Muon if native else WideMuon
+        made.append(kind([muon], weight_decay=recipe.weight_decay))
     return made
 
 
