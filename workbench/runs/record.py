@@ -86,9 +86,8 @@ def merge(source, executed, outcome: Mapping):
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
     metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-    kept = {k: v for k, v in outcome.items() if k not in OF_THE_RUN} | {
-        "recorded_at": manifest.now()
-    }
+    kept = {k: v for k, v in outcome.items() if k not in OF_THE_RUN}
+    kept["recorded_at"] = manifest.now()
     notebook.metadata = nbformat.from_dict(metadata | {"workbench": kept})
     return notebook
 

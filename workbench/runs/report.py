@@ -47,11 +47,8 @@ def write_report(folder: Path, results: Sequence[Mapping], profile: str) -> Path
     sections = "\n".join(_section(folder, result) for result in results)
     title = f"Notebooks, {profile} profile"
     path = folder / "report.html"
-    page = PAGE.format(
-        title=escape(title),
-        contents="\n".join(line.format(*end) for end in ends),
-        sections=sections,
-    )
+    contents = "\n".join(line.format(*end) for end in ends)
+    page = PAGE.format(title=escape(title), contents=contents, sections=sections)
     path.write_text(page, encoding="utf-8")
     return path
 
