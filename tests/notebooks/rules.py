@@ -15,7 +15,8 @@ from workbench.runs.notebook import code_cells, read_parameters
 
 MOST_KNOBS, MOST_LINES, MOST_COLUMNS = 5, 15, 88
 PATH = re.compile(
-    r"(?<![\w.:/<~-])/(?:home|root|Users|work|tmp|mnt|opt|usr|var|private|srv|data|content)/|\b[A-Z]:\\"
+    r"(?<![\w.:/<~-])/(?:home|root|Users|work|tmp|mnt|opt|usr|var|private|srv|data|content)/"
+    r"|\b[A-Z]:\\"
 )
 REMOTE_IMAGE = re.compile(r"!\[[^\]]*\]\(\s*https?:|<img[^>]+src\s*=\s*[\"']?https?:")
 INSTALL = re.compile(
