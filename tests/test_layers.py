@@ -22,7 +22,7 @@ ALLOWED = {
     "show": {"types", "problems", "analyse", "tree"},
 }
 ALLOWED["train"] = {*ALLOWED} - {"show"}
-TOP = {"runs", "doctor", "__main__", "__init__"}  # may import everything
+TOP = {"runs", "claims", "recipes", "doctor", "__main__", "__init__"}  # may import everything
 LIGHT = {*ALLOWED} - {"models", "train"}
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
 

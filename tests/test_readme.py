@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from scripted import Walker, oracle
 
 from workbench.drive import solve
@@ -29,12 +30,22 @@ class Tied:
 (result,) = solve([Problem("p", "math", "?", "1")], until_agreed, policy=Tied(), most=8)
 print(result.best.text)
 """
+# other people's things in README.md, and what of ours stands for them here
+STAND_INS = {
+    '"problems.jsonl"': repr(str(ROOT / "data/samples/quantities.jsonl")),
+    '"Qwen/Qwen2.5-Math-1.5B"': "'base'",
+    '"Qwen/Qwen2.5-Math-PRM-7B"': "'prm'",
+    "max_tokens=1024": "max_tokens=192",
+}
+
+
+def blocks(name):
+    """The blocks of Python in a text."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S)
 
 
 def test_until_agreed_chooses_the_same_under_any_hash_seed():
-    (method,) = re.findall(
-        r"```python\n(def until_agreed.*?)\n\n\n", (ROOT / "README.md").read_text(), re.S
-    )
+    (method,) = re.findall(r"^(def until_agreed.*?)\n\n\n", blocks("README.md")[0], re.S | re.M)
     code = RUN.replace("{method}", method)
     chosen = set()
     for seed in ("0", "1", "2", "3"):
@@ -49,10 +60,30 @@ def test_until_agreed_chooses_the_same_under_any_hash_seed():
     assert chosen == {"zeta"}  # of equals the one seen first
 
 
+@pytest.mark.slow
+def test_the_method_of_the_readme_runs_as_it_stands(capsys):
+    names = {}
+    exec(blocks("README.md")[0], names)
+    assert capsys.readouterr().out and not any(r.error for r in names["results"])
+    assert all(5 <= r.meter.samples <= 32 for r in names["results"])
+
+
+@pytest.mark.slow
+def test_a_model_a_verifier_and_problems_of_your_own():
+    (code,) = blocks("README.md")[1:]
+    for theirs, ours in STAND_INS.items():
+        assert code.count(theirs) == 1
+        code = code.replace(theirs, ours)
+    names = {}
+    exec(code, names)
+    assert len(names["results"]) == 8
+    assert all(not r.error and r.best and len(r.rollouts) == 8 for r in names["results"])
+
+
 def examples():
     """What the blocks of code in CONTRIBUTING.md define."""
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S):
+    for block in blocks("CONTRIBUTING.md"):
         exec(block, names)
     return names
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 EXAMPLES = """examples:
   python -m workbench run                          all notebooks, quick sizes
-  python -m workbench run 06 --profile full        one notebook, full sizes
+  python -m workbench run 09 --profile full        one notebook, full sizes
   python -m workbench run --profile full --jobs 2  all notebooks, full sizes, two at once
   python -m workbench run 04 -p seed=1             another value for a parameter
   python -m workbench run --resume runs/DIR        go on where a batch stopped
@@ -29,7 +29,9 @@ def parser() -> Parser:
     """The parser of all commands."""
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
     top = Parser(prog="python -m workbench", description=__doc__, **layout)
-    commands = top.add_subparsers(dest="command", required=True, metavar="run|record|check|doctor")
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="run|record|check|doctor|recipe"
+    )
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
     names = "numbers (06) or names; none or `all`: every one"
     run.add_argument("notebooks", nargs="*", metavar="NN", help=names)
@@ -41,11 +43,15 @@ def parser() -> Parser:
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with a batch as it was")
     where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")
     record = commands.add_parser("record", help="make a finished batch the recorded run")
-    record.add_argument("folder", type=Path, metavar="DIR")
+    only = "without it: only fill in the numbers of README.md, RESULTS.md and model cards"
+    record.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=only)
     check = commands.add_parser("check", help="do the committed outputs belong to today's code?")
     against = "also compare the metrics of the batch in DIR"
     check.add_argument("--against", type=Path, metavar="DIR", help=against)
     commands.add_parser("doctor", help="is everything installed and in place?")
+    arm = "hours of work behind what is shipped, one arm a call"
+    recipe = commands.add_parser("recipe", help=arm)
+    recipe.add_argument("name", metavar="NAME", help="pools, labels-base, prm-base ...")
     return top
 
 
@@ -116,18 +122,23 @@ def _report(results: list[dict], folder: Path, resume: str) -> int:
 
 
 def record(arguments: argparse.Namespace, base: Path) -> int:
-    """Copy a finished batch into notebooks/ and figures/."""
+    """Copy a finished batch into notebooks/ and figures/, and fill its numbers into the texts."""
+    from workbench.claims import fill_in
     from workbench.runs.record import record
 
-    print(f"recorded {', '.join(record(arguments.folder, base))}")
+    if arguments.folder:
+        print(f"recorded {', '.join(record(arguments.folder, base))}")
+    if texts := fill_in(base):
+        print(f"filled in {', '.join(texts)}")
     return 0
 
 
 def check(arguments: argparse.Namespace, base: Path) -> int:
     """Say what is stale: 0 if nothing is, 1 otherwise; notes alone are no reason."""
+    from workbench import claims
     from workbench.runs.record import check, compare
 
-    found = check(base)
+    found = check(base) | claims.check(base)
     apart = compare(base, arguments.against) if arguments.against else {}
     errors = {name: [*found[name].errors, *apart.get(name, [])] for name in found}
     for name in found:
@@ -148,7 +159,19 @@ def doctor(arguments: argparse.Namespace, base: Path) -> int:
     return 0 if well else 1
 
 
-COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor}
+def recipe(arguments: argparse.Namespace, base: Path) -> int:
+    """Make one thing that is shipped, or go on with it; ValueError for an unknown one."""
+    from workbench.recipes import RECIPES
+
+    if arguments.name not in RECIPES:
+        raise ValueError(f"recipe {arguments.name!r}: use one of {', '.join(RECIPES)}")
+    folder = base / "runs" / "recipes"
+    folder.mkdir(parents=True, exist_ok=True)
+    print(RECIPES[arguments.name](folder))
+    return 0
+
+
+COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor, "recipe": recipe}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.supervise.consensus import agree, denoise
+from workbench.supervise.consensus import agree, agree_with_endings, denoise
 from workbench.types import LabelledSolution, Problem
 
 
@@ -37,6 +37,15 @@ def test_steps_stay_that_all_label_alike():
     assert [r.labels for r in agree(FIRST, keep="steps")] == [r.labels for r in FIRST]
     third = [row((0, 0, 0)), *SECOND[1:]]
     assert agree(FIRST, SECOND, third, keep="steps")[0].labels == (None, None, 0)
+
+
+def test_solutions_stay_whose_verdict_agrees_with_their_ending():
+    rows = [row((1, 1)), row((1, 1)), row((1, 0)), row((1, 0)), row((1, None))]
+    kept = agree_with_endings(rows, [True, False, True, False, True])
+    assert [r.labels for r in kept] == [(1, 1), (1, 0), (1, None)]
+    assert {r.source for r in kept} == {"consensus"}
+    with pytest.raises(ValueError, match="1 endings for 5 rows: need one each"):
+        agree_with_endings(rows, [True])
 
 
 def test_a_step_without_a_label_is_no_soft_target():

@@ -8,10 +8,11 @@ from scripted import Judge, Walker, oracle
 
 from workbench.drive import solve
 from workbench.problems import check_steps, is_right, quantities
-from workbench.supervise.judge import judge
+from workbench.supervise.judge import at_threshold, judge, threshold_of
 from workbench.supervise.mips import mips
 from workbench.supervise.shepherd import shepherd
 from workbench.supervise.star import star
+from workbench.types import LabelledSolution
 
 PROBLEMS = quantities.generate(12, levels=[3], seed=5)
 
@@ -91,6 +92,21 @@ def test_the_judge_names_a_threshold_or_a_number_of_scores_that_cannot_be():
     assert "need one per step" in result.error
     strict = solve(PROBLEMS, judge, threshold=1.0, **options)
     assert {label for result in strict for row in result.labelled for label in row.labels} == {0}
+
+
+def test_a_threshold_without_truth_lets_as_many_pass_as_end_right():
+    rows = [
+        LabelledSolution(PROBLEMS[0], ("a", "b"), (1, 1), (high, low), "judge")
+        for high, low in ((0.9, 0.8), (0.9, 0.7), (0.9, 0.2), (0.1, 0.9))
+    ]
+    threshold = threshold_of(rows, [True, False, True, False])
+    assert 0.2 < threshold < 0.7
+    again = at_threshold(rows, threshold)
+    assert [row.labels for row in again] == [(1, 1), (1, 1), (1, 0), (0, 1)]
+    with pytest.raises(ValueError, match="4 rows, 4 of them judged, 1 endings"):
+        threshold_of(rows, [True])
+    with pytest.raises(ValueError, match="0 rows, 0 of them judged"):
+        threshold_of([], [])
 
 
 def test_star_keeps_what_ends_right_and_asks_with_the_answer_only_where_nothing_does():

@@ -100,6 +100,38 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
     )
 
 
+def test_the_language_term_is_the_cross_entropy_of_the_words_of_good_steps():
+    rows = [labelled(p, (1, 1, 0, 1)[: p.level + 1]) for p in PROBLEMS[:3]]
+    data = examples(rows, TOKENIZER, FORM)
+    batch = collate(data, 0)
+    logits = torch.randn(
+        *batch["input_ids"].shape, len(TOKENIZER), generator=torch.Generator().manual_seed(0)
+    )
+    terms = []
+    for b, row in enumerate(rows):
+        question, *segments = FORM.segments(TOKENIZER, row.problem, row.steps[:2])
+        at = len(question)  # the first two steps are good
+        for token in (token for segment in segments for token in segment):
+            terms.append(-logits[b, at - 1].log_softmax(0)[token])
+            at += 1
+    expected = step_loss(logits, batch, FORM) + 0.5 * torch.stack(terms).mean()
+    assert step_loss(logits, batch, FORM, language=0.5).item() == pytest.approx(
+        expected.item(), abs=1e-6
+    )
+    totals = {"steps": int((batch["targets"] != IGNORE).sum()), "words": len(terms)}
+    parts = [
+        step_loss(logits[b : b + 1], collate(data[b : b + 1], 0) | _of(batch, b), FORM, totals,
+                  language=0.5)
+        for b in range(3)
+    ]  # fmt: skip
+    assert sum(parts).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def _of(batch, b):
+    """Row b of a batch, as wide as the batch."""
+    return {name: x[b : b + 1] for name, x in batch.items()}
+
+
 @pytest.mark.parametrize("separator", ["\n", ". \n"])
 @pytest.mark.parametrize("likelihood", [0.0, 0.5])
 def test_margins_of_a_padded_batch_are_the_log_odds_that_the_verifier_reads(likelihood, separator):

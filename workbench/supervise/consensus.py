@@ -3,6 +3,8 @@
 - `agree`, between labellers: "solutions" keeps those for which all find the same first error
   (consensus filtering, Zhang et al. 2025, arXiv 2501.07301, between Monte-Carlo labels and a
   judge); "steps" keeps every solution and only the labels that all give.
+- `agree_with_endings`, between a labeller and the final answer: keeps a solution without a bad
+  step if it ends right, and one with a bad step if it ends wrong. Costs nothing.
 - `denoise`, within Monte-Carlo labels, after SCAN (Ding et al. 2025, arXiv 2509.16548). Its
   findings: where the completer seldom solves the problem, it fails from good steps, too, and the
   error is seen too early; where it is strong, it repairs bad steps and the error is seen a little
@@ -54,6 +56,24 @@ def agree(
         )
         out.append(_with(rows[0], labels, "consensus"))
     return out
+
+
+def agree_with_endings(
+    rows: Sequence[LabelledSolution], right: Sequence[bool]
+) -> list[LabelledSolution]:
+    """The rows that have a bad step if and only if they end wrong.
+
+    `right[i]`: does row i end in the right answer? ValueError unless each row has an ending.
+
+    >>> from workbench.types import Problem
+    >>> row = LabelledSolution(Problem("p", "math", "?"), ("a", "b"), (1, 0))
+    >>> len(agree_with_endings([row, row], [False, True]))
+    1
+    """
+    if len(rows) != len(right):
+        raise ValueError(f"{len(right)} endings for {len(rows)} rows: need one each")
+    kept = [row for row, ok in zip(rows, right) if (row.first_error is None) == bool(ok)]
+    return [replace(row, source="consensus") for row in kept]
 
 
 def denoise(

@@ -2,10 +2,11 @@
 
 "LLM-as-a-judge". Whatever answers `Score` requests may judge: a general model that is prompted to
 check each step, a public PRM, or the likelihoods of a language model that was never trained to
-verify (notebook 03 shows how far these alone go). One reading of a solution costs what one
+verify (notebook 04 shows how far these alone go). One reading of a solution costs what one
 completion costs, so it is by far the cheapest labeller. The judge sees no answer.
 
-A score above `threshold` is a good step; the scores stay as `values`. See "The Lessons of
+A score above `threshold` is a good step; the scores stay as `values`. A threshold that needs no
+truth lets as many solutions pass as end right: `threshold_of`. See "The Lessons of
 Developing PRMs" (Zhang et al. 2025, arXiv 2501.07301), where solutions on which a judge and
 Monte-Carlo labels agree train better than either.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from workbench.types import (
     LabelledSolution,
@@ -65,3 +68,27 @@ def label(
         labels = tuple(None if s is None else int(s > threshold) for s in row)
         rows.append(LabelledSolution(problem, one.texts, labels, values, "judge", meta))
     return rows
+
+
+def threshold_of(rows: Sequence[LabelledSolution], right: Sequence[bool]) -> float:
+    """The threshold by which as large a share of judged solutions passes as ends right.
+
+    `right[i]`: does row i end in the right answer? ValueError for no rows, or rows without values.
+
+    >>> rows = [LabelledSolution(Problem("p", "math", "?"), ("a",), (1,), (v,)) for v in (0.1, 0.9)]
+    >>> threshold_of(rows, [False, True])
+    0.5
+    """
+    lowest = [min(row.values) for row in rows if row.values and None not in row.values]
+    if not lowest or len(lowest) != len(rows) or len(right) != len(rows):
+        raise ValueError(
+            f"{len(rows)} rows, {len(lowest)} of them judged, {len(right)} endings: "
+            "need one or more, all judged, and an ending each"
+        )
+    return float(np.quantile(lowest, 1 - np.mean(right)))
+
+
+def at_threshold(rows: Sequence[LabelledSolution], threshold: float) -> list[LabelledSolution]:
+    """Judged rows with the labels that another threshold gives them."""
+    labels = [tuple(int(v > threshold) for v in row.values or ()) for row in rows]
+    return [replace(row, labels=own) for row, own in zip(rows, labels)]

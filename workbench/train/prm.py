@@ -11,6 +11,9 @@ over all S labelled steps of a batch. Hard labels are y in {0, 1} (Math-Shepherd
 soft ones the estimated value itself (MiPS, 2402.02658). Nothing else of the text carries loss. The
 position and the logits are those that `StepVerifier` reads, for both go through `StepFormat`.
 
+Optionally (`language`) the host goes on to learn to write what stands in good steps, as in Cobbe
+et al. 2021 (arXiv 2110.14168).
+
 Deviations: the softmax runs over the two label tokens, not over the whole vocabulary as in
 Math-Shepherd's code, so a soft target needs no second loss; the likelihood term; and nothing is
 learnt past the first step labelled bad (as in PRM800K): what follows a fault is wrong whatever it
@@ -25,7 +28,7 @@ from typing import Any
 
 import torch
 from scipy.stats import entropy
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
@@ -45,10 +48,11 @@ def examples(
     past_error: bool = False,
     longest: int = 10**9,
 ):
-    """For each solution {input_ids, targets, steps, whole}: what a loss on its steps needs.
+    """For each solution {input_ids, targets, steps, good, whole}: what a loss on its steps needs.
 
     `targets` holds the target of a step at the last id of its separator, IGNORE elsewhere; `steps`
-    the number of the step that a word belongs to, from 1, and 0 for question and separators. A
+    the number of the step that a word belongs to, from 1, and 0 for question and separators; `good`
+    says which tokens, separators too, stand in a step whose target is above one half. A
     solution ends with the first step labelled bad (unless `past_error`) or at the step border
     before token `longest`, when `whole` is False; one without a labelled step left is left out.
     ValueError if soft targets are asked of rows without values.
@@ -65,10 +69,11 @@ def examples(
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0]
     """
     separator, out = form.ids[0], []
-    for row in rows:
-        question, *segments = form.segments(tokenizer, row.problem, row.steps)
+    for solution in rows:
+        question, *segments = form.segments(tokenizer, solution.problem, solution.steps)
         ids, targets, steps = list(question), [IGNORE] * len(question), [0] * len(question)
-        wanted = _wanted(row, soft, past_error)
+        good = [False] * len(question)
+        wanted = _wanted(solution, soft, past_error)
         for number, (segment, target) in enumerate(zip(segments, wanted), 1):
             whole = len(ids) + len(segment) <= longest
             if not whole:
@@ -76,9 +81,11 @@ def examples(
             ids += segment
             targets += [IGNORE] * (len(segment) - 1) + [IGNORE if target is None else target]
             steps += [number] * (len(segment) - len(separator)) + [0] * len(separator)
+            good += [target is not None and target > 0.5] * len(segment)
         if any(t != IGNORE for t in targets):
             targets = [float(t) for t in targets]
-            out.append({"input_ids": ids, "targets": targets, "steps": steps, "whole": whole})
+            row = {"input_ids": ids, "targets": targets, "steps": steps, "good": good}
+            out.append(row | {"whole": whole})
     return out
 
 
@@ -91,8 +98,8 @@ def _wanted(row: LabelledSolution, soft: bool, past_error: bool) -> tuple[float 
 
 
 def collate(rows: Sequence[dict], pad: int) -> dict[str, torch.Tensor]:
-    """Pad on the right: input_ids, targets and steps (B, T), and whole (B,)."""
-    fillers = {"input_ids": pad, "targets": float(IGNORE), "steps": 0}
+    """Pad on the right: input_ids, targets, steps and good (B, T), and whole (B,)."""
+    fillers = {"input_ids": pad, "targets": float(IGNORE), "steps": 0, "good": False}
     tensors = {name: pad_right([row[name] for row in rows], x) for name, x in fillers.items()}
     return tensors | {"whole": torch.tensor([row["whole"] for row in rows])}
 
@@ -126,16 +133,33 @@ def step_loss(
     batch: dict[str, torch.Tensor],
     form: StepFormat,
     totals: Mapping[str, int] | None = None,
+    *,
+    language: float = 0.0,
 ) -> torch.Tensor:
     """Binary cross-entropy over the labelled steps of `collate`'s batch. logits (B, T, V)
 
     The mean, or, given how many `steps` the update has in total, the batch's share of its mean.
+    `language` weighs the next-token loss on the words of steps labelled good (see `word_loss`).
     """
     labelled = batch["targets"] != IGNORE  # (B, T)
     margin = margins(logits, batch, form)[labelled]  # (S,)
     targets = batch["targets"][labelled].float()  # (S,)
     loss = binary_cross_entropy_with_logits(margin, targets, reduction="sum")
-    return loss / (totals["steps"] if totals else len(margin))
+    loss = loss / (totals["steps"] if totals else len(margin))
+    return loss + language * word_loss(logits, batch, totals) if language else loss
+
+
+def word_loss(
+    logits: torch.Tensor, batch: Mapping[str, torch.Tensor], totals: Mapping[str, int] | None = None
+) -> torch.Tensor:
+    """Next-token cross-entropy on the words of steps labelled good: the host goes on to write.
+
+    After Cobbe et al. 2021 (arXiv 2110.14168), whose verifiers keep the language modelling loss.
+    """
+    wanted = batch["good"][:, 1:]  # (B, T - 1)
+    words = batch["input_ids"][:, 1:][wanted]  # (W,)
+    loss = cross_entropy(logits[:, :-1][wanted].float(), words, reduction="sum")
+    return loss / max(1, totals["words"] if totals else len(words))
 
 
 def balance(rows: Sequence[LabelledSolution]) -> dict[str, int]:
@@ -194,4 +218,5 @@ def _batch(rows: Sequence[dict], pad: int) -> Batch:
     tensors = collate(rows, pad)
     steps = int((tensors["targets"] != IGNORE).sum())
     terms = {"steps": steps, "cut": int((~tensors["whole"]).sum())}
+    terms["words"] = int(tensors["good"].sum())
     return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))

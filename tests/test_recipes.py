@@ -1,0 +1,44 @@
+"""The recipes of what is shipped, in small: labels, a verifier from them, and pools drawn once."""
+
+from dataclasses import replace
+
+import pytest
+
+from workbench import recipes
+from workbench.__main__ import main
+from workbench.models import load_verifier
+from workbench.problems import frozen, process_data
+from workbench.types import Prefix
+
+
+@pytest.mark.slow
+def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "PROBLEMS", 6)
+    monkeypatch.setattr(recipes, "SOLUTIONS", 4)
+    monkeypatch.setattr(recipes, "PRM", replace(recipes.PRM, epochs=1, batch_tokens=600))
+    with pytest.raises(ValueError, match=r"labels_base\.jsonl is missing: python -m workbench"):
+        recipes.RECIPES["prm-base"](tmp_path)
+    assert "labelled solutions" in recipes.RECIPES["labels-base"](tmp_path)
+    rows = process_data.read(tmp_path / "labels_base.jsonl", format="stepwise")
+    assert rows and all(None not in row.labels for row in rows)
+    first = recipes.RECIPES["prm-base"](tmp_path)
+    assert "eval/trivial_loss" in first and recipes.RECIPES["prm-base"](tmp_path) == first
+    verifier = load_verifier(tmp_path / "prm_base")
+    assert verifier.model.config.num_hidden_layers == 6 + recipes.LAYERS
+    (scores,) = verifier.score([Prefix.of(rows[0].problem, rows[0].steps, ended=True)])
+    assert len(scores) == len(rows[0].steps)
+
+
+@pytest.mark.slow
+def test_pools_are_drawn_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen, "FOLDER", tmp_path / "pools")
+    monkeypatch.setattr(frozen, "SIZES", {"validation": 2, "test": 2})
+    monkeypatch.setattr(frozen, "SAMPLES", 2)
+    monkeypatch.setattr(frozen, "MANY", 3)
+    assert recipes.pools(tmp_path).startswith("7 pools drawn")
+    assert recipes.pools(tmp_path).startswith("0 pools drawn")
+
+
+def test_an_unknown_recipe_is_named(capsys):
+    assert main(["recipe", "prm-weak"]) == 2
+    assert "recipe 'prm-weak': use one of pools, labels-base" in capsys.readouterr().err

@@ -1,0 +1,120 @@
+"""Numbers in texts, filled in from the recorded run: README.md, RESULTS.md, model cards.
+
+A text states a recorded metric between two comments, which readers of the page do not see:
+
+    best of 64: <!--m:03_train_prm/prm@64:.0% interval-->87 % (82–92)<!--/m-->
+
+First comes the notebook and its metric, a size that it ran at (`sizes/problems`), or `seconds`; or
+a fact of a shipped checkpoint (`data/models/base/tokens`). The form is one of Python's (`.2f`,
+`.0%`, `+.3f`, `,.0f`), `.0p` for points of a percentage, or `time`; and ` interval`, if the metric
+has one. `record` fills the texts in, `check` says where they differ.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from workbench.runs.notebook import available, code_cells, load
+from workbench.runs.progress import duration
+from workbench.runs.record import Findings
+
+TEXTS = ("README.md", "RESULTS.md", "data/models/*/README.md")
+# a whole claim, or the start of one that is not
+CLAIM = re.compile(r"(<!--m:([^<>\n]+):([^:<>\n]*)-->)([^<\n]*)<!--/m-->|<!--m:")
+
+
+def fill_in(base: Path) -> list[str]:
+    """Fill in all texts, or none (ValueError); returns the names of those that changed."""
+    texts = _texts(base)
+    if wrong := [error for _, _, errors in texts.values() for error in errors]:
+        raise ValueError(wrong[0])
+    changed = {name: text for name, (text, stale, _) in texts.items() if stale}
+    for name in changed:
+        (base / name).write_text(changed[name], encoding="utf-8")
+    return list(changed)
+
+
+def check(base: Path) -> dict[str, Findings]:
+    """For each text that makes claims, where it differs from what is recorded."""
+    return {name: Findings((*wrong, *stale)) for name, (_, stale, wrong) in _texts(base).items()}
+
+
+def recorded(base: Path) -> dict[str, float | list[float]]:
+    """All that can be claimed, by name: a number, or value, low and high."""
+    places = {path.stem: _measured(load(path)) for path in available(base)}
+    for path in base.glob("data/models/*/training.json"):
+        places[path.parent.relative_to(base).as_posix()] = json.loads(path.read_text())
+    return {f"{place}/{name}": value for place in places for name, value in places[place].items()}
+
+
+def _measured(notebook) -> dict[str, float | list[float]]:
+    """A notebook's metrics and seconds, and whole numbers from the table of sizes that it shows."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    tables = ["".join(output.get("data", {}).get("text/plain", "")) for output in outputs]
+    shown = next((table for table in tables if re.match("size .*this run", table)), "")
+    column = -1 if "full (this run)" in shown else -2
+    rows = [re.split(" {2,}", line) for line in shown.replace(",", "").split("\n")[1:]]
+    sizes = {f"sizes/{row[0]}": int(row[column]) for row in rows if row[column].isdecimal()}
+    stored = notebook.metadata.get("workbench", {})
+    return sizes | {k: stored[k] for k in ("seconds",) if k in stored} | stored.get("metrics", {})
+
+
+def stated(value: float | list[float], form: str) -> str:
+    """A metric as a text says it. ValueError for an unknown form, or an interval there is not.
+
+    >>> stated([0.8733, 0.82, 0.92], ".0% interval"), stated(0.0349, "+.1p")
+    ('87 % (82–92)', '+3.5')
+    """
+    kind, _, extent = form.partition(" ")
+    parts = value if isinstance(value, list) else [value]
+    if extent not in ("", "interval") or (extent and len(parts) == 1):
+        raise ValueError(f"form {form!r} does not fit {value}, which has no such interval")
+    said, *ends = [_number(part, kind) for part in parts]
+    ends = (" to " if "+" in kind or min(parts) < 0 else "–").join(ends).replace(" %", "")
+    return f"{said} ({ends})" if extent else said
+
+
+def _number(value: float, kind: str) -> str:
+    if kind == "time":
+        return duration(value)
+    said = format(100 * value, kind[:-1] + "f") if kind[-1:] == "p" else format(value, kind)
+    return said.replace("-", "−").replace("%", " %")
+
+
+def _texts(base: Path) -> dict[str, tuple[str, list[str], list[str]]]:
+    """The texts that make claims, by name, each with what `_filled` says of it."""
+    facts, paths = recorded(base), [path for name in TEXTS for path in sorted(base.glob(name))]
+    texts = {path.relative_to(base).as_posix(): path.read_text("utf-8") for path in paths}
+    return {n: _filled(n, text, facts) for n, text in texts.items() if CLAIM.search(text)}
+
+
+def _filled(name: str, text: str, facts: Mapping) -> tuple[str, list[str], list[str]]:
+    """The text as it should be; the claims that differ; those that can't be filled in."""
+    stale, wrong = [], []
+
+    def fill(claim: re.Match) -> str:
+        start, metric, form, says = claim.groups()
+        place = f"{name}:{text.count(chr(10), 0, claim.start()) + 1}: {metric or claim[0]}"
+        try:
+            now = stated(_fact(facts, metric), form)
+        except ValueError as error:
+            wrong.append(f"{place}: {error}")
+            return claim[0]
+        if says != now:
+            stale.append(f"{place} is {now}, the text says {says or 'nothing'}")
+        return f"{start}{now}<!--/m-->"
+
+    return CLAIM.sub(fill, text), stale, wrong
+
+
+def _fact(facts: Mapping, metric: str | None) -> float | list[float]:
+    if metric is None:
+        raise ValueError("write NOTEBOOK/METRIC:FORM-->…<!--/m-->, all on one line")
+    if metric not in facts:
+        near = "; the nearest is ".join(["", *get_close_matches(metric, facts, n=1, cutoff=0)])
+        raise ValueError(f"no such metric is recorded{near}")
+    return facts[metric]
