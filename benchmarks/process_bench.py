@@ -1,7 +1,8 @@
-"""A verifier of steps on ProcessBench and PRMBench, by their published protocols.
+"""A verifier on ProcessBench and PRMBench by their published protocols, or on embedded problems.
 
     python benchmarks/process_bench.py --verifier Qwen/Qwen2.5-Math-PRM-7B [--data DIR]
         [--limit 100] [--csv OUT.csv]
+    python benchmarks/process_bench.py --verifier prm --data embedded [--policy base] [--samples 64]
 
 The verifier: a shipped name (`prm`), a folder of ours, a public PRM by its hub name, or a baseline
 (`random`, `position`). The data: DIR/processbench and DIR/prmbench, DIR being $WORKBENCH_REAL_DATA
@@ -12,6 +13,11 @@ the others. PRMBench: a step with a score below 0.5 is judged wrong. Numbers are
 intervals over problems. A solution too long for the verifier counts as missed; the column "unread"
 is their share. `--limit` takes so many solutions of each subset or class, spread evenly: enough to
 try a verifier, too few to compare two.
+
+`--data embedded` is the trial of `workbench.analyse.trial`, for verifiers of whole solutions, too:
+samples by `--policy` of problems of each embedded kind, whose steps have an exact truth. Threshold
+and temperature are chosen on validation problems. The pools of `problems.frozen` are taken where
+they are shipped, others are drawn. `--limit` takes so many problems of each pool.
 """
 
 from __future__ import annotations
@@ -30,13 +36,18 @@ from workbench.analyse.process_bench import (
     processbench_table,
     score_solutions,
 )
-from workbench.models import load_verifier
+from workbench.analyse.trial import trial
+from workbench.drive import solve
+from workbench.models import load_policy, load_verifier
 from workbench.models.baselines import Position, Random
+from workbench.problems import KINDS, frozen, programs
 from workbench.problems.benchmarks import SUBSETS, load
-from workbench.types import LabelledSolution, Meter, Unreadable, Verifier
+from workbench.search import METHODS
+from workbench.types import LabelledSolution, Meter, SearchResult, Unreadable, Verifier
 
 BASELINES = {"random": lambda: Random(seed=0), "position": Position}
 SCORES = {"processbench": ("error", "correct", "f1"), "prmbench": ("right_f1", "wrong_f1", "score")}
+EMBEDDED = "embedded"  # in place of a folder of data
 HIDDEN = ("threshold", "chosen_here")  # in the title instead
 
 
@@ -134,8 +145,44 @@ def report(benchmark: str, verifier: Verifier, asked: argparse.Namespace) -> Non
         f"threshold {table['threshold'].iloc[0]:.3g}, {about}; in %, 95 % intervals in brackets\n"
     )
     print(shown(table, SCORES[benchmark]))
-    if asked.csv:
-        file = asked.csv.with_name(f"{asked.csv.stem}-{benchmark}.csv")
+    write(table, benchmark, asked.csv)
+
+
+# -- embedded problems -----------------------------------------------------------------------------
+
+
+def pool_of(kind: str, split: str, asked: argparse.Namespace) -> list[SearchResult]:
+    """Samples of the problems of a split, at most `limit` of these."""
+    policy, n, limit = asked.policy, asked.samples, asked.limit
+    if kind == "quantities":
+        if frozen.file(policy, split).is_file() and n <= frozen.SAMPLES:
+            return frozen.pool(policy, split, n=n)[:limit]
+        problems = frozen.load(split)[:limit]
+    else:
+        seed = 1000 + [*frozen.SIZES].index(split)
+        # levels that the shipped policies get right now and then
+        problems = programs.generate(frozen.SIZES[split], levels=[1, 2, 3], seed=seed)[:limit]
+    return solve(problems, METHODS["sample"], policy=load_policy(policy), seed=0, n=n)
+
+
+def report_trial(kind: str, verifier: Verifier, asked: argparse.Namespace) -> None:
+    """Try the verifier on one kind, print the table and what it lacks, and write it where asked."""
+    others, results = (pool_of(kind, split, asked) for split in ("validation", "test"))
+    print(f"\n{kind}, {asked.verifier}: {asked.samples} samples by {asked.policy}", end="")
+    print(f" of each of {len(results)} problems")
+    found = trial(verifier, results, seed=0, choose_on=others)
+    print(f"threshold {found.threshold:.3g} and temperature {found.temperature:.3g}", end="")
+    print(f" of {len(others)} other problems; 95 % intervals\n")
+    print(found.table.to_string(float_format="{:.3f}".format))
+    for (measure, at), why in found.left_out.items():
+        print(f"left out: {measure}, {at}: {why}")
+    write(found.table.reset_index(), kind, asked.csv)
+
+
+def write(table: pd.DataFrame, name: str, csv: Path | None) -> None:
+    """Write a table to its own file, if any is asked for."""
+    if csv:
+        file = csv.with_name(f"{csv.stem}-{name}.csv")
         table.to_csv(file, index=False)
         print(f"\nwritten to {file}")
 
@@ -146,10 +193,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--verifier", required=True, help=f"name or folder, or {', '.join(BASELINES)}"
     )
     parser.add_argument(
-        "--data", default=os.environ.get("WORKBENCH_REAL_DATA"), help="folder of both benchmarks"
+        "--data",
+        default=os.environ.get("WORKBENCH_REAL_DATA"),
+        help=f"folder of both benchmarks, or {EMBEDDED}",
     )
-    parser.add_argument("--only", choices=SCORES, help="one benchmark")
-    parser.add_argument("--limit", type=int, help="solutions of each subset or class, at most")
+    parser.add_argument(
+        "--only", choices=[*SCORES, *KINDS], help="one benchmark, or one kind of embedded problems"
+    )
+    parser.add_argument(
+        "--limit", type=int, help="solutions of each subset or class (embedded: problems), at most"
+    )
+    parser.add_argument("--policy", default="base", help="who writes solutions (embedded)")
+    parser.add_argument("--samples", type=int, default=64, help="solutions a problem (embedded)")
     parser.add_argument(
         "--choose-on", default="gsm8k", choices=SUBSETS, help="where the threshold is chosen"
     )
@@ -162,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", help="default: a GPU if there is one")
     parser.add_argument("--quantise", action="store_true", help="weights in 4 bits")
     parser.add_argument(
-        "--csv", type=Path, metavar="OUT", help="write OUT-processbench.csv and OUT-prmbench.csv"
+        "--csv", type=Path, metavar="OUT", help="write OUT-processbench.csv, OUT-prmbench.csv ..."
     )
     asked = parser.parse_args(arguments)
     given = {"dtype": asked.dtype, "device": asked.device, "quantise": asked.quantise}
@@ -170,9 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verifier = verifier_of(
             asked.verifier, **{name: value for name, value in given.items() if value}
         )
-        for benchmark in SCORES:
-            if asked.only in (None, benchmark):
-                report(benchmark, verifier, asked)
+        embedded = asked.data == EMBEDDED
+        names = list(KINDS if embedded else SCORES)
+        if asked.only not in (None, *names):
+            raise ValueError(f"--only {asked.only}: with these data use {' or '.join(names)}")
+        for name in [asked.only] if asked.only else names:
+            (report_trial if embedded else report)(name, verifier, asked)
     except ValueError as error:
         raise SystemExit(f"{asked.verifier}: {error}") from error
 

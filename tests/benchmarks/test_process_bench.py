@@ -113,6 +113,18 @@ def test_baselines_read_everything(data, name, capsys):
             "^random: nowhere/processbench.* does not exist",
         ),
         (["--verifier", "random", "--limit", "0"], "^random: 0 solutions, 0 tokens read"),
+        (
+            ["--verifier", "random", "--only", "programs"],
+            "^random: --only programs: with these data use processbench or prmbench$",
+        ),
+        (
+            ["--verifier", "random", "--data", "embedded", "--only", "prmbench"],
+            "^random: --only prmbench: with these data use quantities or programs$",
+        ),
+        (
+            ["--verifier", "random", "--data", "embedded", "--samples", "0", "--limit", "1"],
+            "^random: n=0 samples of base on validation: there are 64, and 256 of base",
+        ),
     ],
 )
 def test_mistakes_are_one_line(data, arguments, message):
@@ -150,6 +162,35 @@ def test_generative_verifiers_are_taken_by_their_folder(data, tmp_path, capsys):
         ]
     )
     assert "36 solutions" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_trial_on_embedded_problems(tmp_path, capsys):
+    options = ["--data", "embedded", "--limit", "6", "--samples", "4"]
+    main(["--verifier", "prm", *options, "--csv", str(tmp_path / "prm.csv")])
+    out = capsys.readouterr().out
+    assert "quantities, prm: 4 samples by base of each of 6 problems" in out
+    assert "programs, prm: 4 samples by base of each of 6 problems" in out
+    assert "of 6 other problems" in out and "left out: largest gap in a batch" in out
+    for kind in ("quantities", "programs"):
+        table = pd.read_csv(tmp_path / f"prm-{kind}.csv").set_index(["measure", "at"])
+        assert list(table.columns) == ["n", "value", "low", "high"]
+        assert table.loc[("first-error F1", "exact"), "n"] == 6 * 4
+        assert table.loc[("tokens read per solution", "all"), "value"] > 0
+
+
+@pytest.mark.slow
+def test_the_trial_takes_verifiers_of_whole_solutions(tmp_path, capsys):
+    from tiny import TOKENIZER, tiny_model
+
+    from workbench.models.verifier import StepVerifier, save
+
+    save(StepVerifier(tiny_model(), TOKENIZER, per="solution"), tmp_path / "orm")
+    options = ["--data", "embedded", "--only", "quantities", "--limit", "4", "--samples", "4"]
+    main(["--verifier", str(tmp_path / "orm"), *options])
+    out = capsys.readouterr().out
+    assert "solution AUC" in out and "step AUC" not in out and "programs" not in out
+    assert "left out: first-error F1, hit rate, all: the verifier scores whole solutions" in out
 
 
 def test_the_real_files(real_data, capsys):

@@ -76,12 +76,12 @@ def score_solutions(
     for start in range(0, len(solutions), batch):
         part = solutions[start : start + batch]
         prefixes = [Prefix.of(row.problem.blind(), row.steps, ended=True) for row in part]
-        pairs = _paired(part, _replies(verifier, prefixes, meter, skip))
+        pairs = _paired(part, read_each(verifier, prefixes, meter, skip))
         out += [scores if scores is None else [float(x) for x in scores] for _, scores in pairs]
     return out
 
 
-def _replies(
+def read_each(
     verifier: Verifier, prefixes: Sequence[Prefix], meter: Meter | None, skip: bool
 ) -> StepScores:
     """Scores of each prefix; with `skip`, None for what is unreadable alone, found by halving."""
@@ -94,7 +94,7 @@ def _replies(
         return [None]
     half = len(prefixes) // 2
     halves = (prefixes[:half], prefixes[half:])
-    return [row for part in halves for row in _replies(verifier, part, meter, skip)]
+    return [row for part in halves for row in read_each(verifier, part, meter, skip)]
 
 
 def _paired(solutions: Sequence[LabelledSolution], step_scores: StepScores) -> Judged:
