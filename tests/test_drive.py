@@ -262,6 +262,7 @@ def test_a_result_file_of_another_run_or_with_a_corrupt_line_is_refused(tmp_path
         run(save=file)
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes(tmp_path):
     """SIGKILL in the middle of a run: the next run goes on and ends with what an undisturbed one
     has."""

@@ -82,6 +82,7 @@ def test_sampled_tokens_follow_the_softmax():
     assert chisquare(f_obs, f_exp * f_obs.sum() / f_exp.sum()).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_batched_equals_one_by_one_exactly_in_float64():
     policy, alone = tiny_policy(dtype=torch.float64), tiny_policy(dtype=torch.float64)
     rows, keys = prefixes(3), [1000 + i for i in range(18)]

@@ -39,6 +39,7 @@ def wide_model(**options):
 HOSTS = ["llama", "qwen2", "gemma", "gpt2", "gpt_neox", "mistral", "gemma3_text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", HOSTS)
 def test_flops_are_torchs_count(family):
     model = tiny_model(family)

@@ -122,6 +122,7 @@ def test_a_tiny_cache_changes_costs_not_scores():
         assert flat(large.score(rows)) == pytest.approx(flat(small.score(rows)), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", [0.0, 1.0])
 @pytest.mark.parametrize("method", ["best_of_n", "beam_search"])
 def test_a_whole_search_computes_question_and_generated_tokens_once(method, likelihood):

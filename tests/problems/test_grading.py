@@ -144,6 +144,7 @@ def test_plain_numbers_take_microseconds():
     assert (time.perf_counter() - start) / 20_000 < 20e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -194,6 +195,7 @@ def test_off_the_main_thread():
         assert not stuck.result()
 
 
+@pytest.mark.slow
 def test_a_child_that_died_is_replaced():
     assert works()
     for child in list(grading._children.queue):

@@ -182,6 +182,7 @@ def graph(story):
     return of(story.asked)
 
 
+@pytest.mark.slow
 def test_splits_share_no_graph_with_its_numbers(read):
     small = dict(levels=[1, 2, 3], distractors=[0])  # where problems collide most often
     graphs = {
@@ -195,6 +196,7 @@ def test_splits_share_no_graph_with_its_numbers(read):
     assert len(again & test) > 100
 
 
+@pytest.mark.slow
 def test_splits_share_no_signature_at_any_level():
     kept = [{signature(p) for p in sample(split)} for split in SPLITS]
     assert len(set.union(*kept)) == sum(map(len, kept))

@@ -16,14 +16,14 @@ from workbench.types import Prefix, Problem
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_RUN_DIR", str(tmp_path))
-    return start("04_grpo", profile="quick", seed=1)
+    return start("05_grpo", profile="quick", seed=1)
 
 
 def test_start_says_where_it_runs(run, capsys, tmp_path):
-    start("04_grpo", profile="full", seed=np.int64(2))
+    start("05_grpo", profile="full", seed=np.int64(2))
     text = capsys.readouterr().out
     assert (
-        "04_grpo" in text
+        "05_grpo" in text
         and "profile=full" in text
         and "seed=2" in text
         and "python=" in text
@@ -37,8 +37,8 @@ def test_start_says_where_it_runs(run, capsys, tmp_path):
     [
         ("04 grpo", "quick", 0),
         ("../x", "quick", 0),
-        ("04_grpo", "fast", 0),
-        ("04_grpo", "quick", 0.5),
+        ("05_grpo", "fast", 0),
+        ("05_grpo", "quick", 0.5),
         ("a", "full", True),
     ],
 )
@@ -49,9 +49,9 @@ def test_start_refuses(name, profile, seed):
 
 def test_interactive_output_goes_below_the_repository(monkeypatch):
     monkeypatch.delenv("WORKBENCH_RUN_DIR", raising=False)
-    folder = start("04_grpo", profile="quick", seed=0).folder
+    folder = start("05_grpo", profile="quick", seed=0).folder
     assert (
-        folder.parts[-3:] == ("runs", "interactive", "04_grpo")
+        folder.parts[-3:] == ("runs", "interactive", "05_grpo")
         and (folder.parents[2] / "pyproject.toml").is_file()
     )
 
@@ -95,8 +95,8 @@ def test_figure_keeps_png_and_csv(run, tmp_path):
     fig, ax = plt.subplots()
     ax.plot([1, 2])
     run.figure(fig, "line", data=[{"x": 1, "y": 2.0}])
-    assert (tmp_path / "figures/04_grpo/line.png").read_bytes()[:4] == b"\x89PNG"
-    assert pd.read_csv(tmp_path / "figures/04_grpo/line.csv").to_dict("records") == [
+    assert (tmp_path / "figures/05_grpo/line.png").read_bytes()[:4] == b"\x89PNG"
+    assert pd.read_csv(tmp_path / "figures/05_grpo/line.csv").to_dict("records") == [
         {"x": 1, "y": 2.0}
     ]
     assert not plt.fignum_exists(fig.number)
@@ -106,8 +106,8 @@ def test_figure_keeps_png_and_csv(run, tmp_path):
 
 
 def test_path_stays_inside(run, tmp_path):
-    assert run.path("a/pool.jsonl") == tmp_path / "files/04_grpo/a/pool.jsonl"
-    assert (tmp_path / "files/04_grpo/a").is_dir()
+    assert run.path("a/pool.jsonl") == tmp_path / "files/05_grpo/a/pool.jsonl"
+    assert (tmp_path / "files/05_grpo/a").is_dir()
     for name in ("../x", "/etc/x", "", "."):
         with pytest.raises(ValueError, match="inside"):
             run.path(name)
@@ -116,7 +116,7 @@ def test_path_stays_inside(run, tmp_path):
 def test_finish_writes_metrics_then_the_record(run, tmp_path, capsys):
     run.log(sizes=3)
     run.finish()
-    assert json.loads((tmp_path / "figures/04_grpo/metrics.json").read_text()) == {"sizes": 3}
+    assert json.loads((tmp_path / "figures/05_grpo/metrics.json").read_text()) == {"sizes": 3}
     (record,) = manifest.read(tmp_path)
     assert (
         record["event"] == "finished"
@@ -124,7 +124,7 @@ def test_finish_writes_metrics_then_the_record(run, tmp_path, capsys):
         and record["parameters"]["seed"] == 1
     )
     assert "workbench/runs/run.py" in record["modules"]
-    assert "04_grpo finished" in capsys.readouterr().out
+    assert "05_grpo finished" in capsys.readouterr().out
 
 
 def test_track_prints_lines(capsys):
@@ -187,7 +187,7 @@ def test_views_are_registered_in_ipython(tmp_path, monkeypatch):
     try:
         shell.user_ns["In"] = ['profile: str = "quick"\nrate: float = 0.5', "%matplotlib inline"]
         shell.user_ns["rate"] = 0.25
-        run = start("04_grpo", profile="quick", seed=0)
+        run = start("05_grpo", profile="quick", seed=0)
         assert run.parameters == {"profile": "quick", "seed": 0, "rate": 0.25}
         prefix = Prefix.of(Problem("p", "math", "<b>?"), ["1 < 2"])
         html = shell.display_formatter.format(prefix)[0]["text/html"]

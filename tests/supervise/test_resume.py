@@ -27,6 +27,8 @@ from workbench.supervise.omegaprm import omegaprm
 from workbench.supervise.shepherd import shepherd
 from workbench.types import Problem, SearchResult, sees_answer
 
+pytestmark = pytest.mark.slow  # each trains or starts processes
+
 PROBLEMS = quantities.generate(12, levels=[1], seed=3)
 LABELLERS = {
     "shepherd": (shepherd, {"solutions": 1, "n": 2}),

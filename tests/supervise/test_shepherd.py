@@ -41,6 +41,7 @@ def test_a_wrong_step_is_worth_nothing_and_the_last_step_is_graded():
             assert row.values[-1] == float(all(truth))
 
 
+@pytest.mark.slow
 def test_soft_values_estimate_the_chance_to_finish():
     p, n = 0.3, 400
     _, results = run(p, solutions=3, n=n)

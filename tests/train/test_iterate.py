@@ -39,6 +39,7 @@ def test_each_round_begins_at_the_start_and_learns_from_the_newest_policy():
     assert torch.equal(weights(alone), weights(rounds[2][0]))
 
 
+@pytest.mark.slow
 def test_fine_tuning_teaches_its_lessons_as_often_as_it_takes():
     policy = tiny_policy()
     loss = fine_tune(policy, [Lesson(PROBLEMS[0])], tokens=12_000, seed=0, recipe=RECIPE)

@@ -16,6 +16,8 @@ from workbench.train.learner import MasterWeights, Recipe
 from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Prefix
 
+pytestmark = pytest.mark.slow  # each trains or starts processes
+
 PROBLEMS = quantities.generate(4, levels=[1], seed=3)
 RIGHT = [p.solution.split("\n") for p in PROBLEMS]
 WRONG = [[*steps[:-1], "The answer is 0 ."] for steps in RIGHT]

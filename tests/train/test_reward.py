@@ -153,6 +153,7 @@ def test_batches_and_loss_are_those_of_trl():
 # -- training --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_reward_model_learns_which_solutions_are_right_and_tells_on_new_ones(capfd, recwarn):
     held_out, seen = toy(25, "held out"), []
 
@@ -193,6 +194,7 @@ def test_what_was_trained_comes_back_from_disk(rank, tmp_path):
     assert [s for (s,) in loaded.score(whole)] == pytest.approx(scores, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_equal_seeds_train_equal_models_and_bfloat16_another(monkeypatch):
     monkeypatch.setattr(learner, "fast_dtype", lambda device: torch.bfloat16)  # on any processor
