@@ -5,7 +5,7 @@ draws and a CSV keeps. Every budget uses the whole pool (the unbiased estimators
 never only its first k samples, and the bootstrap draws whole problems. `values_at` gives what
 stands behind one point of a curve, a value per problem, for paired tests. Only the weighted
 vote has no closed form: it is a mean over random k-subsets, the same ones for every method, and
-over all k-subsets where these are few. Taught in notebooks 06 and 03.
+over all k-subsets where these are few. Taught in notebooks 09 and 04.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ it), and the completions, are the caller's.
 
 As in `scaling`: the expectation over all k-subsets of the pool, answers grouped by equality of
 value, a missing answer never wins, ties share. Mutual consistency has closed forms; the step-aware
-vote is `weighted_vote_at_k`. Taught in notebook 03.
+vote is `weighted_vote_at_k`. Taught in notebook 04.
 """
 
 from __future__ import annotations

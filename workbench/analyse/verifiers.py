@@ -5,7 +5,7 @@ follows a fault has no truth of its own. An AUC is the share of (right, wrong) p
 the scores order rightly; **within** groups only pairs of one position, or of one problem, count,
 which takes away what a verifier knows from the position, or the difficulty, alone. Intervals are
 over problems (whole problems are drawn, with all their steps), because the steps of a problem
-resemble each other. Temperature: Guo et al. 2017, arXiv 1706.04599. Taught in notebook 03.
+resemble each other. Temperature: Guo et al. 2017, arXiv 1706.04599. Taught in notebooks 03, 04.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A counter-based generator gives the n-th number of any stream without computing those before it. So
 what a row draws is fixed by its key and its position, never by the rows beside it. Taught in
-notebook 06.
+notebook 09.
 """
 
 from __future__ import annotations

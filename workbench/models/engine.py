@@ -10,7 +10,7 @@
    the rows beside it.
 
 Built on transformers' cache classes; sliding-window models keep whole key-values and transformers'
-own mask. Taught in notebook 06.
+own mask. Taught in notebook 09.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ blind ask may count, like a PRM of ours, how probable the step is once the criti
 
 Deviations from the paper: scores per step, not per solution; the softmax over two tokens; a
 critique's first token is given, that of the judged step (here it names the quantity); `blind`; the
-likelihood. Taught in notebook 03.
+likelihood. Taught in notebook 04.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ On paper no row of a batch sees another. On a machine a larger batch is multipli
 which add in another order: scores differ by 1e-7 to 1e-6 in float32, by 1e-3 to 1e-1 in bfloat16. A
 wrong mask or position of padded rows, or a score taken from a neighbour, shows in float32, too. A
 verifier that writes before it judges can jump besides: where a last bit changes a drawn word, all
-that follows is another text. Taught in notebook 03.
+that follows is another text. Taught in notebook 04.
 """
 
 from __future__ import annotations

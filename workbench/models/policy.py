@@ -2,7 +2,7 @@
 
 A solution is sampled as token ids and kept as token ids: steps are cut after the tokens that hold
 the step separator, and nothing is ever re-tokenised. Prefixes that come as text (a data set's
-solutions) are tokenised once, step by step. Taught in notebooks 00 and 06.
+solutions) are tokenised once, step by step. Taught in notebooks 00 and 09.
 """
 
 from __future__ import annotations

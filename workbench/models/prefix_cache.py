@@ -2,7 +2,7 @@
 
 A `Context` is a row of token ids in segments (prompt, step, step ...). Each segment border has a
 name, a digest of everything up to it, under which `PrefixCache` finds the key-values computed
-there. Taught in notebook 06.
+there. Taught in notebook 09.
 """
 
 from __future__ import annotations

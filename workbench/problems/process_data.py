@@ -7,6 +7,7 @@
 | `math-aps` | read, write | prefixes with values, or `process` and `labels` | OpenR, 2410.09671 |
 | `math-aps-tree` | read, write | a tree of steps with Monte-Carlo values | OmegaPRM, 2406.06592 |
 | `stepwise` | read, write | `prompt`, `completions`, `labels` | TRL's stepwise supervision |
+| `datasets` | read, write | a folder: a parquet file, a card | Hugging Face `datasets` |
 
 PRM800K rates several completions of a step. The walked solution (at each step the chosen
 completion, else the labeller's own, which counts as good) is one solution; every other rated
@@ -35,7 +36,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from workbench.problems import math_aps
+from workbench.problems import label_folder, math_aps
 from workbench.problems.benchmarks import hub_rows
 from workbench.problems.step_marks import TAG, cut, hard_labels, marked
 from workbench.types import LabelledSolution, Problem
@@ -55,13 +56,13 @@ def read(
 ) -> list[LabelledSolution]:
     """The labelled solutions of the first `limit` records of a file, or of a data set on the hub.
 
-    A file holds JSON lines or one JSON array, either also as .gz. A `path` like
-    `peiyi9979/Math-Shepherd` that does not exist names a data set, of which `split` (left out:
-    `train`) is read. `neutral` says what PRM800K's rating 0 counts as, `good` or `bad`. Where there
-    are Monte-Carlo values a step is good if value > `threshold` (0 <= threshold < 1), and `values`
-    keeps them. Equal questions share an id. A null field counts as missing. A line that can't be
-    read is named in a warning and left out. Raises ValueError for an unknown option, where no line
-    is fit and for no data set.
+    A file holds JSON lines or one JSON array, either also as .gz; of the format `datasets` it may
+    be a folder. A `path` like `peiyi9979/Math-Shepherd` that does not exist names a data set, of
+    which `split` (left out: `train`) is read. `neutral` says what PRM800K's rating 0 counts as,
+    `good` or `bad`. Where there are Monte-Carlo values a step is good if value > `threshold` (0 <=
+    threshold < 1), and `values` keeps them. Equal questions share an id. A null field counts as
+    missing. A line that can't be read is named in a warning and left out. Raises ValueError for an
+    unknown option, where no line is fit and for no data set.
     """
     if format not in READERS:
         raise ValueError(f"format {format!r} can't be read: use {', '.join(READERS)}")
@@ -70,7 +71,9 @@ def read(
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold={threshold!r}: need 0 <= threshold < 1")
     solutions, faults, lines, ids = [], [], 0, {}
-    for place, raw in islice(_records(Path(path), split), limit):
+    folder = format == "datasets" and split is None and Path(path).is_dir()
+    records = label_folder.folder_rows(Path(path)) if folder else _records(Path(path), split)
+    for place, raw in islice(records, limit):
         lines += 1
         try:
             row = json.loads(raw) if isinstance(raw, bytes) else raw
@@ -95,12 +98,16 @@ def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) ->
 
     `stepwise` holds question, steps and labels and nothing else. The MATH-APS formats hold
     everything (labels without values as 0.0 and 1.0); read them with the threshold that made the
-    labels. Raises ValueError for what a format can't hold: a step without label, and in the
-    MATH-APS formats a solution without steps, labels that are no value > threshold and, for
-    `math-aps`, a step that is blank or has white space around it.
+    labels. `datasets` is a folder, holds everything as it is, and is found again by
+    `datasets.load_dataset(path)`. Raises ValueError for what a format can't hold: a step without
+    label (but `datasets`), and in the MATH-APS formats a solution without steps, labels that are no
+    value > threshold and, for `math-aps`, a step that is blank or has white space around it.
     """
+    if format == "datasets":
+        return label_folder.write_folder(list(rows), Path(path))
     if format not in WRITERS:
-        raise ValueError(f"format {format!r} can't be written: use {', '.join(WRITERS)}")
+        known = ", ".join([*WRITERS, "datasets"])
+        raise ValueError(f"format {format!r} can't be written: use {known}")
     path = Path(path)
     try:
         lines = [
@@ -264,8 +271,9 @@ READERS = {
     "math-aps": math_aps.read_flat,
     "math-aps-tree": math_aps.read_tree,
     "stepwise": _stepwise,
+    "datasets": label_folder.read_row,
 }
-WRITERS = {
+WRITERS = {  # of lines
     "math-aps": math_aps.flat_lines,
     "math-aps-tree": math_aps.tree_lines,
     "stepwise": _stepwise_lines,
@@ -278,4 +286,5 @@ FIELDS = {
     "or question, process and labels",
     "math-aps-tree": "question and reasoning_steps, a tree of text, mc_value and children",
     "stepwise": "prompt, completions and labels",
+    "datasets": "question, steps and labels",
 }

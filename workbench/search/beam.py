@@ -3,7 +3,7 @@
 Snell et al. 2024, arXiv 2408.03314. Deviations: equal candidates are kept once, so that a beam
 holds different solutions, and the children of a step are shared out among the beams still growing,
 however few; a finished beam keeps its place as long as its score does and is not written on. Beam
-width 1 with expand 1 is plain sampling. Taught in notebook 05.
+width 1 with expand 1 is plain sampling. Taught in notebook 08.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Best-of-n: draw n whole solutions, let the verifier judge them, keep the best.
 
-Cobbe et al. 2021, arXiv 2110.14168. Taught in notebook 06.
+Cobbe et al. 2021, arXiv 2110.14168. Taught in notebook 09.
 """
 
 from __future__ import annotations

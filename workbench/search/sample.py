@@ -1,6 +1,6 @@
 """Independent samples: the pool from which votes, best-of-n and pass@k are computed.
 
-Taught in notebook 06.
+Taught in notebook 09.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figures that compare models or methods: by level, along training, by category, or side by side.
 
-Data in, `Figure` out, in the style of `show.plots`. Taught in notebooks 00, 01 and 04.
+Data in, `Figure` out, in the style of `show.plots`. Taught in notebooks 00, 01 and 05.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ path.
 
 Data in, HTML text out, under the rules of `workbench.show.cards`: `<details>` and `<meter>` survive
 JupyterLab's sanitiser, text is escaped and inherits its colour. `tree_of` makes the tree of a pool
-of solutions, `labelled_tree` adds exact verdicts to a tree of values. Taught in notebooks 02, 05.
+of solutions, `labelled_tree` adds exact verdicts to a tree of values. Taught in notebooks 02, 08.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How good a verifier is, in pictures: reliability, AUC, and the wrong solutions it likes best.
 
 Data in (from `workbench.analyse.verifiers`), `Figure` or HTML out, in the style of `show.plots`.
-Taught in notebook 03.
+Taught in notebooks 03, 04.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ arXiv 2402.03300), equations 3, 4:
 
 By its options also Dr. GRPO (arXiv 2503.20783: advantage "none", normalise "constant"), DAPO's loss
 (arXiv 2503.14476: normalise "token", `epsilon_high`) and RLOO's advantage (arXiv 2402.14740).
-Taught in notebook 04.
+Taught in notebook 05.
 
 How this deviates from the paper: answers are graded exactly, there is no reward model; the
 reference is never renewed; old log-probabilities are the trainer's own, those of its first update,

@@ -8,7 +8,7 @@
 - KL divergence from a frozen reference: `kl_k3`;
 - log-probability and entropy of every sampled token: `token_logps`.
 
-The loops that use them are `grpo.py` and its neighbours. Taught in notebook 04.
+The loops that use them are `grpo.py` and its neighbours. Taught in notebook 05.
 """
 
 from __future__ import annotations
