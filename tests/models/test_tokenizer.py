@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.models.templates import EMBEDDED, render
-from workbench.models.tokenizer import (
+from workbench.models.tokenizer import build_tokenizer
+from workbench.problems import programs, quantities
+from workbench.problems.vocabulary import (
     BAD,
     END,
     GOOD,
@@ -17,10 +19,8 @@ from workbench.models.tokenizer import (
     SPECIALS,
     STEP,
     UNKNOWN,
-    build_tokenizer,
     vocabulary,
 )
-from workbench.problems import programs, quantities
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_a_word_outside_the_vocabulary_is_one_unknown(tokenizer):
 def test_ids_are_the_order_of_the_vocabulary_and_no_token_is_listed_twice(tokenizer):
     tokens = vocabulary()
     assert len(tokenizer) == len(tokens) == len(set(tokens))
-    assert tokenizer.convert_ids_to_tokens(range(len(tokens))) == tokens
+    assert tuple(tokenizer.convert_ids_to_tokens(range(len(tokens)))) == tokens
     assert set(quantities.NAMES) | set(quantities.ITEMS) | set(programs.VARIABLES) <= set(tokens)
 
 
