@@ -5,9 +5,10 @@ for the numbers that are stated. Levels 2 to 7 take turns, so any first n of the
 seeds are fixed for ever. Splits share no problem (see `quantities.signature`), and nothing is
 trained on these two.
 
-A pool holds 64 samples by a shipped policy of every problem (for base also 256 of the first 100 of
-`test`), drawn once at temperature 1 by `python -m workbench recipe pools` and shipped as token ids,
-one byte each: all selectors choose from the same samples. Taught in notebook 00.
+A pool holds 64 samples by a shipped policy of every problem, drawn once at temperature 1 by `python
+-m workbench recipe pools` and shipped as token ids, one byte each: all selectors choose from the
+same samples. The recipe also draws 256 samples by base of the first 100 of `test`, which are not
+shipped yet. Taught in notebook 00.
 """
 
 from __future__ import annotations
