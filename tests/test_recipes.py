@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from workbench import recipes
@@ -13,7 +14,7 @@ from workbench.types import Prefix
 
 @pytest.mark.slow
 def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "PROBLEMS", 6)
+    monkeypatch.setattr(recipes, "PROBLEMS", {"base": 6})
     monkeypatch.setattr(recipes, "SOLUTIONS", 4)
     monkeypatch.setattr(recipes, "PRM", replace(recipes.PRM, epochs=1, batch_tokens=600))
     with pytest.raises(ValueError, match=r"labels_base\.jsonl is missing: python -m workbench"):
@@ -27,6 +28,27 @@ def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, mon
     assert verifier.model.config.num_hidden_layers == 6 + recipes.LAYERS
     (scores,) = verifier.score([Prefix.of(rows[0].problem, rows[0].steps, ended=True)])
     assert len(scores) == len(rows[0].steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["orm", "reward"])
+def test_verifiers_of_whole_solutions_learn_from_endings_alone(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "PROBLEMS", {"base": 6})
+    monkeypatch.setattr(recipes, "SOLUTIONS", 4)
+    monkeypatch.setattr(recipes, "PRM", replace(recipes.PRM, epochs=1, batch_tokens=600))
+    assert "eval/auc" in recipes.RECIPES[f"{kind}-base"](tmp_path)
+    verifier = load_verifier(tmp_path / f"{kind}_base")
+    assert verifier.per == "solution" and (tmp_path / f"{kind}_base" / recipes.LOG).is_file()
+
+
+def test_a_short_log_keeps_each_measure_and_means_of_the_loss(tmp_path):
+    log = [{"update": i, "train/loss": float(i), "train/trivial_loss": 0.5} for i in range(1, 26)]
+    log[11]["eval/auc"], log[24]["eval/auc"] = 0.8, 0.9
+    recipes.write_log(log, tmp_path / "log.csv")
+    table = pd.read_csv(tmp_path / "log.csv").set_index("update")
+    assert table.index.tolist() == [10, 12, 20, 25]
+    assert table["eval/auc"].dropna().to_dict() == {12: 0.8, 25: 0.9}
+    assert table["train/loss"][10] == 5.5 and table["train/loss"][20] == 15.5
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@
 | `pools` | `data/samples/pools`: 64 samples of every frozen problem by each policy | 1 h |
 | `labels-base`, `labels-strong` | step labels for training, under `runs/recipes` | 25 min |
 | `prm-base`, `prm-strong` | process reward models that judge, under `runs/recipes` | 1 h |
+| `orm-base`, `reward-base` (also strong) | an outcome and a Bradley-Terry reward model | 1 h |
 
 Each can be stopped and called again: it goes on where it stood. Labels need no people and no
 rollouts: a policy writes solutions of training problems, its own likelihood judges their steps, and
@@ -15,26 +16,31 @@ notebook 03.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
-from workbench.analyse.verifiers import auc, step_table
+from workbench.analyse import scaling
+from workbench.analyse.verifiers import auc, auc_interval, step_table
 from workbench.problems import check_steps, frozen, is_right, quantities
 from workbench.train.learner import Recipe
-from workbench.types import LabelledSolution, Prefix
+from workbench.types import LabelledSolution, Prefix, Problem
 
-PROBLEMS, SOLUTIONS, SEED = 5_000, 8, 300  # of the training split
+SEED, SOLUTIONS = 300, 8  # of a training problem, by each writer
 MOST_STEPS = 14  # steps: what runs on further says one thing again and again
 READS = {"base": ("base",), "strong": ("base", "strong")}  # whose solutions a judge reads
+PROBLEMS = {"base": 5_000, "strong": 2_500}
 LAYERS = 2  # on top of the host
+LOG = "log.csv"  # beside a verifier's weights
 LANGUAGE = 0.3  # weight of going on to write good steps
+WITHIN = 1.0  # weight of labels within steps, word by word
 PRM = Recipe(
-    batch_tokens=9216, micro_tokens=1024, epochs=4.0, warmup=20, decay=0.4, rank=0,
-    weight_decay=0.01, betas=(0.9, 0.98),
+    matrix_rate=0.01, batch_tokens=9216, micro_tokens=1024, epochs=2.0, warmup=20, decay=0.4,
+    rank=0, weight_decay=0.01, betas=(0.9, 0.98),
 )  # fmt: skip
 
 
@@ -71,34 +77,39 @@ def judged_solutions(folder: Path, judge_name: str) -> list[LabelledSolution]:
     from workbench.drive import solve
     from workbench.models import load_policy
     from workbench.models.verifier import untrained
-    from workbench.search import METHODS
     from workbench.supervise import judge
     from workbench.supervise.consensus import agree_with_endings
     from workbench.supervise.replay import given
 
-    problems = quantities.generate(PROBLEMS, levels=frozen.BALANCED, seed=SEED, split="train")
+    pool = written(folder, judge_name)
+    problems = [own[0].problem for own in pool.values()]
+    host = untrained(load_policy(judge_name, dtype="float32"))
+    results = solve(problems, given(judge.label, pool), policy=host, verifier=host, threshold=0.0)
+    rows = [row for result in results for row in result.labelled]
+    right = [is_right(rollout.problem, rollout) for own in pool.values() for rollout in own]
+    return agree_with_endings(judge.at_threshold(rows, judge.threshold_of(rows, right)), right)
+
+
+def written(folder: Path, reader: str) -> dict[str, tuple[Prefix, ...]]:
+    """The distinct solutions of training problems that a judge reads, by the problem's id."""
+    from workbench.drive import solve
+    from workbench.models import load_policy
+    from workbench.search import METHODS
+
+    of = {"levels": frozen.BALANCED, "seed": SEED, "split": "train"}
+    problems = quantities.generate(PROBLEMS[reader], **of)
     distinct: dict[str, dict[tuple[str, ...], Prefix]] = {p.id: {} for p in problems}
-    for name in READS[judge_name]:
+    for name in READS[reader]:
         policy, save = load_policy(name, dtype="float32"), folder / f"solutions_{name}.jsonl"
         drawn = solve(problems, METHODS["sample"], policy=policy, seed=0, n=SOLUTIONS, save=save)
         for rollout in (rollout for result in drawn for rollout in result.rollouts):
             if 0 < len(rollout.steps) <= MOST_STEPS:
                 distinct[rollout.problem.id].setdefault(rollout.texts, rollout)
-    pool = {name: tuple(own.values()) for name, own in distinct.items()}
-    host = untrained(load_policy(judge_name, dtype="float32"))
-    results = solve(problems, given(judge.label, pool), policy=host, verifier=host, threshold=0.0)
-    rows = [row for result in results for row in result.labelled]
-    right = [is_right(p, rollout) for p in problems for rollout in pool[p.id]]
-    return agree_with_endings(judge.at_threshold(rows, judge.threshold_of(rows, right)), right)
+    return {name: tuple(own.values()) for name, own in distinct.items() if own}
 
 
 def prm(folder: Path, host_name: str) -> str:
     """Train a verifier on the labels until it has learnt them."""
-    import torch
-
-    from workbench.models import load_policy
-    from workbench.models.deeper import deeper
-    from workbench.models.verifier import save
     from workbench.problems import process_data
     from workbench.train.prm import step_loss, train_prm
 
@@ -106,16 +117,49 @@ def prm(folder: Path, host_name: str) -> str:
     if not file.exists():
         raise ValueError(f"{file} is missing: python -m workbench recipe labels-{host_name}")
     rows = process_data.read(file, format="stepwise")
+    weights = {"language": LANGUAGE, "within": WITHIN}
+    about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
+    return _train(train_prm, rows, folder / f"prm_{host_name}", host_name, **about)
+
+
+def orm(folder: Path, host_name: str) -> str:
+    """Train an outcome reward model on the final answers of every solution."""
+    from workbench.train.orm import train_orm
+
+    rows = _answers(folder, host_name)
+    return _train(train_orm, rows, folder / f"orm_{host_name}", host_name, held_out=chooses)
+
+
+def reward(folder: Path, host_name: str) -> str:
+    """Train a Bradley-Terry reward model on pairs of a right and a wrong solution."""
+    from workbench.train.reward import train_reward
+
+    rows = _answers(folder, host_name)
+    return _train(train_reward, rows, folder / f"reward_{host_name}", host_name, held_out=chooses)
+
+
+def _train(train: Callable, rows: Sequence, place: Path, host_name: str, **options) -> str:
+    """A verifier on a deeper host, all weights, saved in half precision with its log."""
+    import torch
+
+    from workbench.models import load_policy
+    from workbench.models.deeper import deeper
+    from workbench.models.verifier import save
+
     host = load_policy(host_name, dtype="float32")
-    verifier, log = train_prm(
-        deeper(host.model, LAYERS), host.tokenizer, rows, recipe=PRM, seed=0,
-        loss=partial(step_loss, language=LANGUAGE), settings={"language": LANGUAGE},
-        held_out=learnt, evaluations=20, checkpoints=folder / f"prm_{host_name}_state",
-        log=folder / f"prm_{host_name}.jsonl",
-    )  # fmt: skip
+    options |= {"recipe": PRM, "seed": 0, "evaluations": 20}
+    options |= {"checkpoints": place.with_name(f"{place.name}_state")}
+    options |= {"log": place.with_suffix(".jsonl")}
+    verifier, log = train(deeper(host.model, LAYERS), host.tokenizer, rows, **options)
     verifier.model.to(torch.bfloat16)
-    save(verifier, folder / f"prm_{host_name}")
+    save(verifier, place)
+    write_log(log, place / LOG)
     return ", ".join(f"{name} {x:.3f}" for name, x in log[-1].items() if name.startswith("eval/"))
+
+
+def _answers(folder: Path, host_name: str) -> list[tuple[Problem, Prefix, bool]]:
+    pool = written(folder, host_name)
+    return [(s.problem, s, is_right(s.problem, s)) for own in pool.values() for s in own]
 
 
 def learnt(verifier, *, samples: int = 2) -> dict[str, float]:
@@ -136,6 +180,29 @@ def learnt(verifier, *, samples: int = 2) -> dict[str, float]:
     }
 
 
+def chooses(verifier, *, samples: int = 8) -> dict[str, float]:
+    """How a verifier of solutions ranks those of one problem, on base's validation samples."""
+    results = frozen.pool("base", "validation", n=samples)
+    scores = [score for result in results for (score,) in verifier.score(result.rollouts)]
+    right = scaling.correctness(results)
+    problems = [result.problem.id for result in results for _ in result.rollouts]
+    table = pd.DataFrame({"problem": problems, "score": scores, "right": right.ravel()})
+    return {"eval/auc": auc_interval(table, seed=0, by="problem", draws=1)["value"]}
+
+
+def write_log(log: Sequence[dict[str, float]], path: Path, *, every: int = 10) -> None:
+    """A training's log, short enough to ship: every so many updates, and where it was measured.
+
+    Columns update, train/loss (its mean since), train/trivial_loss, measures that most rows lack.
+    """
+    table = pd.DataFrame(log)
+    measured = table.filter(like="eval/")
+    table["train/loss"] = table["train/loss"].rolling(every, min_periods=1).mean()
+    kept = table[(table["update"] % every == 0) | measured.notna().any(axis=1)]
+    columns = ["update", "train/loss", "train/trivial_loss", *measured.columns]
+    kept[columns].round(4).to_csv(path, index=False)
+
+
 def _labels_file(folder: Path, name: str) -> Path:
     return folder / f"labels_{name}.jsonl"
 
@@ -144,4 +211,6 @@ RECIPES: dict[str, Callable[[Path], str]] = {
     "pools": pools,
     **{f"labels-{name}": partial(labels, judge_name=name) for name in READS},
     **{f"prm-{name}": partial(prm, host_name=name) for name in READS},
+    **{f"orm-{name}": partial(orm, host_name=name) for name in READS},
+    **{f"reward-{name}": partial(reward, host_name=name) for name in READS},
 }

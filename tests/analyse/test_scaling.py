@@ -18,6 +18,7 @@ from workbench.analyse.scaling import (
     doublings,
     majority_curve,
     pass_curve,
+    pool_parts,
     selection_curves,
     values_at,
     weighted_vote_at_k,
@@ -39,6 +40,9 @@ def test_answers_and_correctness_read_the_last_step():
     ]
     assert answers_of(results)[0][:2] == ["7", "17"]
     assert correctness(results)[:, :2].tolist() == [[True, False], [True, True]]
+    answers, right, golds = pool_parts(results)
+    assert (answers, golds) == (answers_of(results), ["7", "7"])
+    assert right.tolist() == correctness(results).tolist()
     assert answers_of([result("The answer is 7 .", stop=False)]) == [[None]]  # ran out of room
     with pytest.raises(ValueError, match=r"pools of \[1, 2\]"):
         correctness([result("a"), result("a", "b")])

@@ -74,6 +74,14 @@ def correctness(results: Sequence[SearchResult]) -> NDArray[np.bool_]:
     return np.array(rows, bool)
 
 
+def pool_parts(
+    results: Sequence[SearchResult],
+) -> tuple[list[list[str | None]], NDArray[np.bool_], list[str]]:
+    """Answers, correctness and gold answers of a pool: what `values_at` and the curves take."""
+    correct = correctness(results)
+    return answers_of(results), correct, [str(result.problem.answer) for result in results]
+
+
 def curve(
     method: str, budgets: Sequence[int], values: Floats, *, seed: int, **more: Any
 ) -> list[CurvePoint]:

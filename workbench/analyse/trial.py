@@ -222,10 +222,9 @@ def _calibration(steps: pd.DataFrame, temperature: float | None, seed: int) -> F
 
 
 def _best_of_n(method: str, results: Pool, scores: Sequence[StepScores], seed: int) -> Found:
-    correct, golds = scaling.correctness(results), [str(row.problem.answer) for row in results]
     known = [[[-np.inf] if own is None else own for own in row] for row in scores]
-    pool, n = (scaling.answers_of(results), correct, golds, known), len(results)
-    budgets, curves = scaling.doublings(correct.shape[1]), {}  # of (problems, budgets)
+    pool, n = (*scaling.pool_parts(results), known), len(results)
+    budgets, curves = scaling.doublings(len(known[0])), {}  # of (problems, budgets)
     for name, rule in (("best of n", method), ("majority", "majority"), ("pass@k", "pass@k")):
         curves[name] = np.stack([scaling.values_at(rule, k, *pool, seed=seed) for k in budgets], 1)
     curves["best of n minus majority"] = (best := curves["best of n"]) - curves["majority"]

@@ -127,6 +127,11 @@ class StepVerifier:
         steps = list(map(StepSpan, context.names[1:], context.borders, context.borders[1:]))
         return steps[-1:] if self.per == "solution" else steps
 
+    def with_likelihood(self, weight: float) -> StepVerifier:
+        """The same weights read another way: log P(step) counts so much beside the labels."""
+        form, about = replace(self.form, likelihood=weight), {"per": self.per, "name": self.name}
+        return StepVerifier(self.model, self.tokenizer, form, head=self.head, **about)
+
     def settings(self) -> dict:
         """All that scores depend on beside the weights, as `verifier.json` holds it."""
         form, head = asdict(self.form), asdict(self.head)

@@ -135,18 +135,61 @@ def step_loss(
     totals: Mapping[str, int] | None = None,
     *,
     language: float = 0.0,
+    within: float = 0.0,
 ) -> torch.Tensor:
     """Binary cross-entropy over the labelled steps of `collate`'s batch. logits (B, T, V)
 
     The mean, or, given how many `steps` the update has in total, the batch's share of its mean.
-    `language` weighs the next-token loss on the words of steps labelled good (see `word_loss`).
+    `language` weighs the next-token loss on the words of steps labelled good (see `word_loss`),
+    `within` the loss on the words of all labelled steps (see `within_loss`).
     """
     labelled = batch["targets"] != IGNORE  # (B, T)
     margin = margins(logits, batch, form)[labelled]  # (S,)
     targets = batch["targets"][labelled].float()  # (S,)
     loss = binary_cross_entropy_with_logits(margin, targets, reduction="sum")
     loss = loss / (totals["steps"] if totals else len(margin))
-    return loss + language * word_loss(logits, batch, totals) if language else loss
+    if language:
+        loss = loss + language * word_loss(logits, batch, totals)
+    return loss + within * within_loss(logits, batch, form, totals) if within else loss
+
+
+def within_loss(
+    logits: torch.Tensor,
+    batch: Mapping[str, torch.Tensor],
+    form: StepFormat,
+    totals: Mapping[str, int] | None = None,
+) -> torch.Tensor:
+    """Cross-entropy of the two labels at the *words* of labelled steps. logits (B, T, V)
+
+    A bad step is bad from its least likely word on, as the model itself reads it now: there it is
+    surprised, so the fault is likely there. One label a step says little of where to look; one a
+    word is learnt sooner. The mean is over the words of all steps.
+    """
+    targets = word_targets(logits.detach(), batch, form)  # (B, T)
+    labelled = targets != IGNORE
+    margin = (logits[..., form.ids[1]] - logits[..., form.ids[2]])[labelled].float()  # (W,)
+    loss = binary_cross_entropy_with_logits(margin, targets[labelled], reduction="sum")
+    return loss / (totals["all_words"] if totals else (batch["steps"] > 0).sum())
+
+
+def word_targets(
+    logits: torch.Tensor, batch: Mapping[str, torch.Tensor], form: StepFormat
+) -> torch.Tensor:
+    """The label of each word of a labelled step, (B, T), IGNORE elsewhere: see `within_loss`."""
+    ids, steps, labels = (batch[name] for name in ("input_ids", "steps", "targets"))  # (B, T)
+    ends = labels != IGNORE
+    of_step = labels.new_full((len(ids), int(steps.max()) + 1), IGNORE)  # (B, 1 + S)
+    number = steps.roll(len(form.ids[0]), 1)[ends]  # of the step before a separator
+    of_step[ends.nonzero()[:, 0], number] = labels[ends]
+    logp = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    logp = torch.cat([logp.new_zeros(len(ids), 1), logp], 1)  # (B, T)
+    low = logp.new_zeros(of_step.shape).scatter_reduce(1, steps, logp, "amin")  # (B, 1 + S)
+    place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)  # (B, T)
+    lowest = torch.where(logp == low.gather(1, steps), place, ids.shape[1])
+    start = place.new_full(of_step.shape, ids.shape[1]).scatter_reduce(1, steps, lowest, "amin")
+    good = (of_step.gather(1, steps) > 0.5) | (place < start.gather(1, steps))
+    known = (steps > 0) & (of_step.gather(1, steps) != IGNORE)
+    return torch.where(known, good.float(), float(IGNORE))
 
 
 def word_loss(
@@ -219,4 +262,5 @@ def _batch(rows: Sequence[dict], pad: int) -> Batch:
     steps = int((tensors["targets"] != IGNORE).sum())
     terms = {"steps": steps, "cut": int((~tensors["whole"]).sum())}
     terms["words"] = int(tensors["good"].sum())
+    terms["all_words"] = int((tensors["steps"] > 0).sum())
     return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))
