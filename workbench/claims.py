@@ -2,7 +2,7 @@
 
 A text states a recorded metric between two comments, which readers of the page do not see:
 
-    best of 64: <!--m:03_train_prm/prm@64:.0% interval-->87 % (82–92)<!--/m-->
+    best of 64: <!--m:09_test_time_scaling/base/majority@64:.0% interval-->58 % (53–64)<!--/m-->
 
 First comes the notebook and its metric, a size that it ran at (`sizes/problems`), or `seconds`; or
 a fact of a shipped checkpoint (`data/models/base/tokens`). The form is one of Python's (`.2f`,

@@ -5,6 +5,7 @@
 | `pools` | `data/samples/pools`: 64 samples of every frozen problem by each policy | 1 h |
 | `labels-base`, `labels-strong` | step labels for training, under `runs/recipes` | 25 min |
 | `prm-base`, `prm-strong` | process reward models that judge, under `runs/recipes` | 1 h |
+| `plain-base` | the same without labels within steps and looking back, for comparison | 1 h |
 | `orm-base`, `reward-base` (also strong) | an outcome and a Bradley-Terry reward model | 1 h |
 
 Each can be stopped and called again: it goes on where it stood. Labels need no people and no
@@ -16,6 +17,7 @@ notebook 03.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,7 +41,7 @@ LOG = "log.csv"  # beside a verifier's weights
 LANGUAGE = 0.3  # weight of going on to write good steps
 WITHIN = 1.0  # weight of labels within steps, word by word
 PRM = Recipe(
-    matrix_rate=0.01, batch_tokens=9216, micro_tokens=1024, epochs=2.0, warmup=20, decay=0.4,
+    matrix_rate=0.01, batch_tokens=9216, micro_tokens=1024, epochs=3.0, warmup=20, decay=0.4,
     rank=0, weight_decay=0.01, betas=(0.9, 0.98),
 )  # fmt: skip
 
@@ -108,8 +110,11 @@ def written(folder: Path, reader: str) -> dict[str, tuple[Prefix, ...]]:
     return {name: tuple(own.values()) for name, own in distinct.items() if own}
 
 
-def prm(folder: Path, host_name: str) -> str:
-    """Train a verifier on the labels until it has learnt them."""
+def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
+    """Train a verifier on the labels until it has learnt them.
+
+    `plain`: without labels within steps, and no head begins by looking back.
+    """
     from workbench.problems import process_data
     from workbench.train.prm import step_loss, train_prm
 
@@ -117,9 +122,10 @@ def prm(folder: Path, host_name: str) -> str:
     if not file.exists():
         raise ValueError(f"{file} is missing: python -m workbench recipe labels-{host_name}")
     rows = process_data.read(file, format="stepwise")
-    weights = {"language": LANGUAGE, "within": WITHIN}
+    weights = {"language": LANGUAGE, "within": 0.0 if plain else WITHIN}
     about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
-    return _train(train_prm, rows, folder / f"prm_{host_name}", host_name, **about)
+    place = folder / f"{'plain' if plain else 'prm'}_{host_name}"
+    return _train(train_prm, rows, place, host_name, look_back=not plain, **about)
 
 
 def orm(folder: Path, host_name: str) -> str:
@@ -138,7 +144,9 @@ def reward(folder: Path, host_name: str) -> str:
     return _train(train_reward, rows, folder / f"reward_{host_name}", host_name, held_out=chooses)
 
 
-def _train(train: Callable, rows: Sequence, place: Path, host_name: str, **options) -> str:
+def _train(
+    train: Callable, rows: Sequence, place: Path, host_name: str, look_back: bool = True, **options
+) -> str:
     """A verifier on a deeper host, all weights, saved in half precision with its log."""
     import torch
 
@@ -150,10 +158,13 @@ def _train(train: Callable, rows: Sequence, place: Path, host_name: str, **optio
     options |= {"recipe": PRM, "seed": 0, "evaluations": 20}
     options |= {"checkpoints": place.with_name(f"{place.name}_state")}
     options |= {"log": place.with_suffix(".jsonl")}
-    verifier, log = train(deeper(host.model, LAYERS), host.tokenizer, rows, **options)
+    model = deeper(host.model, LAYERS, look_back=look_back)
+    verifier, log = train(model, host.tokenizer, rows, **options)
     verifier.model.to(torch.bfloat16)
     save(verifier, place)
     write_log(log, place / LOG)
+    facts = {"solutions": len(rows), "updates": len(log), "tokens": log[-1]["train/tokens"]}
+    (place / "training.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
     return ", ".join(f"{name} {x:.3f}" for name, x in log[-1].items() if name.startswith("eval/"))
 
 
@@ -211,6 +222,7 @@ RECIPES: dict[str, Callable[[Path], str]] = {
     "pools": pools,
     **{f"labels-{name}": partial(labels, judge_name=name) for name in READS},
     **{f"prm-{name}": partial(prm, host_name=name) for name in READS},
+    "plain-base": partial(prm, host_name="base", plain=True),
     **{f"orm-{name}": partial(orm, host_name=name) for name in READS},
     **{f"reward-{name}": partial(reward, host_name=name) for name in READS},
 }

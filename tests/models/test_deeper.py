@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import TOKENIZER, tiny_model
 
-from workbench.models import load_verifier
+from workbench.models import load_policy, load_verifier
 from workbench.models.deeper import deeper
 from workbench.models.verifier import StepVerifier, save
 from workbench.problems import quantities
@@ -13,14 +13,29 @@ from workbench.types import Prefix
 IDS = torch.arange(30, 60)[None]  # (1, 30)
 
 
+@pytest.mark.parametrize("look_back", [False, True])
 @pytest.mark.parametrize("layers", [0, 1, 3])
-def test_logits_stay_as_they_are_until_something_is_learnt(layers):
+def test_logits_stay_as_they_are_until_something_is_learnt(layers, look_back):
     model = tiny_model()
     before, depth = model(IDS).logits, model.config.num_hidden_layers
-    deeper(model, layers)
+    deeper(model, layers, look_back=look_back)
     assert model.config.num_hidden_layers == len(model.model.layers) == depth + layers
     assert torch.equal(model(IDS).logits, before)
     assert [layer.self_attn.layer_idx for layer in model.model.layers] == [*range(depth + layers)]
+
+
+def test_half_of_the_heads_look_at_the_token_before_whatever_it_is():
+    model = deeper(load_policy("weak", dtype="float32").model, 2, look_back=True)
+    model.set_attn_implementation("eager")
+    seen = []
+    for layer in model.model.layers[-2:]:
+        layer.self_attn.register_forward_hook(lambda *call: seen.append(call[-1][1][0]))
+    model(IDS)
+    first, second = (torch.diagonal(a, -1, 1, 2) for a in seen)  # (H, T - 1)
+    assert first[:2].min() > 0.9 and first[2:].mean() < 0.5 > second.mean()
+    with pytest.raises(ValueError, match="cannot look back: need attention_bias and rotary"):
+        del model.model.rotary_emb
+        deeper(model, 1, look_back=True)
 
 
 def test_the_new_layers_get_gradients_and_share_nothing_with_the_old_ones():
@@ -32,8 +47,9 @@ def test_the_new_layers_get_gradients_and_share_nothing_with_the_old_ones():
     assert len(set(pointers)) == len(pointers)
 
 
-def test_a_deeper_verifier_scores_in_any_batch_and_comes_back_from_disk(tmp_path):
-    model = deeper(tiny_model(), 2)
+@pytest.mark.parametrize("look_back", [False, True])
+def test_a_deeper_verifier_scores_in_any_batch_and_comes_back_from_disk(look_back, tmp_path):
+    model = deeper(tiny_model(), 2, look_back=look_back)
     with torch.no_grad():
         for layer in model.model.layers[-2:]:
             layer.mlp.down_proj.weight.normal_(std=0.1)

@@ -109,30 +109,32 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
     )
 
 
-def test_a_bad_step_is_bad_from_its_least_likely_word_on():
+def test_the_fault_of_a_bad_step_is_its_least_likely_word():
     rows = [labelled(p, (1, None, 0, 1)[: p.level + 1]) for p in PROBLEMS[:3] if p.level > 1]
     batch = collate(examples(rows, TOKENIZER, FORM), 0)
     ids, steps = batch["input_ids"], batch["steps"]
     noise = torch.Generator().manual_seed(0)
     logits = torch.randn(*ids.shape, len(TOKENIZER), generator=noise)
     found = word_targets(logits, batch, FORM)
-    words = 0
+    chance = logits[..., [FORM.ids[1], FORM.ids[2]]].softmax(-1)  # (B, T, 2)
+    faults, others, words = [], [], 0
     for b, row in enumerate(rows):
         assert (found[b, steps[b] == 0] == IGNORE).all()
         for number, label in enumerate(row.labels[:3], 1):
             places = (steps[b] == number).nonzero()[:, 0].tolist()
+            words += len(places)
             logp = {t: logits[b, t - 1].log_softmax(-1)[ids[b, t]].item() for t in places}
             fault = min(logp, key=logp.get)
-            wanted = {1: 1.0, None: IGNORE}
-            assert [found[b, t].item() for t in places] == [
-                wanted.get(label, float(t < fault)) for t in places
-            ]
-            words += len(places)
-    labels, known = found[found != IGNORE], logits[found != IGNORE]
-    chance = known[:, [FORM.ids[1], FORM.ids[2]]].softmax(-1)[:, 0]
-    loss = -torch.where(labels > 0.5, chance, 1 - chance).log().sum() / words
+            for t in places:
+                bad = IGNORE if t > fault else float(t < fault)
+                assert found[b, t].item() == {1: 1.0, None: IGNORE, 0: bad}[label]
+            if label == 0:
+                faults.append(-chance[b, fault, 1].log().item())
+            good = [t for t in places if label == 1 or (label == 0 and t < fault)]
+            others += [-chance[b, t, 0].log().item() for t in good]
+    wanted = (sum(faults) / len(faults) + sum(others) / words) / 2
     more = step_loss(logits, batch, FORM, within=0.5) - step_loss(logits, batch, FORM)
-    assert more.item() == pytest.approx(0.5 * loss.item(), abs=1e-5)
+    assert more.item() == pytest.approx(0.5 * wanted, abs=1e-5)
 
 
 def test_the_language_term_is_the_cross_entropy_of_the_words_of_good_steps():

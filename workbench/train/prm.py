@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from scipy.stats import entropy
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
@@ -161,21 +161,25 @@ def within_loss(
 ) -> torch.Tensor:
     """Cross-entropy of the two labels at the *words* of labelled steps. logits (B, T, V)
 
-    A bad step is bad from its least likely word on, as the model itself reads it now: there it is
-    surprised, so the fault is likely there. One label a step says little of where to look; one a
-    word is learnt sooner. The mean is over the words of all steps.
+    The fault of a bad step lies likely at its least likely word, as the model itself reads it now:
+    there it is surprised. One label a step says little of where to look; one a word is learnt much
+    sooner. Faults are few, so the mean over them and the mean over all other words count the same.
     """
     targets = word_targets(logits.detach(), batch, form)  # (B, T)
-    labelled = targets != IGNORE
-    margin = (logits[..., form.ids[1]] - logits[..., form.ids[2]])[labelled].float()  # (W,)
-    loss = binary_cross_entropy_with_logits(margin, targets[labelled], reduction="sum")
-    return loss / (totals["all_words"] if totals else (batch["steps"] > 0).sum())
+    margin = (logits[..., form.ids[1]] - logits[..., form.ids[2]]).float()  # (B, T)
+    totals = totals or _words(batch)
+    faults = -logsigmoid(-margin[targets == 0]).sum() / max(1, totals["faults"])
+    others = -logsigmoid(margin[targets == 1]).sum() / max(1, totals["all_words"])
+    return (faults + others) / 2
 
 
 def word_targets(
     logits: torch.Tensor, batch: Mapping[str, torch.Tensor], form: StepFormat
 ) -> torch.Tensor:
-    """The label of each word of a labelled step, (B, T), IGNORE elsewhere: see `within_loss`."""
+    """1 at words of good steps and before the fault of bad ones, 0 at the fault, else IGNORE.
+
+    (B, T). The fault is the first word of least probability. logits (B, T, V)
+    """
     ids, steps, labels = (batch[name] for name in ("input_ids", "steps", "targets"))  # (B, T)
     ends = labels != IGNORE
     of_step = labels.new_full((len(ids), int(steps.max()) + 1), IGNORE)  # (B, 1 + S)
@@ -186,9 +190,10 @@ def word_targets(
     low = logp.new_zeros(of_step.shape).scatter_reduce(1, steps, logp, "amin")  # (B, 1 + S)
     place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)  # (B, T)
     lowest = torch.where(logp == low.gather(1, steps), place, ids.shape[1])
-    start = place.new_full(of_step.shape, ids.shape[1]).scatter_reduce(1, steps, lowest, "amin")
-    good = (of_step.gather(1, steps) > 0.5) | (place < start.gather(1, steps))
-    known = (steps > 0) & (of_step.gather(1, steps) != IGNORE)
+    first = place.new_full(of_step.shape, ids.shape[1]).scatter_reduce(1, steps, lowest, "amin")
+    fault, label = first.gather(1, steps), of_step.gather(1, steps)  # (B, T) of a word's step
+    good = (label > 0.5) | (place < fault)
+    known = (steps > 0) & (label != IGNORE) & (good | (place == fault))
     return torch.where(known, good.float(), float(IGNORE))
 
 
@@ -262,5 +267,11 @@ def _batch(rows: Sequence[dict], pad: int) -> Batch:
     steps = int((tensors["targets"] != IGNORE).sum())
     terms = {"steps": steps, "cut": int((~tensors["whole"]).sum())}
     terms["words"] = int(tensors["good"].sum())
-    terms["all_words"] = int((tensors["steps"] > 0).sum())
+    terms |= _words(tensors)
     return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))
+
+
+def _words(batch: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """The words of steps, and the faults among them: one in each step labelled bad."""
+    bad = (batch["targets"] != IGNORE) & (batch["targets"] <= 0.5)
+    return {"all_words": int((batch["steps"] > 0).sum()), "faults": int(bad.sum())}
