@@ -130,10 +130,11 @@ def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
 
 def orm(folder: Path, host_name: str) -> str:
     """Train an outcome reward model on the final answers of every solution."""
-    from workbench.train.orm import train_orm
+    from workbench.train.orm import outcome_loss, train_orm
 
-    rows = _answers(folder, host_name)
-    return _train(train_orm, rows, folder / f"orm_{host_name}", host_name, held_out=chooses)
+    rows, weights = _answers(folder, host_name), {"within": WITHIN}
+    about = {"loss": partial(outcome_loss, **weights), "settings": weights, "held_out": chooses}
+    return _train(train_orm, rows, folder / f"orm_{host_name}", host_name, **about)
 
 
 def reward(folder: Path, host_name: str) -> str:

@@ -5,6 +5,7 @@ import math
 import random
 
 import pytest
+import torch
 from tiny import TOKENIZER, Ids, tiny_model
 
 from workbench.analyse.verifiers import auc
@@ -15,8 +16,8 @@ from workbench.models.verifier import StepVerifier, save
 from workbench.problems import is_right, quantities
 from workbench.search import METHODS
 from workbench.train.learner import Recipe
-from workbench.train.orm import graded, outcome_rows, train_orm
-from workbench.train.prm import IGNORE, examples
+from workbench.train.orm import graded, outcome_loss, outcome_rows, train_orm
+from workbench.train.prm import IGNORE, collate, examples, step_loss
 from workbench.types import LabelledSolution, Prefix, Problem
 
 PROBLEMS = quantities.generate(8, levels=[2, 3], seed=4)
@@ -131,3 +132,21 @@ def test_bad_input_is_one_line():
         outcome_rows([(p, Prefix(p), True)])
     with pytest.raises(ValueError, match="none of 0 labelled steps"):
         train_orm(tiny_model(), TOKENIZER, [], seed=0)
+
+
+def test_within_a_wrong_solution_the_fault_is_its_least_likely_word():
+    form = StepFormat().bound(TOKENIZER)
+    (problem, steps, _), *_ = toy(1, seed=3)
+    for right in (False, True):
+        batch = collate(examples(outcome_rows([(problem, steps, right)]), TOKENIZER, form), 0)
+        noise = torch.Generator().manual_seed(0)
+        logits = torch.randn(*batch["input_ids"].shape, len(TOKENIZER), generator=noise)
+        words = (batch["steps"][0] > 0).nonzero()[:, 0].tolist()
+        ids = batch["input_ids"][0]
+        logp = {t: logits[0, t - 1].log_softmax(-1)[ids[t]].item() for t in words}
+        chance = logits[0][:, [form.ids[1], form.ids[2]]].log_softmax(-1)  # (T, 2)
+        fault = len(ids) if right else min(logp, key=logp.get)
+        wanted = -sum(chance[t, 0].item() for t in words if t < fault) / len(words)
+        wanted -= 0 if right else chance[fault, 1].item()
+        more = outcome_loss(logits, batch, form, within=1.0) - step_loss(logits, batch, form)
+        assert more.item() == pytest.approx(wanted / 2, abs=1e-5)

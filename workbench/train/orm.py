@@ -18,14 +18,15 @@ labelled right. Taught in notebook 04.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import is_right
-from workbench.train.prm import train_prm
+from workbench.train.prm import step_loss, train_prm
 from workbench.types import LabelledSolution, Prefix, Problem, SearchResult
 
 Outcome = LabelledSolution | tuple[Problem, Prefix | str | Sequence[str], bool]
@@ -64,6 +65,23 @@ def graded(results: Iterable[SearchResult]) -> list[LabelledSolution]:
     """A pool of sampled solutions as training rows, each labelled by its final answer."""
     pool = ((result.problem, rollout) for result in results for rollout in result.rollouts)
     return outcome_rows((problem, rollout, is_right(problem, rollout)) for problem, rollout in pool)
+
+
+def outcome_loss(
+    logits: torch.Tensor,
+    batch: Mapping[str, torch.Tensor],
+    form: StepFormat,
+    totals: Mapping[str, int] | None = None,
+    *,
+    within: float = 0.0,
+) -> torch.Tensor:
+    """As `prm.step_loss`, with the whole solution as one step. logits (B, T, V)
+
+    So with `within` the fault of a wrong solution is its least likely word. A guess: the words
+    before it get the label good, and a right answer by a wrong step makes all words good.
+    """
+    whole = {**batch, "steps": batch["steps"].clamp(max=1)}
+    return step_loss(logits, whole, form, totals, within=within)
 
 
 def train_orm(
