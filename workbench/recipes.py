@@ -41,7 +41,7 @@ LOG = "log.csv"  # beside a verifier's weights
 LANGUAGE = 0.3  # weight of going on to write good steps
 WITHIN = 1.0  # weight of labels within steps, word by word
 PRM = Recipe(
-    matrix_rate=0.01, batch_tokens=9216, micro_tokens=1024, epochs=3.0, warmup=20, decay=0.4,
+    matrix_rate=0.01, batch_tokens=9216, micro_tokens=1024, epochs=2.0, warmup=20, decay=0.4,
     rank=0, weight_decay=0.01, betas=(0.9, 0.98),
 )  # fmt: skip
 

@@ -147,6 +147,7 @@ def test_within_a_wrong_solution_the_fault_is_its_least_likely_word():
         chance = logits[0][:, [form.ids[1], form.ids[2]]].log_softmax(-1)  # (T, 2)
         fault = len(ids) if right else min(logp, key=logp.get)
         wanted = -sum(chance[t, 0].item() for t in words if t < fault) / len(words)
-        wanted -= 0 if right else chance[fault, 1].item()
+        bad = [-chance[t, 1].item() for t in words if t >= fault]
+        wanted += 0 if right else (bad[0] + sum(bad) / len(bad)) / 2
         more = outcome_loss(logits, batch, form, within=1.0) - step_loss(logits, batch, form)
         assert more.item() == pytest.approx(wanted / 2, abs=1e-5)

@@ -109,15 +109,15 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_labelled_steps():
     )
 
 
-def test_the_fault_of_a_bad_step_is_its_least_likely_word():
+def test_a_bad_step_is_bad_from_its_least_likely_word_on():
     rows = [labelled(p, (1, None, 0, 1)[: p.level + 1]) for p in PROBLEMS[:3] if p.level > 1]
     batch = collate(examples(rows, TOKENIZER, FORM), 0)
     ids, steps = batch["input_ids"], batch["steps"]
     noise = torch.Generator().manual_seed(0)
     logits = torch.randn(*ids.shape, len(TOKENIZER), generator=noise)
-    found = word_targets(logits, batch, FORM)
+    found, faults = word_targets(logits, batch, FORM)
     chance = logits[..., [FORM.ids[1], FORM.ids[2]]].softmax(-1)  # (B, T, 2)
-    faults, others, words = [], [], 0
+    bad, others, words = [], [], 0
     for b, row in enumerate(rows):
         assert (found[b, steps[b] == 0] == IGNORE).all()
         for number, label in enumerate(row.labels[:3], 1):
@@ -126,13 +126,14 @@ def test_the_fault_of_a_bad_step_is_its_least_likely_word():
             logp = {t: logits[b, t - 1].log_softmax(-1)[ids[b, t]].item() for t in places}
             fault = min(logp, key=logp.get)
             for t in places:
-                bad = IGNORE if t > fault else float(t < fault)
-                assert found[b, t].item() == {1: 1.0, None: IGNORE, 0: bad}[label]
+                assert found[b, t].item() == {1: 1.0, None: IGNORE, 0: float(t < fault)}[label]
+                assert faults[b, t] == (label == 0 and t == fault)
             if label == 0:
-                faults.append(-chance[b, fault, 1].log().item())
+                terms = [-chance[b, t, 1].log().item() for t in places if t >= fault]
+                bad.append((terms[0] + sum(terms) / len(terms)) / 2)
             good = [t for t in places if label == 1 or (label == 0 and t < fault)]
             others += [-chance[b, t, 0].log().item() for t in good]
-    wanted = (sum(faults) / len(faults) + sum(others) / words) / 2
+    wanted = (sum(bad) / len(bad) + sum(others) / words) / 2
     more = step_loss(logits, batch, FORM, within=0.5) - step_loss(logits, batch, FORM)
     assert more.item() == pytest.approx(0.5 * wanted, abs=1e-5)
 

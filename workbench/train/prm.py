@@ -162,23 +162,28 @@ def within_loss(
     """Cross-entropy of the two labels at the *words* of labelled steps. logits (B, T, V)
 
     The fault of a bad step lies likely at its least likely word, as the model itself reads it now:
-    there it is surprised. One label a step says little of where to look; one a word is learnt much
-    sooner. Faults are few, so the mean over them and the mean over all other words count the same.
+    there it is surprised. From there on the step is bad. One label a step says little of where to
+    look; one a word is learnt sooner. Good words are many, so all of them together count half;
+    of what a bad step counts, its fault is one half and the mean from there on the other.
     """
-    targets = word_targets(logits.detach(), batch, form)  # (B, T)
+    targets, fault = word_targets(logits.detach(), batch, form)  # (B, T) both
     margin = (logits[..., form.ids[1]] - logits[..., form.ids[2]]).float()  # (B, T)
-    totals = totals or _words(batch)
-    faults = -logsigmoid(-margin[targets == 0]).sum() / max(1, totals["faults"])
-    others = -logsigmoid(margin[targets == 1]).sum() / max(1, totals["all_words"])
-    return (faults + others) / 2
+    bad, steps, totals = targets == 0, batch["steps"], totals or _words(batch)
+    size = margin.new_zeros(len(bad), int(steps.max()) + 1)
+    size = size.scatter_add(1, steps, bad.float()).gather(1, steps)  # (B, T) bad words of its step
+    weight = (fault + bad / size.clamp(min=1)) / 2  # (B, T)
+    of_bad = -(weight * logsigmoid(-margin))[bad].sum() / max(1, totals["faults"])
+    of_good = -logsigmoid(margin[targets == 1]).sum() / max(1, totals["all_words"])
+    return (of_bad + of_good) / 2
 
 
 def word_targets(
     logits: torch.Tensor, batch: Mapping[str, torch.Tensor], form: StepFormat
-) -> torch.Tensor:
-    """1 at words of good steps and before the fault of bad ones, 0 at the fault, else IGNORE.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels of the words of steps, and which words are the faults of bad ones; (B, T) both.
 
-    (B, T). The fault is the first word of least probability. logits (B, T, V)
+    1 at words of good steps and before the fault of bad ones, 0 from there on, else IGNORE. The
+    fault is the first word of least probability. logits (B, T, V)
     """
     ids, steps, labels = (batch[name] for name in ("input_ids", "steps", "targets"))  # (B, T)
     ends = labels != IGNORE
@@ -192,9 +197,9 @@ def word_targets(
     lowest = torch.where(logp == low.gather(1, steps), place, ids.shape[1])
     first = place.new_full(of_step.shape, ids.shape[1]).scatter_reduce(1, steps, lowest, "amin")
     fault, label = first.gather(1, steps), of_step.gather(1, steps)  # (B, T) of a word's step
-    good = (label > 0.5) | (place < fault)
-    known = (steps > 0) & (label != IGNORE) & (good | (place == fault))
-    return torch.where(known, good.float(), float(IGNORE))
+    known = (steps > 0) & (label != IGNORE)
+    targets = torch.where(known, ((label > 0.5) | (place < fault)).float(), float(IGNORE))
+    return targets, (targets == 0) & (place == fault)
 
 
 def word_loss(
