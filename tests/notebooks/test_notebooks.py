@@ -11,7 +11,7 @@ NOTEBOOKS = [pytest.param(path, id=path.stem) for path in available(root())]
 SOLUTIONS = root() / "notebooks" / "solutions"
 # how many code lines of (notebook, its solutions) are wider than the rule allows; may only shrink
 TOO_WIDE = {
-    "03_train_prm": (121, 8),
+    "04_verifiers": (121, 8),
     "05_grpo": (23, 2),
     "08_guided_search": (29, 4),
     "09_test_time_scaling": (36, 3),
