@@ -16,6 +16,7 @@ from workbench.types import Prefix
 def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "PROBLEMS", {"base": 6})
     monkeypatch.setattr(recipes, "SOLUTIONS", 4)
+    monkeypatch.setattr(recipes, "EVALUATIONS", 1)
     monkeypatch.setattr(recipes, "PRM", replace(recipes.PRM, epochs=1, batch_tokens=600))
     with pytest.raises(ValueError, match=r"labels_base\.jsonl is missing: python -m workbench"):
         recipes.RECIPES["prm-base"](tmp_path)
@@ -35,6 +36,7 @@ def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, mon
 def test_verifiers_of_whole_solutions_learn_from_endings_alone(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "PROBLEMS", {"base": 6})
     monkeypatch.setattr(recipes, "SOLUTIONS", 4)
+    monkeypatch.setattr(recipes, "EVALUATIONS", 1)
     monkeypatch.setattr(recipes, "PRM", replace(recipes.PRM, epochs=1, batch_tokens=600))
     assert "eval/auc" in recipes.RECIPES[f"{kind}-base"](tmp_path)
     verifier = load_verifier(tmp_path / f"{kind}_base")

@@ -37,7 +37,7 @@ MOST_STEPS = 14  # steps: what runs on further says one thing again and again
 READS = {"base": ("base",), "strong": ("base", "strong")}  # whose solutions a judge reads
 PROBLEMS = {"base": 5_000, "strong": 2_500}
 LAYERS = 2  # on top of the host
-LOG = "log.csv"  # beside a verifier's weights
+LOG, EVALUATIONS = "log.csv", 20  # the log lies beside a verifier's weights
 LANGUAGE = 0.3  # weight of going on to write good steps
 WITHIN = 1.0  # weight of labels within steps, word by word
 PRM = Recipe(
@@ -156,7 +156,7 @@ def _train(
     from workbench.models.verifier import save
 
     host = load_policy(host_name, dtype="float32")
-    options |= {"recipe": PRM, "seed": 0, "evaluations": 20}
+    options |= {"recipe": PRM, "seed": 0, "evaluations": EVALUATIONS}
     options |= {"checkpoints": place.with_name(f"{place.name}_state")}
     options |= {"log": place.with_suffix(".jsonl")}
     model = deeper(host.model, LAYERS, look_back=look_back)
