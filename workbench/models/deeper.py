@@ -32,6 +32,8 @@ def deeper(model: torch.nn.Module, layers: int, *, look_back: bool = False) -> t
     stack = getattr(getattr(model, "model", None), "layers", None)
     last = stack[-1] if stack else None
     outputs = [getattr(getattr(last, part, None), name, None) for part, name in OUTPUTS]
+    if look_back:
+        _check_look_back(model)
     if layers < 0 or None in outputs:
         raise ValueError(
             f"{layers} more layers on {type(model).__name__}: need 0 or more, and layers as "
@@ -53,25 +55,28 @@ def deeper(model: torch.nn.Module, layers: int, *, look_back: bool = False) -> t
     return model
 
 
-@torch.no_grad()
-def _look_back(model: torch.nn.Module, attention: torch.nn.Module) -> None:
-    """Let the first half of a layer's heads attend to the token before, by constants alone."""
-    config, rotary = model.config.get_text_config(), getattr(model.model, "rotary_emb", None)
-    if not hasattr(config, "attention_bias") or rotary is None:
+def _check_look_back(model: torch.nn.Module) -> None:
+    rotary = getattr(getattr(model, "model", None), "rotary_emb", None)
+    if rotary is None or not hasattr(model.config.get_text_config(), "attention_bias"):
         raise ValueError(
             f"{type(model).__name__} cannot look back: need attention_bias and rotary positions"
         )
-    config.attention_bias = True
+
+
+@torch.no_grad()
+def _look_back(model: torch.nn.Module, attention: torch.nn.Module) -> None:
+    """Let the first half of a layer's heads attend to the token before, by constants alone."""
+    model.config.get_text_config().attention_bias = True
     for layer in model.model.layers:
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             linear = getattr(layer.self_attn, name)
             if linear.bias is None:
                 linear.bias = torch.nn.Parameter(linear.weight.new_zeros(linear.out_features))
-    turn = rotary.inv_freq.float()  # (head_dim / 2,) radians a token
+    turn = model.model.rotary_emb.inv_freq.float()  # (head_dim / 2,) radians a token
     size = SHARP * (turn > SLOWEST)
     query = torch.cat([size * turn.cos(), -size * turn.sin()])  # (head_dim,)
     key = torch.cat([size, torch.zeros_like(size)])
-    keys = max(1, attention.k_proj.out_features // len(key) // 2)  # heads, shared by queries
+    keys = max(1, attention.k_proj.out_features // len(key) // 2)  # heads; all where there is one
     queries = keys * attention.q_proj.out_features // attention.k_proj.out_features
     for linear, constant, heads in (
         (attention.q_proj, query, queries),

@@ -11,9 +11,9 @@ than that. One label a solution is what a grader of final answers gives for noth
 labels of steps (Let's Verify, 2305.20050, and Math-Shepherd, 2312.08935, compare the two).
 
 Deviations from Cobbe et al. (2021, arXiv 2110.14168): their verifier predicts after every token and
-goes on learning to write (both helped them); ours predicts once, their "solution-level" variant,
-and the host changes by LoRA alone. As there, a solution that got the answer by wrong steps is
-labelled right. Taught in notebook 04.
+goes on learning to write (both helped them); ours predicts once, their "solution-level" variant
+(`outcome_loss` can label the words, too), and the host changes by LoRA unless told otherwise. As
+there, a solution that got the answer by wrong steps is labelled right. Taught in notebook 04.
 """
 
 from __future__ import annotations

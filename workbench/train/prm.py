@@ -1,5 +1,5 @@
-r"""Training a process reward model: LoRA on a causal LM, binary cross-entropy at the step
-separators only.
+r"""Training a process reward model: LoRA on a causal LM (or all its weights), binary cross-entropy
+at the step separators.
 
 With $d_i = \text{logit}_{good} - \text{logit}_{bad}$ at the last id of step i's separator (plus, if
 the format says so, $\lambda \log P(\text{step}_i)$ under the same model: see `step_format`), and
@@ -8,11 +8,13 @@ $y_i \in [0, 1]$ its target,
 $$L = -\frac{1}{S} \sum_i y_i \log \sigma(d_i) + (1 - y_i) \log (1 - \sigma(d_i)),$$
 
 over all S labelled steps of a batch. Hard labels are y in {0, 1} (Math-Shepherd, arXiv 2312.08935),
-soft ones the estimated value itself (MiPS, 2402.02658). Nothing else of the text carries loss. The
-position and the logits are those that `StepVerifier` reads, for both go through `StepFormat`.
+soft ones the estimated value itself (MiPS, 2402.02658). Unless asked, nothing else of the text
+carries loss. The position and the logits are those that `StepVerifier` reads, for both go through
+`StepFormat`.
 
 Optionally (`language`) the host goes on to learn to write what stands in good steps, as in Cobbe
-et al. 2021 (arXiv 2110.14168).
+et al. 2021 (arXiv 2110.14168). And optionally (`within`) the words of steps are labelled, too: our
+own, see `within_loss`. `StepVerifier` reads separators alone, however it was trained.
 
 Deviations: the softmax runs over the two label tokens, not over the whole vocabulary as in
 Math-Shepherd's code, so a soft target needs no second loss; the likelihood term; and nothing is
@@ -163,7 +165,7 @@ def within_loss(
 
     The fault of a bad step lies likely at its least likely word, as the model itself reads it now:
     there it is surprised. From there on the step is bad. One label a step says little of where to
-    look; one a word is learnt sooner. Good words are many, so all of them together count half;
+    look. Good words are many, so all of them together count half;
     of what a bad step counts, its fault is one half and the mean from there on the other.
     """
     targets, fault = word_targets(logits.detach(), batch, form)  # (B, T) both
