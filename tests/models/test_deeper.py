@@ -33,9 +33,10 @@ def test_half_of_the_heads_look_at_the_token_before_whatever_it_is():
     model(IDS)
     first, second = (torch.diagonal(a, -1, 1, 2) for a in seen)  # (H, T - 1)
     assert first[:2].min() > 0.9 and first[2:].mean() < 0.5 > second.mean()
+    del model.model.rotary_emb
     with pytest.raises(ValueError, match="cannot look back: need attention_bias and rotary"):
-        del model.model.rotary_emb
         deeper(model, 1, look_back=True)
+    assert len(model.model.layers) == 8  # nothing was added
 
 
 def test_the_new_layers_get_gradients_and_share_nothing_with_the_old_ones():

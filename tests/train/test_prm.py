@@ -138,6 +138,19 @@ def test_a_bad_step_is_bad_from_its_least_likely_word_on():
     assert more.item() == pytest.approx(0.5 * wanted, abs=1e-5)
 
 
+def test_labels_of_words_know_separators_of_several_ids():
+    form = StepFormat("1030 1031", "648", "387", "{question}").bound(Ids())
+    row = LabelledSolution(Problem("p", "math", "465 6766"), ("4 322", "4995 11 22"), (1, 0))
+    (example,) = examples([row], Ids(), form)
+    assert example["steps"] == [0, 0, 0, 1, 1, 0, 0, 2, 2, 2, 0, 0]  # words at 3, 4 and 7, 8, 9
+    logits = torch.zeros(1, 12, 7000)
+    logits[0, 7, 11] = -5.0  # before 8: its word, 11, is the least likely of the bad step
+    found, faults = word_targets(logits, collate([example], 0), form)
+    no = IGNORE
+    assert found[0].tolist() == [no, no, no, 1, 1, no, no, 1, 0, 0, no, no]
+    assert faults[0].nonzero()[:, 0].tolist() == [8]
+
+
 def test_the_language_term_is_the_cross_entropy_of_the_words_of_good_steps():
     rows = [labelled(p, (1, 1, 0, 1)[: p.level + 1]) for p in PROBLEMS[:3]]
     data = examples(rows, TOKENIZER, FORM)
