@@ -8,8 +8,9 @@ import pytest
 from workbench import recipes
 from workbench.__main__ import main
 from workbench.models import load_verifier
-from workbench.problems import frozen, process_data
-from workbench.types import Prefix
+from workbench.problems import frozen, process_data, quantities
+from workbench.train.genrm import Verdict
+from workbench.types import LabelledSolution, Prefix, Problem
 
 
 @pytest.mark.slow
@@ -32,15 +33,41 @@ def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["orm", "reward"])
-def test_verifiers_of_whole_solutions_learn_from_endings_alone(kind, tmp_path, monkeypatch):
+def test_verifiers_of_whole_solutions_learn_from_endings_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "PROBLEMS", {"base": 6})
     monkeypatch.setattr(recipes, "SOLUTIONS", 4)
     monkeypatch.setattr(recipes, "EVALUATIONS", 1)
     monkeypatch.setattr(recipes, "PRM", replace(recipes.PRM, epochs=1, batch_tokens=600))
-    assert "eval/auc" in recipes.RECIPES[f"{kind}-base"](tmp_path)
-    verifier = load_verifier(tmp_path / f"{kind}_base")
-    assert verifier.per == "solution" and (tmp_path / f"{kind}_base" / recipes.LOG).is_file()
+    with pytest.raises(ValueError, match=r"orm_base is missing: .* recipe orm-base"):
+        recipes.RECIPES["reward-base"](tmp_path)
+    for kind in ("orm", "reward"):
+        assert "eval/auc" in recipes.RECIPES[f"{kind}-base"](tmp_path)
+        verifier = load_verifier(tmp_path / f"{kind}_base")
+        assert verifier.per == "solution" and (tmp_path / f"{kind}_base" / recipes.LOG).is_file()
+        assert verifier.model.config.num_hidden_layers == 6 + recipes.LAYERS
+
+
+@pytest.mark.slow
+def test_a_verifier_that_writes_learns_from_the_same_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "EVALUATIONS", 1)
+    monkeypatch.setattr(recipes, "PRM", replace(recipes.PRM, batch_tokens=600))
+    problems = quantities.generate(6, levels=[3], seed=0, split="train")
+    solved = [p.solution.split("\n") for p in problems]
+    rows = [LabelledSolution(p, tuple(s), (1,) * len(s)) for p, s in zip(problems, solved)]
+    process_data.write(rows, tmp_path / "labels_base.jsonl", format="stepwise")
+    assert "eval/auc" in recipes.RECIPES["genrm-base"](tmp_path)
+    verifier = load_verifier(tmp_path / "genrm_base", longest=24)
+    whole = Prefix.of(rows[0].problem, rows[0].steps, ended=True)
+    assert len(verifier.score([whole])[0]) == len(verifier.critiques(whole)) == len(rows[0].steps)
+
+
+def test_half_of_the_lessons_are_of_bad_steps():
+    problem = Problem("p", "math", "?")
+    lessons = [Verdict(problem, (str(i),), i % 4 > 0) for i in range(40)]
+    some = recipes.half_bad(lessons, 12)
+    assert len(some) == 12 and sum(lesson.good for lesson in some) == 6
+    assert some == [lesson for lesson in lessons if lesson in some]
+    assert sum(lesson.good for lesson in recipes.half_bad(lessons, 36)) == 26  # 10 bad ones in all
 
 
 def test_a_short_log_keeps_each_measure_and_means_of_the_loss(tmp_path):

@@ -6,22 +6,26 @@
 | `labels-base`, `labels-strong` | step labels for training, under `runs/recipes` | 25 min |
 | `prm-base`, `prm-strong` | process reward models that judge, under `runs/recipes` | 1 h |
 | `plain-base` | the same without labels within steps and looking back, for comparison | 1 h |
-| `orm-base`, `reward-base` (also strong) | an outcome and a Bradley-Terry reward model | 1 h |
+| `orm-base`, then `reward-base` (also strong) | an outcome and a Bradley-Terry model | 40 min |
+| `genrm-strong` (also base) | a verifier that writes each step anew and compares | 40 min |
 
 Each can be stopped and called again: it goes on where it stood. Labels need no people and no
 rollouts: a policy writes solutions of training problems, its own likelihood judges their steps, and
 only solutions whose verdict agrees with their ending are kept (`supervise.consensus`). `strong`
-judges solutions of both, so its verifier knows the faults of base and its own. Taught in
-notebook 03.
+judges solutions of both, so its verifier knows the faults of base and its own. Outcome and
+Bradley-Terry models see no step label, and the latter begins where the former ends: pairs alone say
+too little of where to look. Taught in notebooks 03 and 04.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 from sklearn.metrics import log_loss
@@ -40,6 +44,7 @@ LAYERS = 2  # on top of the host
 LOG, EVALUATIONS = "log.csv", 20  # the log lies beside a verifier's weights
 LANGUAGE = 0.3  # weight of going on to write good steps
 WITHIN = 1.0  # weight of labels within steps, word by word
+LESSONS = 24_000  # of a verifier that writes, half of them bad steps if there are as many
 PRM = Recipe(
     matrix_rate=0.01, batch_tokens=9216, micro_tokens=1024, epochs=2.0, warmup=20, decay=0.4,
     rank=0, weight_decay=0.01, betas=(0.9, 0.98),
@@ -115,52 +120,81 @@ def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
 
     `plain`: without labels within steps, and no head begins by looking back.
     """
-    from workbench.problems import process_data
     from workbench.train.prm import step_loss, train_prm
 
-    file = _labels_file(folder, host_name)
-    if not file.exists():
-        raise ValueError(f"{file} is missing: python -m workbench recipe labels-{host_name}")
-    rows = process_data.read(file, format="stepwise")
+    rows = _labels(folder, host_name)
     weights = {"language": LANGUAGE, "within": 0.0 if plain else WITHIN}
     about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
     place = folder / f"{'plain' if plain else 'prm'}_{host_name}"
-    return _train(train_prm, rows, place, host_name, look_back=not plain, **about)
+    return _train(train_prm, rows, place, _deeper(host_name, look_back=not plain), **about)
 
 
 def orm(folder: Path, host_name: str) -> str:
-    """Train an outcome reward model on the final answers of every solution."""
+    """Train an outcome reward model on the final answers of every solution, read once."""
     from workbench.train.orm import outcome_loss, train_orm
 
     rows, weights = _answers(folder, host_name), {"within": WITHIN}
     about = {"loss": partial(outcome_loss, **weights), "settings": weights, "held_out": chooses}
-    return _train(train_orm, rows, folder / f"orm_{host_name}", host_name, **about)
+    about["recipe"] = replace(PRM, epochs=1.0)
+    return _train(train_orm, rows, folder / f"orm_{host_name}", _deeper(host_name), **about)
 
 
 def reward(folder: Path, host_name: str) -> str:
-    """Train a Bradley-Terry reward model on pairs of a right and a wrong solution."""
+    """Go on from the outcome reward model, with pairs of a right and a wrong solution."""
+    from workbench.models import load_policy
     from workbench.train.reward import train_reward
 
-    rows = _answers(folder, host_name)
-    return _train(train_reward, rows, folder / f"reward_{host_name}", host_name, held_out=chooses)
+    begin = folder / f"orm_{host_name}"
+    if not (begin / LOG).exists():
+        raise ValueError(f"{begin} is missing: python -m workbench recipe orm-{host_name}")
+    about = {"held_out": chooses, "recipe": replace(PRM, epochs=1.0), "most": 2}
+    rows, place = _answers(folder, host_name), folder / f"reward_{host_name}"
+    return _train(train_reward, rows, place, load_policy(begin, dtype="float32"), **about)
 
 
-def _train(
-    train: Callable, rows: Sequence, place: Path, host_name: str, look_back: bool = True, **options
-) -> str:
-    """A verifier on a deeper host, all weights, saved in half precision with its log."""
-    import torch
+def genrm(folder: Path, host_name: str) -> str:
+    """Train a verifier that writes each step anew, reads the one to judge, and compares."""
+    from workbench.models import load_policy
+    from workbench.models.generative import ASKS, GenerativeFormat
+    from workbench.train.genrm import resampled, train_genrm, verdicts
 
+    lessons = half_bad(verdicts(_labels(folder, host_name)), LESSONS)
+    kept = resampled(lessons, load_policy(host_name, dtype="float32"), seed=SEED)
+    about = {"form": GenerativeFormat(ASKS["blind"]), "within": WITHIN, "held_out": learnt}
+    about["recipe"] = replace(PRM, epochs=1.0)
+    return _train(train_genrm, kept, folder / f"genrm_{host_name}", _deeper(host_name), **about)
+
+
+def half_bad(lessons: Sequence, most: int) -> list:
+    """At most so many lessons, half of them of bad steps if there are so many, in their order."""
+    rank = np.random.default_rng(SEED).permutation(len(lessons))
+    shuffled = [lessons[i] for i in rank]
+    bad = [lesson for lesson in shuffled if not lesson.good][: most // 2]
+    good = [lesson for lesson in shuffled if lesson.good][: most - len(bad)]
+    chosen = {id(lesson) for lesson in (*bad, *good)}
+    return [lesson for lesson in lessons if id(lesson) in chosen]
+
+
+def _deeper(host_name: str, *, look_back: bool = True):
+    """The policy with more layers on top, to become a verifier."""
     from workbench.models import load_policy
     from workbench.models.deeper import deeper
-    from workbench.models.verifier import save
 
     host = load_policy(host_name, dtype="float32")
-    options |= {"recipe": PRM, "seed": 0, "evaluations": EVALUATIONS}
+    deeper(host.model, LAYERS, look_back=look_back)  # in place
+    return host
+
+
+def _train(train: Callable, rows: Sequence, place: Path, host, **options) -> str:
+    """A verifier on a host, all weights, saved in half precision with its log."""
+    import torch
+
+    from workbench.models.verifier import save
+
+    options = {"recipe": PRM, "seed": 0, "evaluations": EVALUATIONS, **options}
     options |= {"checkpoints": place.with_name(f"{place.name}_state")}
     options |= {"log": place.with_suffix(".jsonl")}
-    model = deeper(host.model, LAYERS, look_back=look_back)
-    verifier, log = train(model, host.tokenizer, rows, **options)
+    verifier, log = train(host.model, host.tokenizer, rows, **options)
     verifier.model.to(torch.bfloat16)
     save(verifier, place)
     write_log(log, place / LOG)
@@ -219,6 +253,15 @@ def _labels_file(folder: Path, name: str) -> Path:
     return folder / f"labels_{name}.jsonl"
 
 
+def _labels(folder: Path, name: str) -> list[LabelledSolution]:
+    from workbench.problems import process_data
+
+    file = _labels_file(folder, name)
+    if not file.exists():
+        raise ValueError(f"{file} is missing: python -m workbench recipe labels-{name}")
+    return process_data.read(file, format="stepwise")
+
+
 RECIPES: dict[str, Callable[[Path], str]] = {
     "pools": pools,
     **{f"labels-{name}": partial(labels, judge_name=name) for name in READS},
@@ -226,4 +269,5 @@ RECIPES: dict[str, Callable[[Path], str]] = {
     "plain-base": partial(prm, host_name="base", plain=True),
     **{f"orm-{name}": partial(orm, host_name=name) for name in READS},
     **{f"reward-{name}": partial(reward, host_name=name) for name in READS},
+    **{f"genrm-{name}": partial(genrm, host_name=name) for name in READS},
 }

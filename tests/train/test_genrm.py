@@ -119,7 +119,8 @@ def by_hand(ids, critique, verdict, words):
     none = [IGNORE] * len(ids)
     row = {"input_ids": ids, "critique": [*critique, *none][: len(ids)]}
     row |= {"verdict": [*none[2:], verdict, IGNORE], "last_word": words[-1]}
-    return row | {"steps": [int(t in words) for t in range(len(ids))]}
+    equal = [1 if t in words else IGNORE for t in range(len(ids))]
+    return row | {"steps": [int(t in words) for t in range(len(ids))], "equal": equal}
 
 
 def test_the_loss_is_the_sum_of_two_means_by_hand():
@@ -153,6 +154,36 @@ def test_the_loss_is_the_sum_of_two_means_by_hand():
     direct = genrm.verdict_batch([by_hand([5, 6, 14], [], 14, [1])], pad=0)
     loss = genrm.verdict_loss(logits[:1, :3], direct, form)
     assert loss.item() == pytest.approx(-pair[0, 1, 1].item(), abs=1e-6)
+
+
+def test_words_are_labelled_by_whether_they_still_equal_the_critique():
+    wrong = "Ava has 3 times as many as Max : 3 * 5 = 9 ."
+    lessons = [Verdict(STORY, (wrong,), False, AVA), Verdict(STORY, (AVA,), True, AVA)]
+    rows = genrm.verdict_rows(lessons, TOKENIZER, FORMS["blind"])
+    batch, (_, yes, no) = genrm.verdict_batch(rows, 0), FORMS["blind"].lines.ids
+    words = [batch["equal"][i][batch["steps"][i] == 1].tolist() for i in (0, 1)]
+    # Ava has 3 times as many as Max : 3 * 5 = | 9 .
+    assert words[0] == [1] * (len(words[0]) - 2) + [0, 0] and set(words[1]) == {1}
+    assert (batch["equal"][batch["steps"] == 0] == IGNORE).all()
+    model = load_policy("weak").model
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"]).logits
+    d = (logits[..., yes] - logits[..., no]).double()
+    good = -torch.sigmoid(d[batch["equal"] == 1]).log().sum() / sum(map(len, words))
+    first, second = -torch.sigmoid(-d[batch["equal"] == 0]).log()
+    bad = (first + (first + second) / 2) / 2  # the fault is one half, the mean from it on another
+    losses = [
+        genrm.verdict_loss(logits, batch, FORMS["blind"], within=weight) for weight in (0.0, 0.5)
+    ]
+    expected = 0.5 * (good + bad) / 2
+    assert (losses[1] - losses[0]).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_words_have_labels_only_where_a_step_follows_its_critique():
+    lessons = [Verdict(STORY, (AVA,), True, AVA)]
+    for form in (None, FORMS["cot"], FORMS["direct"]):
+        with pytest.raises(ValueError, match=r"within=1.0: need an ask in which the step follows"):
+            genrm.train_genrm(tiny_model(), TOKENIZER, lessons, form=form, within=1.0, seed=0)
 
 
 @pytest.mark.parametrize(("kind", "likelihood"), [*((kind, 0.0) for kind in ASKS), ("blind", 0.1)])

@@ -16,6 +16,10 @@ The same rows and the same LoRA as for a discriminative PRM. Where critiques com
   rollouts). No human and no checker is needed, as in the paper, which filters sampled rationales by
   whether the solution is correct.
 
+Optionally (`within`, blind asks only) the words of the judged step are labelled, too: Yes while
+they equal those of the critique, No from the first other one on. One verdict a lesson says little
+of where to look (see `prm.within_loss`); this is our own.
+
 Deviations: the two means have equal weight (over all tokens a verdict would weigh a twentieth); a
 verdict's softmax runs over Yes and No, as it is read (over all words, LoRA spent its updates on
 making words likely that pre-training never said: AUC .58 where this gave .65); no loss on solutions
@@ -29,7 +33,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain, zip_longest
+from operator import and_
 from typing import Any
 
 import torch
@@ -40,7 +45,7 @@ from workbench.models.generative import GenerativeFormat, GenerativeVerifier, st
 from workbench.models.policy import HFPolicy
 from workbench.problems import quantities
 from workbench.train.learner import Batch, Recipe
-from workbench.train.prm import step_logps
+from workbench.train.prm import step_logps, words_loss
 from workbench.train.rows import check_window, pad_id, pad_right, window
 from workbench.train.sft import IGNORE
 from workbench.train.verifiers import fit
@@ -157,10 +162,11 @@ def _plain_ids(tokenizer, text: str) -> list[int]:
 def verdict_rows(
     lessons: Sequence[Verdict], tokenizer, form: GenerativeFormat, *, longest: int = 10**9
 ) -> list[dict]:
-    """For each lesson {input_ids, critique, verdict, steps, last_word}, what the loss needs of it.
+    """For each lesson what the loss needs: input_ids, critique, verdict, steps, equal, last_word.
 
     `critique` and `verdict` hold the id that *follows* where the verifier has to write it, else
-    IGNORE; `steps` is 1 at the words of the judged step, whose last one stands at `last_word`.
+    IGNORE; `steps` is 1 at the words of the judged step, whose last one stands at `last_word`;
+    `equal` is 1 at those up to which step and critique agree, 0 at the others.
     Lessons of more than `longest` tokens are left out. ValueError if a critique is missing or
     begins unlike its step.
     """
@@ -174,16 +180,28 @@ def verdict_rows(
         ids = [*chain(*parts), good if lesson.good else bad]
         # where the critique begins; where the words of the judged step do, and how many they are
         start, judged = sum(map(len, before)), [part is lines[-1] for part in parts].index(True)
-        first, words = sum(map(len, parts[:judged])), len(lines[-1]) - len(separator)
+        first, words = sum(map(len, parts[:judged])), lines[-1][: -len(separator)]
+        opening = words[:1] if "{opening}" in form.ask else []
         row = {
             "input_ids": ids,
             "critique": _placed(written, start - 1, len(ids), IGNORE),
             "verdict": _placed(ids[-1:], len(ids) - 2, len(ids), IGNORE),
-            "steps": _placed([1] * words, first, len(ids), 0),
-            "last_word": first + words - 1,
+            "steps": _placed([1] * len(words), first, len(ids), 0),
+            "equal": _placed(_equal(words, [*opening, *written]), first, len(ids), IGNORE),
+            "last_word": first + len(words) - 1,
         }
         out.append(row)
     return [row for row in out if len(row["input_ids"]) <= longest]
+
+
+def _equal(words: Sequence[int], critique: Sequence[int]) -> list[int]:
+    """1 for each word up to which both lines agree, then 0.
+
+    >>> _equal([5, 6, 7, 8], [5, 6, 9, 8])
+    [1, 1, 0, 0]
+    """
+    same = (a == b for a, b in zip_longest(words, critique[: len(words)]))
+    return [int(agree) for agree in accumulate(same, and_)]
 
 
 def _placed(values: list[int], start: int, length: int, filler: int) -> list[int]:
@@ -207,8 +225,8 @@ def _written(lesson: Verdict, tokenizer, form: GenerativeFormat, step: list[int]
 
 
 def verdict_batch(rows: Sequence[dict], pad: int) -> dict[str, torch.Tensor]:
-    """Pad on the right: input_ids, critique, verdict and steps (B, T), and last_word (B, 1)."""
-    fillers = {"input_ids": pad, "critique": IGNORE, "verdict": IGNORE, "steps": 0}
+    """Pad on the right: all of `verdict_rows` (B, T), but last_word (B, 1)."""
+    fillers = {"input_ids": pad, "critique": IGNORE, "verdict": IGNORE, "steps": 0, "equal": IGNORE}
     tensors = {name: pad_right([row[name] for row in rows], x) for name, x in fillers.items()}
     return tensors | {"last_word": torch.tensor([[row["last_word"]] for row in rows])}
 
@@ -218,23 +236,44 @@ def verdict_loss(
     batch: dict[str, torch.Tensor],
     form: GenerativeFormat,
     totals: Mapping[str, int] | None = None,
+    *,
+    within: float = 0.0,
 ) -> torch.Tensor:
     """Cross-entropy of critique tokens plus that of verdicts, over a `verdict_batch`.
 
-    The sum of two means, or, given the update's numbers of `critique` tokens and `verdicts` in
-    total, the batch's share of it. logits (B, T, V)
+    The sum of two means, or, given the update's `totals` (as `_terms` counts them), the batch's
+    share of it. `within` weighs that of the words of judged steps. logits (B, T, V)
     """
     _, good, bad = form.lines.ids
     critique, verdict = batch["critique"] != IGNORE, batch["verdict"] != IGNORE  # (B, T)
-    totals = totals or {"critique": int(critique.sum()), "verdicts": int(verdict.sum())}
-    margin = (logits[..., good] - logits[..., bad]).float()[verdict]  # (B,)
+    totals = totals or _terms(batch)
+    margins = (logits[..., good] - logits[..., bad]).float()  # (B, T)
+    margin = margins[verdict]  # (B,)
     if form.lines.likelihood:
         words = step_logps(logits, batch, form.lines).gather(1, batch["last_word"])[:, 0]  # (B,)
         margin = margin + form.lines.likelihood * words
     right = (batch["verdict"][verdict] == good).float()  # (B,)
     judged = binary_cross_entropy_with_logits(margin, right, reduction="sum")
     written = cross_entropy(logits[critique].float(), batch["critique"][critique], reduction="sum")
-    return judged / totals["verdicts"] + written / max(1, totals["critique"])
+    loss = judged / totals["verdicts"] + written / max(1, totals["critique"])
+    if within:
+        loss = loss + within * words_loss(
+            margins, batch["equal"], _first_other(batch["equal"]), batch["steps"], totals
+        )
+    return loss
+
+
+def _first_other(equal: torch.Tensor) -> torch.Tensor:
+    """Where `equal` turns from 1, or from before the step, to 0; (B, T)"""
+    return (equal == 0) & (equal.roll(1, 1) != 0)
+
+
+def _terms(batch: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """What the means of `verdict_loss` are taken over."""
+    masks = {name: batch[name] != IGNORE for name in ("critique", "verdict")}
+    masks |= {"all_words": batch["steps"] > 0, "faults": _first_other(batch["equal"])}
+    terms = {name: int(mask.sum()) for name, mask in masks.items()}
+    return {"verdicts": terms.pop("verdict"), **terms}
 
 
 def train_genrm(
@@ -244,31 +283,35 @@ def train_genrm(
     *,
     recipe: Recipe | None = None,
     form: GenerativeFormat | None = None,
+    within: float = 0.0,
     seed: int,
     verifier_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[GenerativeVerifier, list[dict[str, float]]]:
     """Fine-tune `model` (changed in place) on verdicts; returns the verifier and the log.
 
-    `verifier_options` go to `GenerativeVerifier`, `options` are those of `verifiers.fit`: held_out,
-    evaluations, keep, patience, checkpoints, log, bf16. Warns of lessons longer than the model
-    reads, which are left out; ValueError if none is left.
+    `within` weighs the labels of words (see above). `verifier_options` go to `GenerativeVerifier`,
+    `options` are those of `verifiers.fit`: held_out, evaluations, keep, patience, checkpoints, log,
+    bf16. Warns of lessons longer than the model reads, which are left out; ValueError if none is
+    left, and for `within` where no step follows a critique.
     """
+    if within and not (form and 0 <= form.ask.find("{critique}") < form.ask.find("{step}")):
+        raise ValueError(f"within={within}: need an ask in which the step follows a critique")
     form, longest = (form or GenerativeFormat()).bound(tokenizer), window(model)
     data = verdict_rows(lessons, tokenizer, form, longest=longest)
     check_window(len(data), len(lessons), longest, "verdicts")
     made = {"tokenizer": tokenizer, "form": form, **(verifier_options or {})}
     return fit(
-        model, partial(GenerativeVerifier, **made), data, partial(verdict_loss, form=form),
+        model, partial(GenerativeVerifier, **made), data,
+        partial(verdict_loss, form=form, within=within),
         collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
-        trivial_loss=_trivial_loss(data), settings={"form": form}, **options,
+        trivial_loss=_trivial_loss(data), settings={"form": form, "within": within}, **options,
     )  # fmt: skip
 
 
 def _batch(rows: Sequence[dict], pad: int) -> Batch:
     tensors = verdict_batch(rows, pad)
-    terms = {"critique": int((tensors["critique"] != IGNORE).sum()), "verdicts": len(rows)}
-    return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))
+    return Batch(tensors, _terms(tensors), sum(len(row["input_ids"]) for row in rows), len(rows))
 
 
 def _trivial_loss(data: Sequence[dict]) -> float:

@@ -170,7 +170,22 @@ def within_loss(
     """
     targets, fault = word_targets(logits.detach(), batch, form)  # (B, T) both
     margin = (logits[..., form.ids[1]] - logits[..., form.ids[2]]).float()  # (B, T)
-    bad, steps, totals = targets == 0, batch["steps"], totals or _words(batch)
+    return words_loss(margin, targets, fault, batch["steps"], totals or word_counts(batch))
+
+
+def words_loss(
+    margin: torch.Tensor,
+    targets: torch.Tensor,
+    fault: torch.Tensor,
+    steps: torch.Tensor,
+    totals: Mapping[str, int],
+) -> torch.Tensor:
+    """Cross-entropy of labelled words, weighed as `within_loss` says; all (B, T).
+
+    `targets` are 1, 0 or IGNORE, `fault` is true at the first bad word of a step, `steps` numbers
+    the words; `totals` counts `all_words` and `faults` of the update.
+    """
+    bad = targets == 0
     size = margin.new_zeros(len(bad), int(steps.max()) + 1)
     size = size.scatter_add(1, steps, bad.float()).gather(1, steps)  # (B, T) bad words of its step
     weight = (fault + bad / size.clamp(min=1)) / 2  # (B, T)
@@ -274,11 +289,11 @@ def _batch(rows: Sequence[dict], pad: int) -> Batch:
     steps = int((tensors["targets"] != IGNORE).sum())
     terms = {"steps": steps, "cut": int((~tensors["whole"]).sum())}
     terms["words"] = int(tensors["good"].sum())
-    terms |= _words(tensors)
+    terms |= word_counts(tensors)
     return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))
 
 
-def _words(batch: Mapping[str, torch.Tensor]) -> dict[str, int]:
+def word_counts(batch: Mapping[str, torch.Tensor]) -> dict[str, int]:
     """The words of steps, and the faults among them: one in each step labelled bad."""
     bad = (batch["targets"] != IGNORE) & (batch["targets"] <= 0.5)
     return {"all_words": int((batch["steps"] > 0).sum()), "faults": int(bad.sum())}
