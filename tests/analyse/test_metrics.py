@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from workbench.analyse.metrics import (
     AGGREGATES,
@@ -24,7 +23,6 @@ from workbench.analyse.metrics import (
     hit_rates,
     majority_at_k,
     majority_vote,
-    mcnemar,
     paired_bootstrap,
     pass_at_k,
     processbench_f1,
@@ -170,7 +168,6 @@ def test_missing_answers_never_win():
         lambda: processbench_f1([1], [1, 2]),
         lambda: paired_bootstrap([1, 0], [1], seed=0),
         lambda: bootstrap([], seed=0),
-        lambda: mcnemar([1], []),
         lambda: wilson(1, 0),
         lambda: wilson(3, 2),
     ],
@@ -273,12 +270,6 @@ def test_paired_bootstrap():
     assert paired_bootstrap(b, b, seed=0) == (0, 0, 0, 1)
     chance = paired_bootstrap(rng.random(500) < 0.5, rng.random(500) < 0.5, seed=0)
     assert chance.low < 0 < chance.high and chance.p > 0.05
-
-
-def test_mcnemar():
-    a, b = [1] * 8 + [0] * 2 + [1] * 5, [0] * 8 + [1] * 2 + [1] * 5
-    assert mcnemar(a, b) == pytest.approx(binomtest(8, 10).pvalue)
-    assert mcnemar([1, 0], [1, 0]) == 1
 
 
 # -- real data: published figures, re-derived ------------------------------------------------------

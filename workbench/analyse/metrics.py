@@ -352,18 +352,6 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, seed: int, draws: int = 10_0
     return Comparison(float(difference.mean()), float(low), float(high), p)
 
 
-def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
-    """Exact two-sided p-value for two methods, right (1) or wrong (0) on the same problems.
-
-    >>> mcnemar([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0])
-    0.0625
-    """
-    a, b = np.asarray(a, bool), np.asarray(b, bool)
-    _same_length("a", a, "b", b)
-    only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-
-
 def _same_length(name: str, row: Sized, other_name: str, other: Sized) -> None:
     if len(row) != len(other):
         raise ValueError(f"{len(row)} {name} for {len(other)} {other_name}, need as many")

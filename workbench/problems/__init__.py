@@ -7,6 +7,7 @@ the final answer of any problem at all.
 from collections.abc import Sequence
 
 from workbench.problems import programs, quantities
+from workbench.problems.truth import ANSWER
 from workbench.types import Prefix, Problem
 
 # the kinds with exact truth of their steps
@@ -44,6 +45,24 @@ def answer_of(prefix: Prefix) -> str | None:
     if prefix.stop != "end" or not prefix.steps:
         return None
     return extract_answer(prefix.texts[-1] if prefix.problem.kind in KINDS else prefix.text)
+
+
+def states_answer(problem: Problem, step: str) -> bool:
+    r"""Is this step an answer line, after which a solution is over?
+
+    Of embedded problems it is `The answer is <number> .`; elsewhere whatever `extract_answer` finds
+    but for its last resort, the last number.
+
+    >>> sums = Problem("p", "math", "What is 2 + 3?")
+    >>> [states_answer(sums, step) for step in ("2 + 3 = 5", r"It is \boxed{5}.", "#### 5")]
+    [False, True, True]
+    """
+    from workbench.problems.grading import extract_answer
+
+    if problem.kind in KINDS:
+        return ANSWER.fullmatch(step.strip()) is not None
+    # a stated answer stays the same whatever number follows; a last number does not
+    return extract_answer(f"{step}\n0") == extract_answer(f"{step}\n1")
 
 
 def is_right(problem: Problem, prefix: Prefix) -> bool:
