@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,8 +29,12 @@ def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, mon
     assert "eval/trivial_loss" in first and recipes.RECIPES["prm-base"](tmp_path) == first
     verifier = load_verifier(tmp_path / "prm_base")
     assert verifier.model.config.num_hidden_layers == 6 + recipes.LAYERS
-    (scores,) = verifier.score([Prefix.of(rows[0].problem, rows[0].steps, ended=True)])
-    assert len(scores) == len(rows[0].steps)
+    whole = Prefix.of(rows[0].problem, rows[0].steps, ended=True)
+    before = verifier.score([whole])
+    assert len(before[0]) == len(rows[0].steps)
+    assert "eval/auc" in recipes.RECIPES["planted-base"](tmp_path)  # goes on from there
+    after = load_verifier(tmp_path / "planted_base").score([whole])
+    assert np.shape(after) == np.shape(before) and not np.allclose(after, before)
 
 
 @pytest.mark.slow

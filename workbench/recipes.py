@@ -6,6 +6,7 @@
 | `labels-base`, `labels-strong` | step labels for training, under `runs/recipes` | 25 min |
 | `prm-base`, `prm-strong` | process reward models that judge, under `runs/recipes` | 1 h |
 | `plain-base` | the same without labels within steps and looking back, for comparison | 1 h |
+| `planted-base` (also strong) | its PRM, trained on with planted faults | 15 min |
 | `orm-base`, then `reward-base` (also strong) | an outcome and a Bradley-Terry model | 40 min |
 | `genrm-strong` (also base) | a verifier that writes each step anew and compares | 40 min |
 
@@ -44,7 +45,9 @@ LAYERS = 2  # on top of the host
 LOG, EVALUATIONS = "log.csv", 20  # the log lies beside a verifier's weights
 LANGUAGE = 0.3  # weight of going on to write good steps
 WITHIN = 1.0  # weight of labels within steps, word by word
-LESSONS = 24_000  # of a verifier that writes, half of them bad steps if there are as many
+PLANTED = 6_000  # solutions with a planted fault, and as many of the others beside them
+ANSWERS = 20_000  # solutions that those who judge whole ones learn from
+LESSONS = 16_000  # of a verifier that writes, half of them bad steps if there are as many
 PRM = Recipe(
     matrix_rate=0.01, batch_tokens=9216, micro_tokens=1024, epochs=2.0, warmup=20, decay=0.4,
     rank=0, weight_decay=0.01, betas=(0.9, 0.98),
@@ -129,8 +132,23 @@ def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
     return _train(train_prm, rows, place, _deeper(host_name, look_back=not plain), **about)
 
 
+def planted(folder: Path, host_name: str) -> str:
+    """Go on from the process reward model, with planted faults beside the policy's own."""
+    from workbench.models import load_policy
+    from workbench.supervise.planted import planted as spoil
+    from workbench.train.prm import step_loss, train_prm
+
+    begin, rows = _made(folder, f"prm_{host_name}"), _labels(folder, host_name)
+    rows = [*spoil(rows, seed=SEED)[:PLANTED], *rows[:PLANTED]]
+    weights = {"language": LANGUAGE, "within": WITHIN}
+    about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
+    about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.005)
+    place = folder / f"planted_{host_name}"
+    return _train(train_prm, rows, place, load_policy(begin, dtype="float32"), **about)
+
+
 def orm(folder: Path, host_name: str) -> str:
-    """Train an outcome reward model on the final answers of every solution, read once."""
+    """Train an outcome reward model on final answers, each solution read once."""
     from workbench.train.orm import outcome_loss, train_orm
 
     rows, weights = _answers(folder, host_name), {"within": WITHIN}
@@ -144,9 +162,7 @@ def reward(folder: Path, host_name: str) -> str:
     from workbench.models import load_policy
     from workbench.train.reward import train_reward
 
-    begin = folder / f"orm_{host_name}"
-    if not (begin / LOG).exists():
-        raise ValueError(f"{begin} is missing: python -m workbench recipe orm-{host_name}")
+    begin = _made(folder, f"orm_{host_name}")
     about = {"held_out": chooses, "recipe": replace(PRM, epochs=1.0), "most": 2}
     rows, place = _answers(folder, host_name), folder / f"reward_{host_name}"
     return _train(train_reward, rows, place, load_policy(begin, dtype="float32"), **about)
@@ -205,7 +221,8 @@ def _train(train: Callable, rows: Sequence, place: Path, host, **options) -> str
 
 def _answers(folder: Path, host_name: str) -> list[tuple[Problem, Prefix, bool]]:
     pool = written(folder, host_name)
-    return [(s.problem, s, is_right(s.problem, s)) for own in pool.values() for s in own]
+    rows = [(s.problem, s, is_right(s.problem, s)) for own in pool.values() for s in own]
+    return rows[:ANSWERS]
 
 
 def learnt(verifier, *, samples: int = 2) -> dict[str, float]:
@@ -249,6 +266,14 @@ def write_log(log: Sequence[dict[str, float]], path: Path, *, every: int = 10) -
     kept[columns].round(4).to_csv(path, index=False)
 
 
+def _made(folder: Path, name: str) -> Path:
+    """Where another recipe left a verifier; ValueError if it has not."""
+    if not (folder / name / LOG).exists():
+        recipe = name.replace("_", "-")
+        raise ValueError(f"{folder / name} is missing: python -m workbench recipe {recipe}")
+    return folder / name
+
+
 def _labels_file(folder: Path, name: str) -> Path:
     return folder / f"labels_{name}.jsonl"
 
@@ -266,6 +291,7 @@ RECIPES: dict[str, Callable[[Path], str]] = {
     "pools": pools,
     **{f"labels-{name}": partial(labels, judge_name=name) for name in READS},
     **{f"prm-{name}": partial(prm, host_name=name) for name in READS},
+    **{f"planted-{name}": partial(planted, host_name=name) for name in READS},
     "plain-base": partial(prm, host_name="base", plain=True),
     **{f"orm-{name}": partial(orm, host_name=name) for name in READS},
     **{f"reward-{name}": partial(reward, host_name=name) for name in READS},

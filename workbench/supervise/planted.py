@@ -1,0 +1,75 @@
+"""Planted faults: step labels for nothing, by spoiling steps that are good.
+
+One word of one good step is replaced by another of its kind: a number by a number, a name by a
+name, an operator by an operator. Whoever did it knows which step is bad, and every kind of word is
+spoilt as often as it stands there, however seldom a policy gets it wrong. A verifier that learnt
+from a policy's own faults alone may never look at what that policy seldom gets wrong.
+
+After ELECTRA (Clark et al. 2020, arXiv 2003.10555), which learns to tell replaced tokens. How this
+deviates: one word a solution, and the label is of the step; the new word is not drawn from a model
+but from the words of the solution and its question, for numbers also from their neighbours. A
+planted word may by chance make another right step; notebook 04 counts how often. Taught there.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+
+from workbench.types import LabelledSolution
+
+KINDS = {
+    "number": re.compile(r"\d+"),
+    "operator": re.compile(r"[-+*/]"),
+    "name": re.compile(r"[A-Z][a-z]+"),
+}
+NEAR = (-10, -2, -1, 1, 2, 10)  # a slip is seldom far off
+
+
+def planted(rows: Sequence[LabelledSolution], *, seed: int) -> list[LabelledSolution]:
+    """A spoilt copy of each solution's good beginning, up to and including the spoilt step.
+
+    The beginning ends before the first step that is not labelled good. Labels of the copy are 1,
+    and 0 at its end. Which word and what for depend on `seed` and the solution; solutions in which
+    no word can be replaced are left out.
+    """
+    return [spoilt for row in rows if (spoilt := _spoilt(row, seed)) is not None]
+
+
+def _spoilt(row: LabelledSolution, seed: int) -> LabelledSolution | None:
+    rng = random.Random(f"planted/{seed}/{row.problem.question}/{row.steps}")
+    good = [*takewhile(lambda label: label == 1, row.labels)]
+    places = [
+        (t, i, kind)
+        for t, step in enumerate(row.steps[: len(good)])
+        for i, word in enumerate(step.split(" "))
+        if (kind := _kind(word)) and i  # a line's first word says what it is about
+    ]
+    known = " ".join([row.problem.question, *row.steps[: len(good)]]).split(" ")
+    rng.shuffle(places)
+    for t, i, kind in places:
+        words = row.steps[t].split(" ")
+        if others := _others(words[i], kind, known):
+            words[i] = rng.choice(others)
+            steps = (*row.steps[:t], " ".join(words))
+            return LabelledSolution(row.problem, steps, (*[1] * t, 0), source="planted")
+    return None
+
+
+def _kind(word: str) -> str | None:
+    return next((kind for kind, form in KINDS.items() if form.fullmatch(word)), None)
+
+
+def _others(word: str, kind: str, known: Sequence[str]) -> list[str]:
+    """Other words of a kind, in a fixed order; of numbers, neighbours count as often as others.
+
+    >>> _others("12", "number", ["12", "5", "Ava", "+"])
+    ['5', '10', '11', '13', '14', '2', '22']
+    """
+    found = {other for other in known if KINDS[kind].fullmatch(other)} - {word}
+    near = {str(int(word) + step) for step in NEAR} if kind == "number" else set()
+    operators = set("+-*") if kind == "operator" else set()
+    more = {other for other in near | operators if not other.startswith("-") or kind == "operator"}
+    return [*sorted(found), *sorted(more - found - {word})]
