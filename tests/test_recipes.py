@@ -50,6 +50,8 @@ def test_verifiers_of_whole_solutions_learn_from_endings_alone(tmp_path, monkeyp
         verifier = load_verifier(tmp_path / f"{kind}_base")
         assert verifier.per == "solution" and (tmp_path / f"{kind}_base" / recipes.LOG).is_file()
         assert verifier.model.config.num_hidden_layers == 6 + recipes.LAYERS
+    assert "eval/auc" in recipes.RECIPES["outcomes-base"](tmp_path)
+    assert load_verifier(tmp_path / "outcomes_base").per == "step"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@
 | `plain-base` | the same without labels within steps and looking back, for comparison | 1 h |
 | `planted-base` (also strong) | its PRM, trained on with planted faults | 15 min |
 | `orm-base`, then `reward-base` (also strong) | an outcome and a Bradley-Terry model | 40 min |
+| `outcomes-base` (also strong) | a PRM from final answers alone, begun at the ORM | 15 min |
 | `genrm-strong` (also base) | a verifier that writes each step anew and compares | 40 min |
 
 Each can be stopped and called again: it goes on where it stood. Labels need no people and no
@@ -157,6 +158,17 @@ def orm(folder: Path, host_name: str) -> str:
     return _train(train_orm, rows, folder / f"orm_{host_name}", _deeper(host_name), **about)
 
 
+def outcomes(folder: Path, host_name: str) -> str:
+    """Go on from the outcome reward model to scores of steps, by final answers alone."""
+    from workbench.models import load_policy
+    from workbench.train.every_step import train_every_step
+
+    begin, rows = _made(folder, f"orm_{host_name}"), _answers(folder, host_name)
+    about = {"held_out": learnt, "recipe": replace(PRM, epochs=0.5, matrix_rate=0.005)}
+    host, place = load_policy(begin, dtype="float32"), folder / f"outcomes_{host_name}"
+    return _train(train_every_step, rows, place, host, **about)
+
+
 def reward(folder: Path, host_name: str) -> str:
     """Go on from the outcome reward model, with pairs of a right and a wrong solution."""
     from workbench.models import load_policy
@@ -295,5 +307,6 @@ RECIPES: dict[str, Callable[[Path], str]] = {
     "plain-base": partial(prm, host_name="base", plain=True),
     **{f"orm-{name}": partial(orm, host_name=name) for name in READS},
     **{f"reward-{name}": partial(reward, host_name=name) for name in READS},
+    **{f"outcomes-{name}": partial(outcomes, host_name=name) for name in READS},
     **{f"genrm-{name}": partial(genrm, host_name=name) for name in READS},
 }

@@ -256,6 +256,7 @@ def train_prm(
     seed: int,
     loss: Callable[..., torch.Tensor] = step_loss,
     settings: Mapping[str, Any] | None = None,
+    trivial_loss: float | None = None,
     verifier_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[StepVerifier, list[dict[str, float]]]:
@@ -263,7 +264,8 @@ def train_prm(
 
     `soft`: targets are `values` instead of `labels`. `past_error`: steps after the first one
     labelled bad count, too. `loss` takes what `step_loss` takes; `settings` names what it depends
-    on. `verifier_options` go to `StepVerifier`, `options` are those of `verifiers.fit`: `held_out`
+    on, `trivial_loss` what it is for one who knows nothing (the entropy of the labels).
+    `verifier_options` go to `StepVerifier`, `options` are those of `verifiers.fit`: `held_out`
     (measures the verifier), evaluations, keep, patience, checkpoints, log, bf16.
     `models.verifier.save` keeps the verifier.
 
@@ -276,10 +278,12 @@ def train_prm(
     targets = [t for row in data for t in row["targets"] if t != IGNORE]
     check_window(len(targets), len(wanted), longest, "labelled steps")
     made = {"tokenizer": tokenizer, "form": form, **(verifier_options or {})}
+    if trivial_loss is None:
+        trivial_loss = float(entropy([sum(targets), len(targets) - sum(targets)]))
     return fit(
         model, partial(StepVerifier, **made), data, partial(loss, form=form),
         collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
-        trivial_loss=float(entropy([sum(targets), len(targets) - sum(targets)])),
+        trivial_loss=trivial_loss,
         settings={"form": form, **(settings or {})}, **options,
     )  # fmt: skip
 
@@ -287,7 +291,7 @@ def train_prm(
 def _batch(rows: Sequence[dict], pad: int) -> Batch:
     tensors = collate(rows, pad)
     steps = int((tensors["targets"] != IGNORE).sum())
-    terms = {"steps": steps, "cut": int((~tensors["whole"]).sum())}
+    terms = {"steps": steps, "rows": len(rows), "cut": int((~tensors["whole"]).sum())}
     terms["words"] = int(tensors["good"].sum())
     terms |= word_counts(tensors)
     return Batch(tensors, terms, sum(len(row["input_ids"]) for row in rows), len(rows))
