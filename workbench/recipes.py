@@ -133,14 +133,14 @@ def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
     return _train(train_prm, rows, place, _deeper(host_name, look_back=not plain), **about)
 
 
-def planted(folder: Path, host_name: str) -> str:
+def with_planted(folder: Path, host_name: str) -> str:
     """Go on from the process reward model, with planted faults beside the policy's own."""
     from workbench.models import load_policy
-    from workbench.supervise.planted import planted as spoil
+    from workbench.supervise.planted import planted
     from workbench.train.prm import step_loss, train_prm
 
     begin, rows = _made(folder, f"prm_{host_name}"), _labels(folder, host_name)
-    rows = [*spoil(rows, seed=SEED)[:PLANTED], *rows[:PLANTED]]
+    rows = [*planted(rows, seed=SEED)[:PLANTED], *rows[:PLANTED]]
     weights = {"language": LANGUAGE, "within": WITHIN}
     about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
     about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.005)
@@ -158,7 +158,7 @@ def orm(folder: Path, host_name: str) -> str:
     return _train(train_orm, rows, folder / f"orm_{host_name}", _deeper(host_name), **about)
 
 
-def outcomes(folder: Path, host_name: str) -> str:
+def from_answers(folder: Path, host_name: str) -> str:
     """Go on from the outcome reward model to scores of steps, by final answers alone."""
     from workbench.models import load_policy
     from workbench.train.every_step import train_every_step
@@ -303,10 +303,10 @@ RECIPES: dict[str, Callable[[Path], str]] = {
     "pools": pools,
     **{f"labels-{name}": partial(labels, judge_name=name) for name in READS},
     **{f"prm-{name}": partial(prm, host_name=name) for name in READS},
-    **{f"planted-{name}": partial(planted, host_name=name) for name in READS},
+    **{f"planted-{name}": partial(with_planted, host_name=name) for name in READS},
     "plain-base": partial(prm, host_name="base", plain=True),
     **{f"orm-{name}": partial(orm, host_name=name) for name in READS},
     **{f"reward-{name}": partial(reward, host_name=name) for name in READS},
-    **{f"outcomes-{name}": partial(outcomes, host_name=name) for name in READS},
+    **{f"outcomes-{name}": partial(from_answers, host_name=name) for name in READS},
     **{f"genrm-{name}": partial(genrm, host_name=name) for name in READS},
 }

@@ -20,7 +20,7 @@ from itertools import takewhile
 
 from workbench.types import LabelledSolution
 
-KINDS = {
+FORMS = {
     "number": re.compile(r"\d+"),
     "operator": re.compile(r"[-+*/]"),
     "name": re.compile(r"[A-Z][a-z]+"),
@@ -59,7 +59,7 @@ def _spoilt(row: LabelledSolution, seed: int) -> LabelledSolution | None:
 
 
 def _kind(word: str) -> str | None:
-    return next((kind for kind, form in KINDS.items() if form.fullmatch(word)), None)
+    return next((kind for kind, form in FORMS.items() if form.fullmatch(word)), None)
 
 
 def _others(word: str, kind: str, known: Sequence[str]) -> list[str]:
@@ -68,7 +68,7 @@ def _others(word: str, kind: str, known: Sequence[str]) -> list[str]:
     >>> _others("12", "number", ["12", "5", "Ava", "+"])
     ['5', '10', '11', '13', '14', '2', '22']
     """
-    found = {other for other in known if KINDS[kind].fullmatch(other)} - {word}
+    found = {other for other in known if FORMS[kind].fullmatch(other)} - {word}
     near = {str(int(word) + step) for step in NEAR} if kind == "number" else set()
     operators = set("+-*") if kind == "operator" else set()
     more = {other for other in near | operators if not other.startswith("-") or kind == "operator"}
