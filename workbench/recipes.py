@@ -46,7 +46,7 @@ LAYERS = 2  # on top of the host
 LOG, EVALUATIONS = "log.csv", 20  # the log lies beside a verifier's weights
 LANGUAGE = 0.3  # weight of going on to write good steps
 WITHIN = 1.0  # weight of labels within steps, word by word
-PLANTED = 6_000  # solutions with a planted fault, and as many of the others beside them
+PLANTED = 9_000  # solutions with a planted fault, and as many of the others beside them
 ANSWERS = 20_000  # solutions that those who judge whole ones learn from
 LESSONS = 16_000  # of a verifier that writes, half of them bad steps if there are as many
 PRM = Recipe(
@@ -143,7 +143,7 @@ def with_planted(folder: Path, host_name: str) -> str:
     rows = [*planted(rows, seed=SEED)[:PLANTED], *rows[:PLANTED]]
     weights = {"language": LANGUAGE, "within": WITHIN}
     about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
-    about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.005)
+    about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.007)
     place = folder / f"planted_{host_name}"
     return _train(train_prm, rows, place, load_policy(begin, dtype="float32"), **about)
 
