@@ -1,5 +1,6 @@
 """The recipes of what is shipped, in small: labels, a verifier from them, and pools drawn once."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from workbench import recipes
 from workbench.__main__ import main
 from workbench.models import load_verifier
+from workbench.models.checkpoints import SHIPPED
 from workbench.problems import frozen, process_data, quantities
 from workbench.train.genrm import Verdict
 from workbench.types import LabelledSolution, Prefix, Problem
@@ -38,20 +40,23 @@ def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, mon
 
 
 @pytest.mark.slow
-def test_verifiers_of_whole_solutions_learn_from_endings_alone(tmp_path, monkeypatch):
+def test_verifiers_that_learn_from_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "PROBLEMS", {"base": 6})
     monkeypatch.setattr(recipes, "SOLUTIONS", 4)
     monkeypatch.setattr(recipes, "EVALUATIONS", 1)
-    monkeypatch.setattr(recipes, "PRM", replace(recipes.PRM, epochs=1, batch_tokens=600))
-    with pytest.raises(ValueError, match=r"orm_base is missing: .* recipe orm-base"):
-        recipes.RECIPES["reward-base"](tmp_path)
-    for kind in ("orm", "reward"):
+    small = replace(recipes.PRM, epochs=1, batch_tokens=600)
+    monkeypatch.setattr(recipes, "PRM", small)
+    monkeypatch.setattr(recipes, "GO_ON", {"recipe": small})
+    for kind, begin in (("orm", "prm"), ("reward", "orm"), ("outcomes", "alone")):
+        with pytest.raises(ValueError, match=rf"{begin}_base is missing: .* recipe {begin}-base"):
+            recipes.RECIPES[f"{kind}-base"](tmp_path)
+    shutil.copytree(SHIPPED / "prm_base", tmp_path / "prm_base")
+    for kind in ("orm", "reward", "alone", "outcomes"):
         assert "eval/auc" in recipes.RECIPES[f"{kind}-base"](tmp_path)
         verifier = load_verifier(tmp_path / f"{kind}_base")
-        assert verifier.per == "solution" and (tmp_path / f"{kind}_base" / recipes.LOG).is_file()
+        assert verifier.per == ("step" if kind == "outcomes" else "solution")
+        assert (tmp_path / f"{kind}_base" / recipes.LOG).is_file()
         assert verifier.model.config.num_hidden_layers == 6 + recipes.LAYERS
-    assert "eval/auc" in recipes.RECIPES["outcomes-base"](tmp_path)
-    assert load_verifier(tmp_path / "outcomes_base").per == "step"
 
 
 @pytest.mark.slow

@@ -7,16 +7,16 @@
 | `prm-base`, `prm-strong` | process reward models that judge, under `runs/recipes` | 1 h |
 | `plain-base` | the same without labels within steps and looking back, for comparison | 1 h |
 | `planted-base` (also strong) | its PRM, trained on with planted faults | 15 min |
-| `orm-base`, then `reward-base` (also strong) | an outcome and a Bradley-Terry model | 40 min |
-| `outcomes-base` (also strong) | a PRM from final answers alone, begun at the ORM | 15 min |
+| `orm-base`, then `reward-base` (also strong) | an outcome and a Bradley-Terry model | 30 min |
+| `alone-base`, `outcomes-base` (also strong) | from answers alone: of solutions, of steps | 1 h |
 | `genrm-strong` (also base) | a verifier that writes each step anew and compares | 40 min |
 
 Each can be stopped and called again: it goes on where it stood. Labels need no people and no
 rollouts: a policy writes solutions of training problems, its own likelihood judges their steps, and
 only solutions whose verdict agrees with their ending are kept (`supervise.consensus`). `strong`
-judges solutions of both, so its verifier knows the faults of base and its own. Outcome and
-Bradley-Terry models see no step label, and the latter begins where the former ends: pairs alone say
-too little of where to look. Taught in notebooks 03 and 04.
+judges solutions of both, so its verifier knows the faults of base and its own. One label a
+solution says too little of where to look: so the outcome model begins at the process reward model,
+and the Bradley-Terry model at the outcome model. Taught in notebooks 03 and 04.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ PRM = Recipe(
     matrix_rate=0.01, batch_tokens=9216, micro_tokens=1024, epochs=2.0, warmup=20, decay=0.4,
     rank=0, weight_decay=0.01, betas=(0.9, 0.98),
 )  # fmt: skip
+
+GO_ON = {"recipe": replace(PRM, epochs=0.5, matrix_rate=0.005)}  # from a verifier that has learnt
 
 
 def pools(folder: Path) -> str:
@@ -148,25 +150,28 @@ def with_planted(folder: Path, host_name: str) -> str:
     return _train(train_prm, rows, place, load_policy(begin, dtype="float32"), **about)
 
 
-def orm(folder: Path, host_name: str) -> str:
-    """Train an outcome reward model on final answers, each solution read once."""
+def orm(folder: Path, host_name: str, *, alone: bool = False) -> str:
+    """Go on from the process reward model, with final answers; or learn from these `alone`."""
+    from workbench.models import load_policy
     from workbench.train.orm import outcome_loss, train_orm
 
     rows, weights = _answers(folder, host_name), {"within": WITHIN}
     about = {"loss": partial(outcome_loss, **weights), "settings": weights, "held_out": chooses}
-    about["recipe"] = replace(PRM, epochs=1.0)
-    return _train(train_orm, rows, folder / f"orm_{host_name}", _deeper(host_name), **about)
+    if alone:
+        about["recipe"] = replace(PRM, epochs=1.0)
+        return _train(train_orm, rows, folder / f"alone_{host_name}", _deeper(host_name), **about)
+    host = load_policy(_made(folder, f"prm_{host_name}"), dtype="float32")
+    return _train(train_orm, rows, folder / f"orm_{host_name}", host, **about | GO_ON)
 
 
 def from_answers(folder: Path, host_name: str) -> str:
-    """Go on from the outcome reward model to scores of steps, by final answers alone."""
+    """Go on from the outcome model of answers alone to scores of steps, again by answers alone."""
     from workbench.models import load_policy
     from workbench.train.every_step import train_every_step
 
-    begin, rows = _made(folder, f"orm_{host_name}"), _answers(folder, host_name)
-    about = {"held_out": learnt, "recipe": replace(PRM, epochs=0.5, matrix_rate=0.005)}
+    begin, rows = _made(folder, f"alone_{host_name}"), _answers(folder, host_name)
     host, place = load_policy(begin, dtype="float32"), folder / f"outcomes_{host_name}"
-    return _train(train_every_step, rows, place, host, **about)
+    return _train(train_every_step, rows, place, host, held_out=learnt, **GO_ON)
 
 
 def reward(folder: Path, host_name: str) -> str:
@@ -175,7 +180,7 @@ def reward(folder: Path, host_name: str) -> str:
     from workbench.train.reward import train_reward
 
     begin = _made(folder, f"orm_{host_name}")
-    about = {"held_out": chooses, "recipe": replace(PRM, epochs=1.0), "most": 2}
+    about = {"held_out": chooses, "most": 2, "recipe": replace(GO_ON["recipe"], epochs=1.0)}
     rows, place = _answers(folder, host_name), folder / f"reward_{host_name}"
     return _train(train_reward, rows, place, load_policy(begin, dtype="float32"), **about)
 
@@ -306,6 +311,7 @@ RECIPES: dict[str, Callable[[Path], str]] = {
     **{f"planted-{name}": partial(with_planted, host_name=name) for name in READS},
     "plain-base": partial(prm, host_name="base", plain=True),
     **{f"orm-{name}": partial(orm, host_name=name) for name in READS},
+    **{f"alone-{name}": partial(orm, host_name=name, alone=True) for name in READS},
     **{f"reward-{name}": partial(reward, host_name=name) for name in READS},
     **{f"outcomes-{name}": partial(from_answers, host_name=name) for name in READS},
     **{f"genrm-{name}": partial(genrm, host_name=name) for name in READS},
