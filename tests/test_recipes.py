@@ -46,7 +46,7 @@ def test_verifiers_that_learn_from_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "EVALUATIONS", 1)
     small = replace(recipes.PRM, epochs=1, batch_tokens=600)
     monkeypatch.setattr(recipes, "PRM", small)
-    monkeypatch.setattr(recipes, "GO_ON", {"recipe": small})
+    monkeypatch.setattr(recipes, "GO_ON", {"recipe": small, "keep": "eval/auc"})
     for kind, begin in (("orm", "prm"), ("reward", "orm"), ("outcomes", "alone")):
         with pytest.raises(ValueError, match=rf"{begin}_base is missing: .* recipe {begin}-base"):
             recipes.RECIPES[f"{kind}-base"](tmp_path)

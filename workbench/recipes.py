@@ -54,7 +54,10 @@ PRM = Recipe(
     rank=0, weight_decay=0.01, betas=(0.9, 0.98),
 )  # fmt: skip
 
-GO_ON = {"recipe": replace(PRM, epochs=0.5, matrix_rate=0.005)}  # from a verifier that has learnt
+GO_ON = {  # from a verifier that has learnt; what was best on validation remains
+    "recipe": replace(PRM, epochs=0.5, matrix_rate=0.005),
+    "keep": "eval/auc",
+}
 
 
 def pools(folder: Path) -> str:
@@ -180,7 +183,12 @@ def reward(folder: Path, host_name: str) -> str:
     from workbench.train.reward import train_reward
 
     begin = _made(folder, f"orm_{host_name}")
-    about = {"held_out": chooses, "most": 2, "recipe": replace(GO_ON["recipe"], epochs=1.0)}
+    about = {
+        "held_out": chooses,
+        "most": 2,
+        **GO_ON,
+        "recipe": replace(PRM, epochs=1.0, matrix_rate=0.005),
+    }
     rows, place = _answers(folder, host_name), folder / f"reward_{host_name}"
     return _train(train_reward, rows, place, load_policy(begin, dtype="float32"), **about)
 
