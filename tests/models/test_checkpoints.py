@@ -78,7 +78,7 @@ def test_what_is_not_there_is_named(tmp_path):
         check_complete(tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=r"nothing is no checkpoint: there is no such folder$"):
         check_complete(tmp_path / "nothing")
-    shipped = r"no checkpoint folder './nowhere' \(shipped: base, prm, prm_base, strong, weak\)"
+    shipped = r"no checkpoint folder './nowhere' \(shipped: base, prm, prm_base, prm_strong, strong, weak\)"
     with pytest.raises(ValueError, match=shipped):
         locate("./nowhere")
 
