@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 from torch import tensor
 
 from workbench.train.advantages import (
+    ends_of,
     min_form_rewards,
+    normalised,
     over_tokens,
     process_advantages,
+    pure_advantages,
     step_gae,
     step_ratio,
+    step_sums,
     vine_advantages,
 )
 from workbench.train.rl import group_advantages
+from workbench.types import Prefix, Problem, Step
 
 numbers = st.floats(-3, 3, width=32)
 
@@ -258,3 +263,94 @@ def test_what_no_equation_takes_is_named_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+# -- PURE ------------------------------------------------------------------------------------------
+
+
+def pure_by_loop(step_rewards, step_ends, lengths, temperature, outcomes):
+    """Step by step, as the paper's code does it: transformed rewards, others' mean per token."""
+    forms = []
+    for rewards in step_rewards:
+        weights = np.exp(-np.array(rewards) / temperature)
+        forms.append(weights / weights.sum() * np.array(rewards) if len(rewards) else np.zeros(0))
+    out = []
+    for i, (form, ends, length) in enumerate(zip(forms, step_ends, lengths)):
+        others = [j for j in range(len(forms)) if j != i]
+        a_token = sum(forms[j].sum() for j in others) / sum(lengths[j] for j in others)
+        whole = outcomes[i] - np.mean([outcomes[j] for j in others])
+        row, begin, steps = np.zeros(length), 0, []
+        for reward, end in zip(form, ends):
+            steps.append((begin, end, reward - a_token * (end - begin + 1)))
+            begin = end + 1
+        for begin, end, _ in steps:
+            to_come = sum(x for _, last, x in steps if last >= end)
+            row[begin : end + 1] = to_come + whole
+        out.append(row)
+    return out
+
+
+@given(st.lists(rollouts(), min_size=2, max_size=4), st.floats(0.5, 2), st.booleans())
+def test_pure_advantages_by_their_definition(group, temperature, graded):
+    rewards, ends, lengths = (list(x) for x in zip(*group))
+    exact = [np.array(row, dtype=np.float64) for row in rewards]
+    outcomes = np.arange(len(group)) % 2 * 1.0 if graded else np.zeros(len(group))
+    told = pure_advantages(
+        exact, ends, lengths, temperature=temperature, outcomes=outcomes if graded else None
+    )
+    for row, expected in zip(told, pure_by_loop(exact, ends, lengths, temperature, outcomes)):
+        np.testing.assert_allclose(row, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_pure_up_to_the_worst_step_and_no_further():
+    """The other rollout earns nothing, so that there is no baseline: a token has its return."""
+    ends, lengths = [[1, 2, 5], [0]], [6, 1]
+    first, _ = pure_advantages([[0.9, 0.2, 0.8], [0.0]], ends, lengths, temperature=1e-3)
+    assert first.tolist() == pytest.approx([0.2, 0.2, 0.2, 0, 0, 0], abs=1e-6)
+
+
+def test_the_answer_of_pure_is_judged_against_the_others_and_reaches_every_step():
+    zeros, ends, lengths = [[0.0, 0.0], [0.0], [0.0]], [[1, 3], [2], [0]], [5, 3, 1]
+    told = pure_advantages(zeros, ends, lengths, outcomes=[2.0, 0.0, 1.0])
+    assert [row.tolist() for row in told] == [[1.5, 1.5, 1.5, 1.5, 0.0], [-1.5] * 3, [0.0]]
+    assert all(not row.any() for row in pure_advantages(zeros, ends, lengths))
+
+
+def test_pure_needs_a_group():
+    for arguments in (([[1.0]], [[0]], [1]), ([[1.0], []], [[0], []], [1, 0])):
+        with pytest.raises(ValueError, match="need at least 2, none of them empty"):
+            pure_advantages(*arguments)
+    with pytest.raises(ValueError, match="need one of each a rollout"):
+        pure_advantages([[1.0]], [[0], [1]], [1, 2])
+
+
+# -- sums and ends ---------------------------------------------------------------------------------
+
+
+@given(rollouts())
+def test_sums_and_spreads_of_steps_fit_each_other(rollout):
+    _, ends, length = rollout
+    tokens = torch.arange(1.0, length + 1)
+    sums = step_sums(tokens, ends)
+    begins = [0, *(end + 1 for end in ends)]
+    assert sums.tolist() == [tokens[a : z + 1].sum().item() for a, z in zip(begins, ends)]
+    if ends:
+        assert sums.sum() == tokens[: ends[-1] + 1].sum()
+
+
+def test_the_last_token_of_a_step_is_its_separator_or_the_end():
+    steps = (
+        Step("a", (5, 2), (0.0,) * 2),
+        Step("b", (2,), (0.0,)),
+        Step("c", (6, 7, 1), (0.0,) * 3),
+    )
+    rollout = Prefix(Problem("p", "math", "?"), steps, "end")
+    assert ends_of(rollout) == [1, 2, 5] and rollout.ids[5] == 1
+    assert ends_of(Prefix(Problem("p", "math", "?"))) == []
+
+
+def test_normalised_numbers():
+    told = normalised(tensor([1.0, 2.0, 3.0]))
+    assert told.tolist() == pytest.approx([-1 / 1.0001, 0, 1 / 1.0001])
+    assert normalised(tensor([4.0])).tolist() == [0.0]
+    assert normalised(tensor([0.1] * 3)).tolist() == [0.0] * 3

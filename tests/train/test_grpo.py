@@ -12,18 +12,18 @@ from rolled import PROBLEMS, rollouts, rows_of
 from tiny import TOKENIZER, tiny_model, tiny_policy
 from torch import tensor
 
-import workbench.train.grpo as loop
 from workbench.drive import solve
 from workbench.models.policy import HFPolicy
 from workbench.search import METHODS
-from workbench.train import rl, sft
+from workbench.train import clipped, drawn, rewards, rl, rounds, sft
 from workbench.train.grpo import GRPO, grpo, rejection_lessons
+from workbench.train.grpo import RECIPE as OURS
 from workbench.train.learner import Learner
 from workbench.train.rl import group_advantages, token_logps
 from workbench.types import Prefix, Problem, SearchResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit
-RECIPE = replace(loop.RECIPE, learning_rate=1e-2)
+RECIPE = replace(OURS, learning_rate=1e-2)
 NORMALISE = ("sequence", "token", "constant")
 
 
@@ -31,7 +31,7 @@ NORMALISE = ("sequence", "token", "constant")
 def even(monkeypatch):
     """A reward that a random model can reach: the share of even token ids."""
     monkeypatch.setattr(
-        loop, "is_right", lambda problem, rollout: np.mean([i % 2 == 0 for i in rollout.ids])
+        rewards, "is_right", lambda problem, rollout: np.mean([i % 2 == 0 for i in rollout.ids])
     )
 
 
@@ -110,7 +110,7 @@ def test_the_loss_is_that_of_trl_on_the_same_tensors(loss_type, normalise, epsil
     chosen = GRPO(beta=beta, epsilon_high=epsilon_high, normalise=normalise, constant_length=12)
     logp, old, ref, advantages, mask = fixed()
     batch = {"sampled": logp[mask], "advantages": advantages, "old": old, "ref": ref}
-    loss = loop.objective(logp, mask, batch, chosen)
+    loss = clipped.objective(logp, mask, batch, chosen)
     (gradient,) = torch.autograd.grad(loss, logp)
     theirs = logp.detach().clone().requires_grad_()
     inputs = dict(
@@ -122,7 +122,7 @@ def test_the_loss_is_that_of_trl_on_the_same_tensors(loss_type, normalise, epsil
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
     torch.testing.assert_close(gradient, theirs.grad, rtol=0, atol=1e-6)
-    watched = loop._watch(logp.detach(), torch.zeros(5, 9), mask, batch, chosen)
+    watched = clipped._watch(logp.detach(), torch.zeros(5, 9), mask, batch, chosen)
     assert watched["clip_fraction"].float().mean().item() == pytest.approx(
         metrics["clip_ratio/region_mean"], abs=1e-6
     )
@@ -144,7 +144,7 @@ def test_model_to_gradient_trl_and_we_agree(loss_type, normalise):
     shift, advantages = rl.placed(torch.cat(shifts), mask), torch.randn(len(rows), generator=draw)
     told = logp.detach()
     batch = {"advantages": advantages, "old": told + shift, "ref": told - shift}
-    loss = loop.objective(logp, mask, batch, chosen)
+    loss = clipped.objective(logp, mask, batch, chosen)
     loss.backward()
 
     model = tiny_model()  # the same weights; prompts padded on the left, rollouts on the right
@@ -178,19 +178,19 @@ def test_model_to_gradient_trl_and_we_agree(loss_type, normalise):
 def gradients(policy, batches, totals, chosen):
     """Metrics and gradients of one update, as one flat vector; the weights stay."""
     learner = Learner(policy.model, replace(RECIPE, clip=1e9))
-    metrics = loop.update(learner, batches, totals, chosen, rate=0.0)
+    metrics = clipped.update(learner, batches, totals, chosen, rate=0.0)
     return metrics, torch.cat([p.grad.flatten() for p in policy.model.parameters()])
 
 
 def of_round(policy, results, micro_tokens, **options):
     """Number of micro-batches, metrics and gradients of a round."""
     chosen = settings(constant_length=20, **options)
-    advantages = group_advantages(loop.grade(results))
-    batches, totals = loop.batches_of(policy, results, advantages, chosen, micro_tokens)
+    advantages = group_advantages(drawn.grade(results))
+    batches, totals = clipped.batches_of(policy, results, advantages, chosen, micro_tokens)
     for batch in batches:
         with torch.no_grad():
             reference = tiny_model(seed=1, dtype=torch.float64)
-            batch.tensors["ref"] = loop._logps(reference, batch, chosen)[0]
+            batch.tensors["ref"] = clipped.logps_of_batch(reference, batch, chosen)[0]
     return len(batches), *gradients(policy, batches, totals, chosen)
 
 
@@ -217,7 +217,7 @@ def test_rollouts_without_an_advantage_are_left_out_and_missed_by_nobody(normali
     found = []
     for beta in (0.0, 1.0):  # which rows there are; the loss is without KL in both
         chosen = settings(normalise=normalise, constant_length=20, beta=beta)
-        made = loop.batches_of(policy, results, group_advantages(rewards), chosen, 400)
+        made = clipped.batches_of(policy, results, group_advantages(rewards), chosen, 400)
         _, gradient = gradients(policy, *made, replace(chosen, beta=0.0))
         found.append((sum(batch.rows for batch in made[0]), gradient))
     assert [n for n, _ in found] == [6, 18]
@@ -293,7 +293,7 @@ def test_a_round_is_the_equation_token_by_token(normalise, even, monkeypatch):
     other = HFPolicy(tiny_model(seed=1, dtype=torch.float64), TOKENIZER)
     began, kept = copy.deepcopy(policy.model), []
     monkeypatch.setattr(
-        loop, "solve", lambda *args, **options: kept.append(solve(*args, **options)) or kept[-1]
+        rounds, "solve", lambda *args, **options: kept.append(solve(*args, **options)) or kept[-1]
     )
     chosen = dict(updates=3, epsilon=0.05, beta=0.1, temperature=0.8, normalise=normalise)
     options = dict(
@@ -301,7 +301,7 @@ def test_a_round_is_the_equation_token_by_token(normalise, even, monkeypatch):
     )
     (metrics,) = run(policy, rounds=1, **options, **chosen)
     (results,) = kept
-    advantages = group_advantages(loop.grade(results))
+    advantages = group_advantages(drawn.grade(results))
     expected = slow_round(
         began, other.model, results, advantages, settings(**chosen), normalise, policy.max_tokens
     )
@@ -309,6 +309,28 @@ def test_a_round_is_the_equation_token_by_token(normalise, even, monkeypatch):
         weights(policy), weights(SimpleNamespace(model=expected)), rtol=1e-6, atol=1e-8
     )
     assert metrics["train/clip_fraction"] > 0.05 and metrics["train/kl"] > 0.1
+
+
+@pytest.mark.parametrize("micro_tokens", [None, 300])
+def test_each_token_gets_its_own_advantage_wherever_it_stands(micro_tokens):
+    policy = tiny_policy(max_tokens=9)
+    results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=5, n=3)
+    flat = [r for result in results for r in result.rollouts]
+    told = [torch.arange(1.0, len(r.ids) + 1) + 100 * i for i, r in enumerate(flat)]
+    told[4] = torch.zeros(len(flat[4].ids))  # has no gradient: left out
+    chosen = settings(beta=0.0)
+    batches, totals = clipped.batches_of(policy, results, told, chosen, micro_tokens)
+    seen = {}
+    for batch in batches:
+        mask = batch.tensors["labels"] != -100
+        for i, row, own, ids in zip(
+            batch.tensors["rollout"].tolist(), batch.tensors["advantages"], mask,
+            batch.tensors["labels"],
+        ):  # fmt: skip
+            assert ids[own].tolist() == list(flat[i].ids) and not row[~own].any()
+            seen[i] = row[own].tolist()
+    assert totals == {"weight": 18} and sorted(seen) == [i for i in range(18) if i != 4]
+    assert all(row == told[i].tolist() for i, row in seen.items())
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -331,8 +353,9 @@ def test_metrics_of_the_rounds(even):
     policy = tiny_policy(max_tokens=12)
     metrics = run(policy, updates=2, beta=0.05)
     names = "loss reward kl entropy clip_fraction zero_signal ratio_error sampler_gap tokens length"
-    names += " gradient_norm"
-    assert all(set(m) == {f"train/{name}" for name in names.split()} for m in metrics)
+    names += " gradient_norm accuracy rate trained_tokens right_by_wrong_steps"
+    expected = {"round", *(f"train/{name}" for name in names.split())}
+    assert all(set(m) == expected for m in metrics)
     assert all(type(x) in (int, float) and np.isfinite(x) for m in metrics for x in m.values())
     assert metrics[0]["train/kl"] == 0.0 and min(m["train/kl"] for m in metrics[1:]) > 1e-4
     assert all(
@@ -363,6 +386,12 @@ def test_a_reference_that_is_given_is_reported_and_left_alone(beta, even):
     assert first["train/kl"] == 0.0 < second["train/kl"]
 
 
+def test_a_reference_that_is_renewed_is_the_policy_of_then(even):
+    rows = run(tiny_policy(max_tokens=8), rounds=5, beta=0.05, refresh=2)
+    kl = [m["train/kl"] for m in rows]
+    assert kl[0] == kl[2] == kl[4] == 0.0 and min(kl[1], kl[3]) > 1e-4
+
+
 def test_equal_seeds_are_equal_to_the_last_bit_and_others_differ(even):
     runs = {name: tiny_policy(max_tokens=10) for name in ("one", "again", "other")}
     metrics = {
@@ -382,7 +411,7 @@ def test_a_problem_that_comes_again_draws_anew_and_twins_are_groups_of_their_own
         # the first group of a round all wrong, the second all right
         return (len(groups) - 1) // 4 % 2
 
-    monkeypatch.setattr(loop, "is_right", reward)
+    monkeypatch.setattr(rewards, "is_right", reward)
     policy = tiny_policy()
     before = weights(policy)
     with pytest.warns(
@@ -400,7 +429,7 @@ def test_a_problem_that_comes_again_draws_anew_and_twins_are_groups_of_their_own
 def test_the_share_of_groups_without_signal_is_counted(monkeypatch):
     odd = {p.id for p in PROBLEMS[:4]}  # in four of six groups all rewards are equal
     monkeypatch.setattr(
-        loop, "is_right", lambda problem, r: problem.id not in odd and r.ids[0] % 2 == 0
+        rewards, "is_right", lambda problem, r: problem.id not in odd and r.ids[0] % 2 == 0
     )
     (metrics,) = grpo(
         tiny_policy(), PROBLEMS, settings=settings(problems=6, group=8), seed=0, rounds=1
@@ -438,6 +467,12 @@ def test_an_interrupt_while_sampling_ends_the_training(even, monkeypatch):
         (lambda: GRPO(updates=0), "updates=0: need at least 1"),
         (lambda: GRPO(temperature=0), "temperature=0: "),
         (lambda: GRPO(advantage="rloo"), "advantage='rloo': use one of std, none, leave_one_out"),
+        (lambda: GRPO(epsilon=-0.1), r"epsilon=-0\.1, epsilon_high=None: need at least 0"),
+        (lambda: GRPO(beta=-1.0), r"beta=-1\.0: need at least 0"),
+        (lambda: GRPO(refresh=0), "refresh=0: need at least 1"),
+        (lambda: GRPO(replay=-1), "completions=4, replay=-1: need at least 1 and 0"),
+        (lambda: GRPO(min_temperature=0.0), r"min_temperature=0\.0: need above 0"),
+        (lambda: GRPO(answer_weight=1.0), "it belongs to 'pure', elsewhere mix the rewards"),
         (
             lambda: GRPO(normalise="batch"),
             "normalise='batch': use one of sequence, token, constant",

@@ -16,7 +16,7 @@ from tiny import TOKENIZER, tiny_model
 from workbench.models.step_format import StepFormat
 from workbench.problems import quantities
 from workbench.train.learner import Batch, Learner, Progress, Recipe
-from workbench.train.loop import rate_at, train
+from workbench.train.loop import rate_at, repeat, train
 from workbench.train.prm import step_loss, train_prm
 from workbench.train.rows import Updates, pad_id, passes, split_by_tokens
 from workbench.train.sft import Lesson, batch_of, encode, next_token_loss
@@ -317,3 +317,33 @@ def test_a_loss_is_known_by_its_settings_and_not_by_where_it_lies_in_memory(tmp_
     assert run(0.5) == run(0.5)
     with pytest.raises(ValueError, match=r"lam was 0\.5, is 0\.9$"):
         run(0.9)
+
+
+# -- turns of any kind -----------------------------------------------------------------------------
+
+
+def turns(tmp_path, kept, *, stop_at=None, goal=6):
+    """Rows of turns that add up what they have done; at `stop_at` they are interrupted."""
+    learner = point_learner()
+
+    def turn():
+        if kept["turns"] == stop_at:
+            return None
+        kept["turns"] += 1
+        kept["sum"] += kept["turns"] * learner.update([points(1.0)], point_loss)[0]
+        return {"turn": kept["turns"], "sum": kept["sum"]}
+
+    yield from repeat(
+        learner, turn, goal, stood=lambda: kept["turns"], state=lambda: dict(kept),
+        restore=kept.update, evaluations=2, checkpoints=tmp_path, log=tmp_path / "log",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_turns_that_are_interrupted_go_on_with_what_they_knew(stop_at, tmp_path):
+    expected = list(turns(tmp_path / "whole", {"turns": 0, "sum": 0.0}))
+    assert [row["turn"] for row in expected] == [1, 2, 3, 4, 5, 6]
+    first = list(turns(tmp_path / "cut", {"turns": 0, "sum": 0.0}, stop_at=stop_at))
+    assert first == expected[:stop_at]  # nothing of it is lost, whenever it was saved before
+    assert list(turns(tmp_path / "cut", {"turns": 0, "sum": 0.0})) == expected
+    assert [json.loads(line) for line in (tmp_path / "cut/log").open()] == expected

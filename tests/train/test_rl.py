@@ -8,7 +8,17 @@ from rolled import rollouts, rows_of
 from tiny import tiny_policy
 from torch import tensor
 
-from workbench.train.rl import clipped_loss, gae, group_advantages, kl_k3, token_logps
+from workbench.train.rl import (
+    beyond_clip,
+    clipped_gain,
+    clipped_loss,
+    explained_variance,
+    gae,
+    group_advantages,
+    kl_k3,
+    token_logps,
+    value_loss,
+)
 from workbench.train.sft import collate
 
 NORMALISE = ("sequence", "token", "constant")
@@ -61,6 +71,18 @@ def test_gae_has_its_reference_value_and_equals_the_sum_of_its_definition():
     np.testing.assert_allclose(gae(rewards, values, gamma=0.9, lam=0.8), expected, rtol=1e-12)
 
 
+def test_gae_may_discount_each_way_on_by_its_own_factor():
+    rng = np.random.default_rng(2)
+    rewards, values, gamma = rng.normal(size=7), rng.normal(size=7), rng.uniform(size=7)
+    expected, ahead, after = np.zeros(7), 0.0, 0.0
+    for t in reversed(range(7)):
+        ahead = rewards[t] + gamma[t] * after - values[t] + gamma[t] * 0.8 * ahead
+        expected[t], after = ahead, values[t]
+    np.testing.assert_allclose(gae(rewards, values, gamma=gamma, lam=0.8), expected, rtol=1e-12)
+    same = gae(rewards, values, gamma=np.full(7, 0.9), lam=0.8)
+    np.testing.assert_allclose(same, gae(rewards, values, gamma=0.9, lam=0.8), rtol=1e-12)
+
+
 # -- loss ------------------------------------------------------------------------------------------
 
 
@@ -84,6 +106,45 @@ def test_the_upper_clip_may_be_higher():
     assert clipped_loss(-logp, 0 * logp, tensor([-1.0]), one, **options).item() == pytest.approx(
         0.8
     )
+
+
+def test_beyond_the_clip_is_where_the_gain_has_no_gradient():
+    ratio = torch.linspace(0.5, 1.6, 23).requires_grad_()
+    for sign in (1.0, -1.0):
+        advantages = torch.full((23,), sign)
+        gain = clipped_gain(ratio, advantages, 0.2, 0.28)
+        (gradient,) = torch.autograd.grad(gain.sum(), ratio)
+        beyond = beyond_clip(ratio.detach(), advantages, 0.2, 0.28)
+        assert torch.equal(gradient == 0, beyond) and 0 < beyond.sum() < 23
+
+
+@pytest.mark.parametrize("epsilon", [0.2, None])
+def test_the_loss_of_values_by_its_definition(epsilon):
+    rng = np.random.default_rng(3)
+    values, old, returns = rng.normal(size=(3, 40))
+    told = value_loss(tensor(values), tensor(old), tensor(returns), epsilon)
+    for loss, value, was, target in zip(told.tolist(), values, old, returns):
+        errors = [(value - target) ** 2]
+        if epsilon is not None:
+            errors.append((np.clip(value, was - epsilon, was + epsilon) - target) ** 2)
+        assert loss == pytest.approx(max(errors) / 2, rel=1e-12)
+
+
+def test_a_value_far_from_the_old_one_is_pulled_back_but_not_on():
+    old, returns = torch.zeros(2), tensor([1.0, -1.0])
+    values = tensor([0.5, 0.5]).requires_grad_()  # beyond the clip, on the right way and the wrong
+    value_loss(values, old, returns, 0.2).sum().backward()
+    assert values.grad.tolist() == [0.0, 1.5]
+
+
+def test_explained_variance_by_its_definition_and_at_its_ends():
+    rng = np.random.default_rng(4)
+    values, returns = rng.normal(size=(2, 30))
+    expected = 1 - np.var(returns - values) / np.var(returns)
+    assert explained_variance(tensor(values), tensor(returns)) == pytest.approx(expected)
+    assert explained_variance(tensor(returns), tensor(returns)) == 1
+    assert explained_variance(tensor(returns * 0 + 5), tensor(returns)) == pytest.approx(0)
+    assert not np.isfinite(explained_variance(tensor(values), tensor(returns * 0)))
 
 
 @pytest.mark.parametrize(("normalise", "value"), zip(NORMALISE, (0.0, 0.5, 0.25)))
@@ -186,6 +247,10 @@ def loss(advantages=None, **options):
             "'mean': use 'std', 'none' or 'leave_one_out'",
         ),
         (lambda: gae([1.0], [0.5, 0.5], gamma=1, lam=1), r"\(1,\) rewards, \(2,\) values"),
+        (
+            lambda: gae([1.0, 0.0], [0.5, 0.5], gamma=[1.0], lam=1),
+            r"gamma \(1,\): need one number, or \(2,\)",
+        ),
         (lambda: loss(normalise="batch"), "'batch': use 'sequence', 'token' or 'constant'"),
         (lambda: loss(normalise="constant"), "constant_length=None"),
         (

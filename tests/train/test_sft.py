@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from workbench.models.templates import EMBEDDED, render
+from workbench.models.templates import TAUGHT, render
 from workbench.models.tokenizer import build_tokenizer
 from workbench.problems import programs, quantities
 from workbench.train.learner import Learner
@@ -67,10 +67,10 @@ def rows_of(problems, prompt="solve"):
 # -- what carries loss -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prompt", sorted(EMBEDDED))
+@pytest.mark.parametrize("prompt", sorted(TAUGHT))
 def test_a_row_is_prompt_solution_and_end(prompt):
     for problem, (ids, start) in zip(PROBLEMS, rows_of(PROBLEMS, prompt)):
-        question = TOKENIZER(render(EMBEDDED, prompt, problem)).input_ids
+        question = TOKENIZER(render(TAUGHT, prompt, problem)).input_ids
         assert ids[:start] == question
         assert TOKENIZER.decode(ids[start:-1]) == problem.solution
         assert ids[-1] == TOKENIZER.eos_token_id
@@ -86,13 +86,13 @@ def test_labels_are_the_next_token_exactly_where_it_belongs_to_solution_or_end()
         assert predicted == {t: row[t] for t in range(start, len(row))}
 
 
-@pytest.mark.parametrize("prompt", sorted(EMBEDDED))
+@pytest.mark.parametrize("prompt", sorted(TAUGHT))
 def test_the_loss_of_a_batch_is_the_mean_over_its_solution_tokens_by_another_route(prompt):
     some = PROBLEMS[:3] + PROBLEMS[-2:]
     model = tiny()
     total = count = 0.0
     for problem in some:  # one problem at a time, unpadded, labels shifted by transformers
-        question = TOKENIZER(render(EMBEDDED, prompt, problem)).input_ids
+        question = TOKENIZER(render(TAUGHT, prompt, problem)).input_ids
         solution = [*TOKENIZER(problem.solution).input_ids, TOKENIZER.eos_token_id]
         with torch.no_grad():
             loss = model(

@@ -1,278 +1,205 @@
-"""GRPO: learn from final answers alone, each rollout judged against the others of its group.
+"""GRPO: learn from rewards alone, each rollout judged against the others of its group.
 
-A round draws fresh problems, samples G rollouts of each through the driver, grades their answers
-and updates the policy on them. Group Relative Policy Optimization, DeepSeekMath (Shao et al. 2024,
-arXiv 2402.03300), equations 3, 4:
+A round draws fresh problems, samples G rollouts of each, rewards them and updates the policy on
+them. Group Relative Policy Optimization, DeepSeekMath (Shao et al. 2024, arXiv 2402.03300),
+equations 3, 4:
 
-1. advantage: reward less the mean of its group, over the group's standard deviation
-   (`rl.group_advantages`);
-2. loss: advantage times the ratio of new to old token probability, clipped (`rl.clipped_loss`);
-3. plus `beta` times an estimate of the KL divergence from the frozen reference (`rl.kl_k3`).
+1. rollouts and rewards (`rounds`): by default whether the final answer is right, or any other
+   function of `rewards`;
+2. advantages (`CREDIT`): reward less the mean of its group, over the group's standard deviation
+   (`rl.group_advantages`), or what each step earned (`advantages`);
+3. loss (`clipped`): advantage times the ratio of new to old token probability, clipped, plus `beta`
+   times an estimate of the KL divergence from the reference.
 
 By its options also Dr. GRPO (arXiv 2503.20783: advantage "none", normalise "constant"), DAPO's loss
-(arXiv 2503.14476: normalise "token", `epsilon_high`) and RLOO's advantage (arXiv 2402.14740).
-Taught in notebook 05.
+(2503.14476: normalise "token", `epsilon_high`), RLOO's advantage (2402.14740), DeepSeekMath's
+process supervision (section 4.1.3: advantage "process", a reward with one number a step), PURE
+(2504.15275: advantage "pure") and VinePPO (2410.01679: advantage "vine", see there).
 
-How this deviates from the paper: answers are graded exactly, there is no reward model; the
-reference is never renewed; old log-probabilities are the trainer's own, those of its first update,
-so that the ratio starts at 1 also where sampler and trainer round differently (`train/ratio_error`
-and `train/sampler_gap` measure that against the sampler). Log-probabilities, entropy and KL are
-those at the sampling temperature.
+`refresh` renews the reference, as DeepSeekMath's iterative variant does. `replay` keeps the
+rollouts of earlier rounds and trains on them again, with the advantages and the old
+log-probabilities of when they were drawn: more from each rollout, at the price of staler ones.
+
+How this deviates from the paper: old log-probabilities are the trainer's own (see `clipped`); no
+reward model unless it is asked for. Replayed rollouts were not drawn by the policy: the clip bounds
+what they do, and their KL estimate is biased. Taught in notebooks 05 and 06.
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from typing import Any
 
 import torch
 
-from workbench.drive import solve, stream_key
 from workbench.models.policy import HFPolicy
 from workbench.problems import is_right
-from workbench.search import METHODS
 from workbench.train import rl
+from workbench.train.advantages import ends_of, process_advantages, pure_advantages
+from workbench.train.clipped import Clipped, Reference, batches_of, several
+from workbench.train.drawn import Drawn, Source, check_source
 from workbench.train.learner import Batch, Learner, Recipe
-from workbench.train.loop import rate_at
-from workbench.train.rows import pad_id, passes, split_by_tokens
-from workbench.train.sft import Lesson, batch_of
-from workbench.types import Problem, SearchResult
+from workbench.train.rewards import Reward, answer
+from workbench.train.rounds import take_rounds
+from workbench.train.sft import Lesson
+from workbench.train.vine import of_completions
+from workbench.types import SearchResult
 
 RECIPE = Recipe(learning_rate=1e-4, micro_tokens=8192, warmup=0, decay=1.0, rank=0)
 
 
 @dataclass(frozen=True)
-class GRPO:
-    """What a round is: its sizes, its rewards' baseline, and the loss."""
+class GRPO(Clipped):
+    """What a round is: its sizes, how its rewards become advantages, and the loss."""
 
-    group: int = 8  # rollouts a problem, G
-    problems: int = 16  # a round, P
-    updates: int = 1  # a round, each on all of its rollouts
-    temperature: float = 1.0
-    epsilon: float = 0.2
-    epsilon_high: float | None = None  # None: like epsilon
-    beta: float = 0.01  # weight of the KL term; 0: no reference is kept
-    advantage: str = "std"  # one of `rl.ADVANTAGES`
-    normalise: str = "sequence"  # one of `rl.NORMALISERS`
-    constant_length: int | None = None  # for "constant"; None: the policy's `max_tokens`
+    advantage: str = "std"  # one of `CREDIT`
+    min_temperature: float = 0.1  # of "pure": near 0 a return is the lowest reward
+    answer_weight: float = 0.0  # of "pure": of the answer's own term, beside the steps'
+    completions: int = 4  # of "vine": drawn from each prefix to know its value
+    replay: int = 0  # earlier rounds whose rollouts are trained on again
 
     def __post_init__(self):
-        fewest = {"group": 2, "problems": 1, "updates": 1, "constant_length": 1}
-        for name, least in fewest.items():
-            if (value := getattr(self, name)) is not None and value < least:
-                raise ValueError(f"{name}={value}: need at least {least}")
-        for name, allowed in (("advantage", rl.ADVANTAGES), ("normalise", rl.NORMALISERS)):
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name}={value!r}: use one of {', '.join(allowed)}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature={self.temperature}: rollouts must differ, need above 0")
+        if self.group < 2:
+            raise ValueError(f"group={self.group}: need at least 2")
+        super().__post_init__()
+        if self.advantage not in CREDIT:
+            known = ", ".join(CREDIT)
+            raise ValueError(f"advantage={self.advantage!r}: use one of {known}")
+        if self.min_temperature <= 0:
+            raise ValueError(f"min_temperature={self.min_temperature}: need above 0")
+        if self.completions < 1 or self.replay < 0:
+            given = f"completions={self.completions}, replay={self.replay}"
+            raise ValueError(f"{given}: need at least 1 and 0")
+        if self.answer_weight and self.advantage != "pure":
+            given = f"answer_weight={self.answer_weight} with advantage={self.advantage!r}"
+            raise ValueError(f"{given}: it belongs to 'pure', elsewhere mix the rewards")
 
 
-def batches_of(
-    policy: HFPolicy,
-    results: Sequence[SearchResult],
-    advantages: torch.Tensor,
-    settings: GRPO,
-    micro_tokens: int | None = None,
-) -> tuple[list[Batch], dict[str, int]]:
-    """The rollouts of a round in micro-batches by length, and the totals of their loss's mean.
+# -- from rewards to advantages --------------------------------------------------------------------
 
-    `advantages` (P, G) in the rollouts' order. Rollouts without an advantage have no gradient:
-    unless the KL term holds them (`beta`), they are left out, but count in the totals.
-    """
-    rollouts = [rollout for result in results for rollout in result.rollouts]
-    starts = [policy.prompt_ids(rollout.problem, rollout.prompt) for rollout in rollouts]
-    rows = [([*start, *rollout.ids], len(start)) for start, rollout in zip(starts, rollouts)]
-    weights = [len(rollout.ids) if settings.normalise == "token" else 1 for rollout in rollouts]
-    length, flat = [len(ids) for ids, _ in rows].__getitem__, advantages.flatten()  # (P * G,)
-    useful = [i for i, a in enumerate(flat.tolist()) if a or settings.beta]
-    batches = []
-    for some in split_by_tokens(sorted(useful, key=length), micro_tokens, length):
-        batch = batch_of([rows[i] for i in some], pad_id(policy.tokenizer))
-        sampled = [x for i in some for x in rollouts[i].logprobs]
-        own = {"advantages": flat[some], "sampled": torch.tensor(sampled)}  # (B,), (N,)
-        terms = {"weight": sum(weights[i] for i in some)}
-        batch = replace(batch, tensors=batch.tensors | own, terms=terms)
-        batches.append(batch.to(policy.engine.device))
-    return batches, {"weight": sum(weights)}
+
+def of_outcomes(drawn: Drawn, settings: GRPO) -> torch.Tensor:
+    """Equation 4: how much better a rollout did than its group. (P * G,)"""
+    rewards = drawn.wholes(f"advantage={settings.advantage!r}")  # (P, G)
+    return rl.group_advantages(rewards, normalise=settings.advantage).flatten()
+
+
+def of_steps(drawn: Drawn, settings: GRPO) -> list[torch.Tensor]:
+    """Section 4.1.3: what the steps from a token's own on earned, among all steps of the group."""
+    return [a for group in _groups(drawn, settings) for a in process_advantages(*group)]
+
+
+def of_lowest(drawn: Drawn, settings: GRPO) -> list[torch.Tensor]:
+    """PURE: the lowest reward of the steps from a token's own on."""
+    advantages = []
+    for group, right in zip(_groups(drawn, settings), drawn.right):
+        more = {"temperature": settings.min_temperature, "outcomes": settings.answer_weight * right}
+        advantages += pure_advantages(*group, **more)
+    return advantages
+
+
+def _groups(drawn: Drawn, settings: GRPO) -> Iterator[tuple[list, list, list]]:
+    """Step rewards, ends of steps and lengths of each group."""
+    earned, size = drawn.steps(f"advantage={settings.advantage!r}"), drawn.right.shape[1]
+    ends, lengths = zip(*((ends_of(rollout), len(rollout.ids)) for rollout in drawn.rollouts))
+    for i in range(0, len(earned), size):
+        yield tuple(list(column[i : i + size]) for column in (earned, ends, lengths))
+
+
+# Each gives every rollout of a round, in order, one number or one a token, (T,); or None, if what
+# it had to draw was interrupted. To add one, write it and name it here.
+CREDIT: dict[str, Callable[[Drawn, GRPO], Sequence[torch.Tensor] | None]] = {
+    **{name: of_outcomes for name in rl.ADVANTAGES},
+    "process": of_steps,
+    "pure": of_lowest,
+    "vine": of_completions,
+}
 
 
 # -- training --------------------------------------------------------------------------------------
 
 
-def objective(
-    logp: torch.Tensor, mask: torch.Tensor, tensors: Mapping[str, torch.Tensor], settings: GRPO
-) -> torch.Tensor:
-    """Equation 3: the clipped loss plus `beta` times the KL divergence, of one batch."""
-    over = {"normalise": settings.normalise, "constant_length": settings.constant_length}
-    epsilons = {"epsilon": settings.epsilon, "epsilon_high": settings.epsilon_high}
-    loss = rl.clipped_loss(logp, tensors["old"], tensors["advantages"], mask, **epsilons, **over)
-    if settings.beta:
-        loss = loss + settings.beta * rl.average(rl.kl_k3(logp, tensors["ref"]), mask, **over)
-    return loss
-
-
-def update(
-    learner: Learner,
-    batches: Sequence[Batch],
-    totals: Mapping[str, int],
-    settings: GRPO,
-    rate: float = 1.0,
-) -> dict[str, float]:
-    """One update on a round's rollouts; returns its metrics.
-
-    The first one keeps its log-probabilities with the batches, as the old ones of those after it.
-    """
-    seen: list[dict[str, torch.Tensor]] = []
-
-    def loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]) -> torch.Tensor:
-        logp, entropy, mask = _logps(model, batch, settings)
-        batch.tensors.setdefault("old", logp.detach())
-        seen.append(_watch(logp.detach(), entropy, mask, batch.tensors, settings))
-        share = batch.terms["weight"] / totals["weight"]
-        return share * objective(logp, mask, batch.tensors, settings)
-
-    value, norm = learner.update(batches, loss, rate, totals)
-    tokens = {name: torch.cat([one[name] for one in seen]).float() for name in seen[0]}  # (N,) each
-    worst = tokens["off"].expm1().abs().max().item()
-    tokens["sampler_gap"] = tokens.pop("off").abs()
-    means = {name: x.mean().item() for name, x in tokens.items()}
-    return {"loss": value, "gradient_norm": norm, "ratio_error": worst, **means}
-
-
-def _logps(model: torch.nn.Module, batch: Batch, settings: GRPO):
-    ids, labels = batch.tensors["input_ids"], batch.tensors["labels"]
-    return rl.token_logps(model, ids, labels, settings.temperature)
-
-
-def _watch(
-    logp: torch.Tensor,
-    entropy: torch.Tensor,
-    mask: torch.Tensor,
-    tensors: Mapping[str, torch.Tensor],
-    settings: GRPO,
-) -> dict[str, torch.Tensor]:
-    """What is worth knowing of every sampled token of a batch, (N,) each."""
-    high = settings.epsilon if settings.epsilon_high is None else settings.epsilon_high
-    ratio = (logp - tensors["old"])[mask].exp()  # (N,)
-    advantages = rl.per_token(tensors["advantages"], mask)[mask]  # (N,)
-    above = (ratio > 1 + high) & (advantages > 0)
-    below = (ratio < 1 - settings.epsilon) & (advantages < 0)
-    off = logp[mask] - tensors["sampled"]
-    watched = {"entropy": entropy[mask], "clip_fraction": above | below, "off": off}
-    return watched | ({"kl": rl.kl_k3(logp, tensors["ref"])[mask]} if "ref" in tensors else {})
-
-
 def grpo(
     policy: HFPolicy,
-    problems: Sequence[Problem],
+    problems: Source,
     *,
     settings: GRPO | None = None,
     recipe: Recipe = RECIPE,
     seed: int,
     rounds: int,
+    reward: Reward = answer,
     ref_policy: HFPolicy | None = None,
+    **options: Any,
 ) -> Iterator[dict[str, float]]:
     """Train `policy` in place on its own rollouts, yielding metrics after every round.
 
     An update is on all rollouts of a round: of the recipe, rates and what belongs to AdamW and Muon
-    count, `decay` and `warmup` over rounds, `clip`, and `micro_tokens`.
+    count, `decay` and `warmup` over rounds, `clip`, and `micro_tokens`. Given
+    `SearchResult`s instead of problems it trains offline, on these. `options` are those of
+    `take_rounds`: `meter` for a reward by a verifier, `log` and `checkpoints` to write and go on
+    from, `held_out`, `keep` ...
 
-    `train/reward` is the share of right answers, `train/zero_signal` that of groups with equal
-    rewards, from which nothing is learnt, `train/tokens` how many were sampled so far,
-    `train/length` how many a rollout. `train/entropy`, `train/kl`, `train/sampler_gap` (mean
+    Beside what `take_rounds` reports: `train/entropy`, `train/kl`, `train/sampler_gap` (mean
     |difference| of log-probabilities) and `train/ratio_error` (max |trainer / sampler - 1|) belong
-    to the policy that sampled; `train/loss`, `train/clip_fraction` and `train/gradient_norm`
-    (before it is clipped) are means over the updates. With `beta` 0 these cover the rollouts that
-    have an advantage, and a round without any has none of them. A loss near 0 is no fault:
-    advantages sum to 0, their gradient does not.
+    to the policy that sampled (offline they say how far the policy is from it); `train/loss`,
+    `train/clip_fraction` and `train/gradient_norm` (before it is clipped) are means over the
+    updates; `train/replayed` is the share of earlier rounds' rollouts in them. With `beta` 0 all
+    these cover the rollouts that have an advantage, and a round without any has none of them. A
+    loss near 0 is no fault: advantages sum to 0, their gradient does not.
 
     `ref_policy` is the reference of the KL term (the policy as it is now, unless given); with
     `beta` 0 and none given there is no `train/kl`. An interrupt while sampling ends the training.
-    ValueError without problems or without their answers.
+    ValueError without problems or without their answers, and for a reward a step where one a
+    rollout is needed, or the other way round.
     """
-    if not problems:
-        raise ValueError("no problems to train on: need at least one, with its answer")
-    if missing := [problem.id for problem in problems if problem.answer is None]:
-        raise ValueError(
-            f"{len(missing)} of {len(problems)} problems have no answer to grade against, "
-            f"the first is {missing[0]!r}"
-        )
+    check_source(problems)
     settings = settings or GRPO()
     settings = replace(settings, constant_length=settings.constant_length or policy.max_tokens)
-    return _rounds(policy, problems, settings, recipe, seed, rounds, ref_policy)
+    options |= {"seed": seed, "rounds": rounds, "reward": reward}
+    return _rounds(policy, problems, settings, recipe, ref_policy, options)
 
 
 def _rounds(
-    policy, problems, settings: GRPO, recipe: Recipe, seed: int, rounds: int, ref_policy
+    policy, problems, settings: GRPO, recipe: Recipe, ref_policy, options: dict[str, Any]
 ) -> Iterator[dict[str, float]]:
-    reference = _reference(policy, ref_policy, settings)
-    deck = chain.from_iterable(passes(problems, f"grpo/{seed}"))
-    learner, tokens = Learner(policy.model.eval(), recipe), 0
-    for number in range(rounds):
-        # 1. rollouts, their rewards and advantages
-        results = solve(
-            list(islice(deck, settings.problems)), METHODS["sample"], policy=policy,
-            seed=stream_key(seed, "grpo", number, 0, 0), n=settings.group,
-            temperature=settings.temperature,
-        )  # fmt: skip
-        if any(result.stopped for result in results):
-            return
-        rewards = grade(results)  # (P, G)
-        advantages = rl.group_advantages(rewards, normalise=settings.advantage)  # (P, G)
-        batches, totals = batches_of(policy, results, advantages, settings, recipe.micro_tokens)
-        # 2. what the reference says of them
-        for batch in batches if reference is not None else ():
-            with torch.no_grad():
-                batch.tensors["ref"] = _logps(reference, batch, settings)[0]
+    reference = Reference(policy, ref_policy, settings)
+    learner, memory = Learner(policy.model.eval(), recipe), deque(maxlen=settings.replay)
+
+    def learn(drawn: Drawn, rate: float) -> tuple[dict[str, float], torch.Tensor] | None:
+        # 1. advantages
+        if (advantages := CREDIT[settings.advantage](drawn, settings)) is None:
+            return None
+        how = {"micro_tokens": recipe.micro_tokens, "online": drawn.online}
+        batches, totals = batches_of(policy, drawn.results, advantages, settings, **how)
+        # 2. what the reference says of them, and of earlier ones once it is another
+        earlier = [batch for old, _ in memory for batch in old]
+        reference.read([*batches, *earlier] if reference.renew(drawn.number) else batches)
         # 3. updates
-        rate = rate_at(recipe, number, number / rounds, rounds)
-        times = range(settings.updates if batches else 0)
-        updates = [update(learner, batches, totals, settings, rate) for _ in times]
-        written = sum(result.meter.generated for result in results)
-        tokens += written
-        length = written / rewards.numel()
-        yield {**_metrics(rewards, updates), "train/tokens": tokens, "train/length": length}
+        weight = totals["weight"] + sum(weight for _, weight in memory)
+        metrics = several(learner, [*batches, *earlier], {"weight": weight}, settings, rate)
+        if settings.replay:
+            metrics["train/replayed"] = 1 - totals["weight"] / weight
+        replayed = [replace(batch, terms=batch.terms | {"replayed": 1}) for batch in batches]
+        memory.append((replayed, totals["weight"]))
+        moved = [bool(a.any()) for a in advantages]
+        silent = ~torch.tensor(moved).view(drawn.right.shape).any(1)  # (P,)
+        return metrics, silent
 
+    def state() -> dict[str, Any]:
+        rows = [([vars(batch) for batch in old], weight) for old, weight in memory]
+        return {"reference": reference.state(), "memory": rows}
 
-def _reference(
-    policy: HFPolicy, ref_policy: HFPolicy | None, settings: GRPO
-) -> torch.nn.Module | None:
-    """The model of the KL term, one that training leaves alone."""
-    if ref_policy is None and not settings.beta:
-        return None
-    given = policy.model if ref_policy is None else ref_policy.model
-    return (copy.deepcopy(given) if given is policy.model else given).eval()
+    def restore(kept: dict[str, Any]) -> None:
+        reference.restore(kept["reference"])
+        to = policy.engine.device
+        memory.extend(([Batch(**one).to(to) for one in old], w) for old, w in kept["memory"])
 
-
-def grade(results: Sequence[SearchResult]) -> torch.Tensor:
-    """Reward 1 where a rollout's final answer is right, else 0: (P, G). ValueError for an error."""
-    for result in results:
-        if result.error:
-            raise ValueError(f"{result.problem.id} could not be sampled: {result.error}")
-    return torch.tensor(
-        [[float(is_right(result.problem, r)) for r in result.rollouts] for result in results]
-    )
-
-
-def _metrics(rewards: torch.Tensor, updates: list[dict[str, float]]) -> dict[str, float]:
-    silent, first = rl.without_signal(rewards), ("entropy", "kl", "sampler_gap", "ratio_error")
-    if silent.all():
-        right = int((rewards[:, 0] > 0).sum())
-        warnings.warn(
-            f"nothing to learn in this round: of {len(rewards)} groups {right} are all right, "
-            f"{len(rewards) - right} all wrong; use problems of another level, larger groups or "
-            "more of them",
-            stacklevel=3,
-        )
-    one = updates[0] if updates else {}
-    means = {name: sum(update[name] for update in updates) / len(updates) for name in one}
-    metrics = means | {name: x for name, x in one.items() if name in first}
-    metrics |= {"reward": rewards.mean().item(), "zero_signal": silent.float().mean().item()}
-    return {f"train/{name}": x for name, x in metrics.items()}
+    yield from take_rounds(
+        learner, learn, policy, problems, settings, state=state, restore=restore,
+        known={"method": "grpo", "reference": ref_policy}, **options,
+    )  # fmt: skip
 
 
 # -- the simplest rival ----------------------------------------------------------------------------

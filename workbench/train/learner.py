@@ -200,13 +200,23 @@ class Learner:
             weight.grad = reduce(own, "sum")
         return reduce(value, "sum")
 
+    def state(self) -> dict[str, Any]:
+        """All that going on exactly needs, as plain values and tensors."""
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        return {"weights": self.master.weights, "optimizers": optimizers, "done": tuple(self.done)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where `state` was taken."""
+        self.set_weights(state["weights"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        self.done = Progress(*state["done"])
+
     def save(self, path: str | Path, run: Mapping[str, str] | None = None, **extra: Any) -> None:
         """Write all that going on needs, whole or not at all; `extra` holds plain values only."""
-        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        state = {"weights": self.master.weights, "optimizers": optimizers, "done": tuple(self.done)}
         part = Path(path).with_suffix(".part")
         part.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state | {"run": dict(run or {}), "extra": extra}, part)
+        torch.save(self.state() | {"run": dict(run or {}), "extra": extra}, part)
         part.replace(path)
 
     def load(self, path: str | Path, run: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -220,10 +230,7 @@ class Learner:
         if names:
             differ = "; ".join(f"{name} was {was.get(name)}, is {now.get(name)}" for name in names)
             raise ValueError(f"{path} is of another run, name a new place: {differ}")
-        self.set_weights(state["weights"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        self.done = Progress(*state["done"])
+        self.restore(state)
         return state["extra"]
 
     @torch.no_grad()

@@ -1,8 +1,10 @@
-"""One loop for every training: SFT, verifiers and the updates of GRPO are data and a loss on it.
+"""One loop for every training: SFT, verifiers and policies that learn from their own rollouts.
 
-The data are *updates*, each a list of micro-batches (`Batch`), made as they are needed; a `Learner`
-takes them one by one. Rates rise linearly, stay, and fall linearly; measures are taken evenly
-spread over the run, which can stop and go on, exactly. Taught in notebook 01.
+`train` takes data and a loss: the data are *updates*, each a list of micro-batches (`Batch`), made
+as they are needed; a `Learner` takes them one by one. Below it stands `repeat`, which takes any
+turns: an update, or a whole round of rollouts (`rounds`). Rates rise linearly, stay, and fall
+linearly; measures are taken evenly spread over the run, which can stop and go on, exactly. Taught
+in notebook 01.
 """
 
 from __future__ import annotations
@@ -41,49 +43,27 @@ def train(
     loss: Loss,
     *,
     until: int | None = None,
-    run: Mapping[str, str] | None = None,
     beside: Mapping[str, float] | None = None,
-    held_out: Callable[[], dict[str, float]] | None = None,
-    evaluations: int = 4,
-    keep: str | None = None,
-    patience: int | None = None,
-    log: str | Path | None = None,
-    checkpoints: str | Path | None = None,
+    **options: Any,
 ) -> Iterator[dict[str, float]]:
     """Train on all updates, or until as many tokens were seen; yields a row of the log after each.
 
     A row has {update, train/loss, train/rate (share of the peak), train/gradient_norm, train/tokens
-    and train/rows (so far)}, what stands `beside`, and the measures of `held_out`, which is called
-    `evaluations` times, evenly spread, at last after the last update. `keep` names a measure (more
-    is better): the weights of its best time remain. After `patience` times without a better one
-    training ends.
-
-    `log` is a JSONL file of the rows. `checkpoints` is a folder, written to at the same times; from
-    there the next call goes on, exactly, and yields the rows of before first. ValueError if it was
-    another `run` (see `run_of`), if the data end too early, or for options that lack another.
+    and train/rows (so far)}, what stands `beside`, and the measures. `options` are those of
+    `repeat`: held_out, evaluations, keep, patience, log, checkpoints, run. ValueError if the data
+    end too early.
     """
-    if (keep and not held_out) or (patience is not None and not keep):
-        raise ValueError(
-            f"keep={keep!r}, patience={patience}: patience needs keep, and keep needs held_out"
-        )
-    # 1. where the run stands
+    _check_options(**options)
     begun, stream = learner.done.updates, iter(updates)
-    file = None if checkpoints is None else Path(checkpoints) / "last.pt"
     number = None if until is not None else begun + len(updates)
-    kept = {"rows": [], "best": None, "misses": 0}
-    if file and file.exists():
-        kept = learner.load(file, run)
-        _set_random_state(kept.pop("random"))
+    goal = number if until is None else until
+
+    def skip_what_was_seen(_: object) -> None:
         for _ in range(begun, learner.done.updates):
             next(stream)
-    rows = kept["rows"]
-    _append(log, rows, mode="w")
-    yield from rows
-    # 2. update, measure, write
-    goal = number if until is None else until
-    while (stood := _position(learner.done, until)) < goal:
-        if patience is not None and kept["misses"] >= patience:
-            break
+
+    def turn() -> dict[str, float]:
+        stood = _position(learner.done, until)
         if (batches := next(stream, None)) is None:
             raise ValueError(f"the data ended after {stood} tokens, before the {until} asked for")
         learner.model.train()
@@ -92,19 +72,80 @@ def train(
         done = learner.done
         row = {"update": done.updates, "train/loss": value, "train/rate": rate}
         row |= {"train/gradient_norm": norm, "train/tokens": done.tokens, "train/rows": done.rows}
-        row |= beside or {}
-        stands = min(_position(done, until), goal)
-        due = stands * evaluations // goal > stood * evaluations // goal
-        if due and held_out:
-            row |= _measure(learner, held_out, keep, kept)
-        rows.append(row)
-        _append(log, [row])
+        return row | (beside or {})
+
+    position = {"stood": lambda: _position(learner.done, until), "restore": skip_what_was_seen}
+    yield from repeat(learner, turn, goal, **position, **options)
+
+
+def repeat(
+    learner: Learner,
+    turn: Callable[[], dict[str, float] | None],
+    goal: int,
+    *,
+    stood: Callable[[], int],
+    state: Callable[[], Any] = lambda: None,
+    restore: Callable[[Any], None] = lambda state: None,
+    run: Mapping[str, str] | None = None,
+    held_out: Callable[[], dict[str, float]] | None = None,
+    evaluations: int = 4,
+    keep: str | None = None,
+    patience: int | None = None,
+    log: str | Path | None = None,
+    checkpoints: str | Path | None = None,
+) -> Iterator[dict[str, float]]:
+    """Take turns, an update or a round each, until `stood()` is `goal`; yields their rows.
+
+    To a row come the measures of `held_out`, which is called `evaluations` times, evenly spread, at
+    last after the last turn. `keep` names a measure (more is better): the weights of its best time
+    remain. After `patience` times without a better one training ends; so it does when a turn
+    returns None instead of a row, because it was interrupted.
+
+    `log` is a JSONL file of the rows. `checkpoints` is a folder, written to at the same times; from
+    there the next call goes on, exactly, and yields the rows of before first. `state()` is what a
+    turn must know besides the learner, in plain values, and `restore(state)` takes it back.
+    ValueError if it was another `run` (see `run_of`), or for options that lack another.
+    """
+    _check_options(held_out, keep, patience)
+    # 1. where the run stands
+    file = None if checkpoints is None else Path(checkpoints) / "last.pt"
+    kept = {"rows": [], "best": None, "misses": 0}
+    if file and file.exists():
+        kept = learner.load(file, run)
+        _set_random_state(kept.pop("random"))
+        restore(kept.pop("state", None))
+    rows = kept["rows"]
+    _append(log, rows, mode="w")
+    yield from rows
+    # 2. turn, measure, write
+    while (before := stood()) < goal:
+        if patience is not None and kept["misses"] >= patience:
+            break
+        row = turn()
+        due = row is None
+        if row is not None:
+            due = min(stood(), goal) * evaluations // goal > before * evaluations // goal
+            if due and held_out:
+                row |= _measure(learner, held_out, keep, kept)
+            rows.append(row)
+            _append(log, [row])
         if due and file and this_process()[0] == 0:
-            learner.save(file, run, random=_random_state(), **kept)
+            learner.save(file, run, random=_random_state(), state=state(), **kept)
+        if row is None:
+            break
         yield row
     # 3. the weights that remain
     if kept["best"]:
         learner.set_weights(kept["best"]["weights"])
+
+
+def _check_options(
+    held_out: object = None, keep: str | None = None, patience: int | None = None, **others: object
+) -> None:
+    if (keep and not held_out) or (patience is not None and not keep):
+        raise ValueError(
+            f"keep={keep!r}, patience={patience}: patience needs keep, and keep needs held_out"
+        )
 
 
 def _position(done: Progress, until: int | None) -> int:
@@ -131,6 +172,7 @@ def _measure(
 def _append(log: str | Path | None, rows: Sequence[dict], mode: str = "a") -> None:
     if log is None or this_process()[0]:
         return
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
     with Path(log).open(mode, encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 

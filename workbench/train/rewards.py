@@ -25,13 +25,15 @@ of tokens. Taught in notebook 06.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import isfinite
 from numbers import Real
+from typing import Any
 
 from workbench.analyse.metrics import AGGREGATES
 from workbench.analyse.metrics import aggregate as combine
+from workbench.fingerprint import digest
 from workbench.problems import KINDS, answer_of, check_steps, is_right, states_answer
 from workbench.types import Meter, Prefix, Problem, Verifier
 
@@ -72,9 +74,16 @@ def _checked(rollout: Prefix, earned: Earned) -> Earned:
 
 @dataclass(frozen=True)
 class Batched:
-    """A reward that is asked for many rollouts at once; called for one, it asks for that one."""
+    """A reward that is asked for many rollouts at once; called for one, it asks for that one.
+
+    `known` is all that its rewards depend on; a training that goes on asks if it is the same.
+    """
 
     batch: Callable[[Sequence[Problem], Sequence[Prefix]], list[Earned]]
+    known: Any = field(default=None, compare=False)  # None: what the function holds
+
+    def fingerprint(self) -> str:
+        return digest(self.batch if self.known is None else self.known)
 
     def __call__(self, problem: Problem, rollout: Prefix) -> Earned:
         return self.batch([problem], [rollout])[0]
@@ -148,7 +157,7 @@ def by_verifier(
         found = [_scores(verifier, *pair, signed) for pair in zip(blind, rows)]
         return found if aggregate == "steps" else [combine(row, aggregate) for row in found]
 
-    return Batched(batch)
+    return Batched(batch, (verifier, aggregate, signed))
 
 
 def _scores(
@@ -183,7 +192,7 @@ def mixed(parts: Mapping[Reward, float] | Iterable[tuple[float, Reward]]) -> Bat
         columns = [rewards_of(reward, problems, rollouts) for _, reward in pairs]
         return [_weighted_sum([w for w, _ in pairs], row) for row in zip(*columns)]
 
-    return Batched(batch)
+    return Batched(batch, pairs)
 
 
 def _weighted_sum(weights: Sequence[float], rewards: Sequence[Earned]) -> Earned:

@@ -4,11 +4,12 @@
   2402.03300), Dr. GRPO (2503.20783) and RLOO (2402.14740): `group_advantages`; with a value
   function: `gae` (1506.02438);
 - PPO's clipped loss (1707.06347) under the normalisers of GRPO, DAPO (2503.14476) and Dr. GRPO:
-  `clipped_loss`;
+  `clipped_loss`; the loss of its value function, and how good that is: `value_loss`,
+  `explained_variance`;
 - KL divergence from a frozen reference: `kl_k3`;
 - log-probability and entropy of every sampled token: `token_logps`.
 
-The loops that use them are `grpo.py` and its neighbours. Taught in notebook 05.
+The loops that use them are `grpo.py` and its neighbours. Taught in notebooks 05 and 06.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ def without_signal(rewards: torch.Tensor) -> torch.Tensor:
     return (rewards == rewards[:, :1]).all(1)
 
 
-def gae(rewards, values, *, gamma: float, lam: float) -> torch.Tensor:
+def gae(rewards, values, *, gamma, lam: float) -> torch.Tensor:
     """Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438). (T,), (T,) -> (T,)
 
     A_t = delta_t + gamma lam A_t+1 with delta_t = r_t + gamma V_t+1 - V_t; the value beyond the end
-    is 0.
+    is 0. `gamma` is one number, or one for each way from t to t + 1, (T,).
 
     >>> [round(x, 3) for x in gae([0, 0, 1], [0.5, 0.6, 0.7], gamma=1.0, lam=0.95).tolist()]
     [0.466, 0.385, 0.3]
@@ -67,10 +68,14 @@ def gae(rewards, values, *, gamma: float, lam: float) -> torch.Tensor:
         raise ValueError(
             f"{tuple(rewards.shape)} rewards, {tuple(values.shape)} values: need one a step, (T,)"
         )
+    gamma = torch.as_tensor(gamma, dtype=values.dtype)
+    if gamma.shape not in (values.shape, ()):
+        raise ValueError(f"gamma {tuple(gamma.shape)}: need one number, or {tuple(values.shape)}")
     after = torch.cat([values, values.new_zeros(1)])[1:]  # (T,)
     advantages = rewards + gamma * after - values  # (T,)
+    onward = (gamma * lam).expand(len(values))  # (T,)
     for t in reversed(range(len(advantages) - 1)):
-        advantages[t] += gamma * lam * advantages[t + 1]
+        advantages[t] += onward[t] * advantages[t + 1]
     return advantages
 
 
@@ -95,12 +100,59 @@ def clipped_loss(
     >>> round(loss.item(), 6)  # 1.5 counts as 1.2
     -1.2
     """
-    high = epsilon if epsilon_high is None else epsilon_high
     advantages = per_token(advantages, mask)  # (B, T)
     ratio = (logp - old_logp).masked_fill(mask == 0, 0.0).exp()  # (B, T)
-    clipped = ratio.clamp(1 - epsilon, 1 + high)  # (B, T)
-    gain = torch.minimum(ratio * advantages, clipped * advantages)  # (B, T)
+    gain = clipped_gain(ratio, advantages, epsilon, epsilon_high)  # (B, T)
     return average(-gain, mask, normalise=normalise, constant_length=constant_length)
+
+
+def clipped_gain(
+    ratio: torch.Tensor, advantages: torch.Tensor, epsilon: float, epsilon_high: float | None
+) -> torch.Tensor:
+    """min(ratio A, clip(ratio, 1 - epsilon, 1 + epsilon_high) A), elementwise.
+
+    The ratio is that of a token's probability, or of whatever is one action.
+    """
+    high = epsilon if epsilon_high is None else epsilon_high
+    return torch.minimum(ratio * advantages, ratio.clamp(1 - epsilon, 1 + high) * advantages)
+
+
+def beyond_clip(
+    ratio: torch.Tensor, advantages: torch.Tensor, epsilon: float, epsilon_high: float | None
+) -> torch.Tensor:
+    """Where `clipped_gain` has no gradient, because the ratio went too far where it should go."""
+    high = epsilon if epsilon_high is None else epsilon_high
+    return ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - epsilon) & (advantages < 0))
+
+
+def value_loss(
+    values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, epsilon: float | None
+) -> torch.Tensor:
+    """Half the squared error of values; a value gains nothing beyond `epsilon` from the old one.
+
+    The larger of the error and that of the clipped value, elementwise; not clipped if `epsilon` is
+    None.
+
+    >>> one = torch.ones(1)
+    >>> value_loss(0.75 * one, 0.25 * one, one, 0.25).item()  # counts as .5, where the error is .5
+    0.125
+    """
+    error = (values - returns) ** 2
+    if epsilon is not None:
+        near = old + (values - old).clamp(-epsilon, epsilon)
+        error = torch.maximum(error, (near - returns) ** 2)
+    return error / 2
+
+
+def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> float:
+    """Which share of the variance of returns the values foretell; not finite if that is 0.
+
+    1: exactly; 0: no better than their mean; below 0: worse than that.
+
+    >>> explained_variance(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0]))
+    0.75
+    """
+    return (1 - (returns - values).var(correction=0) / returns.var(correction=0)).item()
 
 
 def kl_k3(logp: torch.Tensor, ref_logp: torch.Tensor) -> torch.Tensor:
@@ -160,8 +212,15 @@ def token_logps(
     the token that *follows* ids[t], so that a rollout begins at its prompt's last position; prompt
     and padding are 0 and carry no gradient. The entropy is a number to watch: it has none either.
     """
+    return logps_of(model(input_ids=ids, use_cache=False).logits, labels, temperature)
+
+
+def logps_of(
+    logits: torch.Tensor, labels: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What `token_logps` says, from logits (B, T, V) that are there already."""
     mask = labels != IGNORE  # (B, T)
-    logits = model(input_ids=ids, use_cache=False).logits[mask]  # (N, V)
+    logits = logits[mask]  # (N, V)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     logps = torch.log_softmax(logits / temperature, -1)  # (N, V)
     chosen = logps.gather(-1, labels[mask][:, None])[:, 0]  # (N,)

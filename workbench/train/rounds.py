@@ -1,0 +1,169 @@
+"""Rounds of rollouts: one frame for every method by which a policy learns from what it wrote.
+
+A round draws problems, gets a group of rollouts for each, asks the reward, grades the answers, and
+hands all that to the method (`Learn`): GRPO (`grpo`), PPO (`ppo`), VinePPO (`vine`), DPO
+(`preferences`). What a method makes of it is its own affair; the frame keeps the books, on the loop
+of `loop.repeat`: a round is one of its turns, so runs stop, go on exactly and write their log like
+any other training.
+
+*Online* the rollouts are drawn anew in each round, by the policy as it is then. *Offline* they were
+drawn before, by whomever, and are given as `SearchResult`s. Equal seeds draw equal problems for
+every method, and online equal rollouts in the first round. Taught in notebook 06.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain, islice
+from typing import Any
+
+import torch
+
+from workbench.drive import solve, stream_key
+from workbench.fingerprint import PLAIN, digest
+from workbench.models.checkpoints import weights_digest
+from workbench.models.policy import HFPolicy
+from workbench.search import METHODS
+from workbench.train.drawn import (
+    Drawn,
+    Rounds,
+    Source,
+    check_errors,
+    grade,
+    groups_of,
+    measures,
+    why_silent,
+)
+from workbench.train.learner import Learner
+from workbench.train.loop import rate_at, repeat, run_of
+from workbench.train.rewards import Reward, answer, rewards_of
+from workbench.train.rows import passes
+from workbench.types import Meter, Method, Problem, SearchResult
+
+# metrics, and which groups taught nothing (P,); None: interrupted before anything was learnt
+Learn = Callable[[Drawn, float], tuple[dict[str, float], torch.Tensor] | None]
+
+
+# -- the frame -------------------------------------------------------------------------------------
+
+
+def take_rounds(
+    learner: Learner,
+    learn: Learn,
+    policy: HFPolicy,
+    source: Source,
+    settings: Rounds,
+    *,
+    rounds: int,
+    seed: int,
+    reward: Reward = answer,
+    meter: Meter | None = None,
+    state: Callable[[], Any] = lambda: None,
+    restore: Callable[[Any], None] = lambda state: None,
+    known: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Iterator[dict[str, float]]:
+    """Let a method `learn` in so many rounds; yields the metrics of each.
+
+    `learn(drawn, rate)` changes the weights of `policy`, at that share of the peak rates. `state`,
+    `restore` and `options` (held_out, evaluations, keep, patience, log, checkpoints) as for
+    `loop.repeat`; `known` is what tells this run from others beside settings, seed, data, weights
+    and reward. `meter` is the one that the reward's verifier adds to.
+
+    A row has `round`, `train/rate`, what the method says, and `train/` reward (what a rollout
+    earned, over its steps if each did), accuracy (the share of right answers, whatever the reward
+    is), zero_signal (the share of groups that taught nothing), length (tokens a rollout), tokens
+    (sampled so far, with what was drawn from prefixes), trained_tokens (so far, questions
+    included), verifier_tokens (so far, with a `meter`), and, if there are right answers to embedded
+    problems, right_by_wrong_steps (the share of them that hold a wrong step).
+    """
+    groups = None if isinstance(source[0], Problem) else groups_of(source, settings.group)
+    books = {"round": 0, "tokens": 0, "verifier": 0, "warned": 0}
+
+    def turn() -> dict[str, float] | None:
+        number, read = books["round"], meter.verifier if meter else 0
+        drawn = _draw(policy, source, groups, settings, reward, seed, number)
+        rate = rate_at(learner.recipe, number, number / rounds, rounds)
+        if drawn is None or (learnt := learn(drawn, rate)) is None:
+            return None
+        metrics, silent = learnt
+        books["round"] += 1
+        books["tokens"] += drawn.cost.generated
+        books["verifier"] += meter.verifier - read if meter else 0
+        _warn(drawn, silent, books)
+        spent = {"tokens": books["tokens"], "trained_tokens": learner.done.tokens}
+        spent |= {"verifier_tokens": books["verifier"]} if meter else {}
+        row = {"rate": rate, **measures(drawn), **spent, "zero_signal": silent.float().mean()}
+        row = {f"train/{name}": float(x) for name, x in row.items()}
+        return {"round": number + 1, **row, **metrics}
+
+    def take_back(kept: Mapping[str, Any]) -> None:
+        books.update(kept["books"])
+        restore(kept["method"])
+
+    if options.get("checkpoints") is not None:
+        known = {f"settings: {name}": x for name, x in asdict(settings).items()} | dict(known or {})
+        known |= {
+            "reward": reward,
+            "data": repr(source),
+            "host weights": weights_digest(policy.model),
+        }
+        plain = {name: isinstance(x, PLAIN) and len(repr(x)) < 80 for name, x in known.items()}
+        known = {name: x if plain[name] else digest(x) for name, x in known.items()}
+        options["run"] = run_of(learner.recipe, **known, seed=seed, rounds=rounds)
+    more = {"state": lambda: {"books": dict(books), "method": state()}, "restore": take_back}
+    yield from repeat(learner, turn, rounds, stood=lambda: books["round"], **more, **options)
+
+
+# -- what a round draws ----------------------------------------------------------------------------
+
+
+def _draw(
+    policy: HFPolicy,
+    source: Source,
+    groups: Sequence[SearchResult] | None,
+    settings: Rounds,
+    reward: Reward,
+    seed: int,
+    number: int,
+) -> Drawn | None:
+    """The rollouts of a round with their rewards; None if sampling was interrupted."""
+    of_round, cost = stream_key(seed, "grpo", number, 0, 0), Meter()
+    cards = chain.from_iterable(passes(source if groups is None else groups, f"grpo/{seed}"))
+    results = list(islice(cards, number * settings.problems, (number + 1) * settings.problems))
+    if groups is None:
+        policy.engine.cache.clear()  # what a run that goes on does not have, none shall have
+        sizes = {"n": settings.group, "temperature": settings.temperature}
+        results = sampled(METHODS["sample"], results, policy, cost, seed=of_round, **sizes)
+        if results is None:
+            return None
+    problems = [result.problem for result in results for _ in result.rollouts]
+    rollouts = [rollout for result in results for rollout in result.rollouts]
+    right = grade(results)  # (P, G)
+    known = right.flatten().tolist() if reward is answer else None
+    earned = rewards_of(reward, problems, rollouts) if known is None else known
+    own = {"policy": policy, "reward": reward, "seed": of_round, "cost": cost}
+    return Drawn(results, earned, right, **own, number=number, online=groups is None)
+
+
+def sampled(
+    method: Method, problems: Sequence[Problem], policy: HFPolicy, cost: Meter, **options: Any
+) -> list[SearchResult] | None:
+    """`drive.solve`, whose tokens are added to `cost`; None if it was interrupted.
+
+    ValueError for a problem that could not be sampled.
+    """
+    results = solve(problems, method, policy=policy, **options)
+    check_errors(results)
+    cost.generated += sum(result.meter.generated for result in results)
+    return None if any(result.stopped for result in results) else results
+
+
+def _warn(drawn: Drawn, silent: torch.Tensor, books: dict[str, int]) -> None:
+    """Say why a round taught nothing, and once in a run why most of its groups do not."""
+    if silent.all() or (silent.float().mean() >= 0.75 and not books["warned"]):
+        books["warned"], head = 1, "nothing" if silent.all() else "little"
+        why = why_silent(drawn.right, silent)
+        warnings.warn(f"{head} to learn in this round: {why}", stacklevel=4)
