@@ -164,9 +164,10 @@ def test_meter_counts_what_was_thrown_away():
 
 def test_budget_ends_a_problem_with_its_best_so_far():
     result = run(width=4, budget=Budget(5, "samples"))[0]
-    assert result.stopped == "budget" and result.meter.samples == 8 and len(result.best.steps) == 2
-    # one request, then it is done
-    assert run(METHODS["sample"], n=9, budget=Budget(5, "samples"))[0].stopped is None
+    assert result.stopped == "budget" and result.meter.samples == 5 and len(result.best.steps) == 2
+    assert result.meter.verifier == 1 + 2  # the budget never stops scoring
+    pool = run(METHODS["sample"], n=9, budget=Budget(5, "samples"))[0]
+    assert pool.stopped == "budget" and len(pool.rollouts) == pool.meter.samples == 5
     with pytest.raises(ValueError, match="use samples, tokens or flops"):
         Budget(5, "dollars")
 

@@ -14,7 +14,8 @@ ALLOWED = {
     "problems": {"types"},
     "analyse": {"types", "problems"},
     "jsonl": {"types"},  # records on disk, for the driver and for training
-    "drive": {"types", "jsonl", "fingerprint"},
+    "allowance": {"types"},  # what a budget still pays for
+    "drive": {"types", "jsonl", "fingerprint", "allowance"},
     "tree": {"types", "jsonl"},
     "supervise": {"types", "fingerprint", "problems", "analyse", "tree"},
     "search": {"types", "problems", "analyse", "tree"},

@@ -10,6 +10,8 @@ ONE_PER_KIND = set(
     "generate problem_at read_question read_step check_steps explain solvable LARGEST"
     # of labellers, and of what is kept on disk: said with its module, as in `manifest.read`
     " label load read FILE"
+    # of tree searches, by a labeller who knows the answer and without: said with its module
+    " mcts puct"
     # of trainings: said with its module, as in `prm.collate`, `sft.encode` and `grpo.RECIPE`
     " collate encode RECIPE"
     # of colours: a line's, and the tint of it behind text

@@ -50,6 +50,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import jsonl
+from workbench.allowance import Portion, portion
 from workbench.fingerprint import PLAIN, digest
 from workbench.types import (
     Budget,
@@ -68,6 +69,7 @@ from workbench.types import (
     Verifier,
 )
 
+NOTHING = Portion(0)
 Models = Mapping[str, Any]  # who answers, by the name that requests use: policies and verifiers
 
 
@@ -101,10 +103,10 @@ def stream(
 ) -> Iterator[tuple[int, SearchResult]]:
     """Like `solve`, but yields (index, result) as problems finish, in order of finishing.
 
-    `in_flight` problems run at once. `budget` is per problem, checked before each request, so the
-    last request may overrun it. An error inside one problem, or a wrong reply to it, becomes its
-    result's `error`; on an interrupt every problem in flight returns its best so far, the rest come
-    back with `stopped="interrupt"`, and nothing of these is saved.
+    `in_flight` problems run at once. `budget` is per problem (see `workbench.allowance`): what it
+    pays for is answered, then the method returns its best so far. An error inside one problem, or a
+    wrong reply to it, becomes its result's `error`; on an interrupt every problem in flight returns
+    its best so far, the rest come back with `stopped="interrupt"`, and nothing of these is saved.
 
     `save` names a JSONL file: each finished problem is appended, and problems that it already holds
     are read back instead of run. It belongs to one run: ValueError if the method, its options (by
@@ -201,7 +203,17 @@ class _Task:
     occurrence: int
     seed: int
     generator: Generator[Request, Reply, Any]
+    whole: bool  # a labeller: its requests are answered whole
     request: Request | None = None
+    rows: list[Prefix] = field(default_factory=list)  # of the request, as the model sees it
+    keys: list[int] = field(default_factory=list)  # one stream a row
+    words: list[Mapping[str, str]] = field(default_factory=list)  # a mapping a row, or none at all
+    drawn: Reply = field(default_factory=list)  # the reply so far
+    now: Portion = NOTHING  # what is answered next
+    owed: Reply = field(default_factory=list)  # drawn to be scored, and not scored yet
+    longest: dict[tuple[Any, ...], int] = field(default_factory=dict)  # tokens of a row, by kind
+    cut: str | None = None  # why a request was answered in part, or was the last
+    told: bool = False  # to stop
     meter: Meter = field(default_factory=Meter)
     sampled: int = 0  # Sample requests so far
     result: SearchResult | None = None
@@ -222,6 +234,10 @@ class _Task:
         """Ask for the best so far at the yield where it waits."""
         if self.over:
             return
+        if 0 < len(self.drawn) < len(self.rows):
+            self.hand_over_part(reason)
+            if self.over:
+                return
         if self.request is None:
             self.finish(SearchResult(self.problem), stopped=reason)
         else:
@@ -231,9 +247,14 @@ class _Task:
         """Let the generator run to its next request or its end."""
         try:
             self.request = advance()
-            if stopped:  # it goes on asking: nothing was brought back
+            last = stopped == "budget" and not self.told and isinstance(self.request, Score)
+            self.told = self.told or stopped is not None
+            if stopped and not last:  # it goes on asking: nothing was brought back
                 self.finish(SearchResult(self.problem), stopped=stopped)
-            elif not isinstance(self.request, Sample | Score):
+            elif isinstance(self.request, Sample | Score):
+                self.cut = self.cut or stopped
+                self.lay_out()
+            else:
                 raise TypeError(
                     f"a method yields Sample or Score requests, not {self.request!r:.80}"
                 )
@@ -271,7 +292,7 @@ class _Task:
             rollouts=tuple(whole[id(p)] for p in result.rollouts),
             best=whole[id(result.best)] if result.best is not None else None,
             meter=self.meter,
-            stopped=stopped or result.stopped,
+            stopped=stopped or result.stopped or self.cut,
         )
 
     def fail(self, error: Exception) -> None:
@@ -287,20 +308,60 @@ class _Task:
             self.saved = True  # first: an interrupt amid the writing must not lead to a second row
             file.append(self.result, self.occurrence)
 
-    def rows(self) -> list[Prefix]:
-        """The pending request as the model sees it: a prefix a row."""
-        if self.request is None:
-            return []
-        n = self.request.n if isinstance(self.request, Sample) else 1
-        return [prefix for prefix in self.request.prefixes for _ in range(n)]
+    def lay_out(self) -> None:
+        """The rows of the new request; only the problem's `Sample`s are numbered for streams."""
+        request, self.drawn, self.keys, self.words = self.request, [], [], []
+        assert request is not None
+        n = request.n if isinstance(request, Sample) else 1
+        self.rows = [prefix for prefix in request.prefixes for _ in range(n)]
+        self.now = Portion(len(self.rows))
+        if isinstance(request, Sample):
+            name = (self.seed, self.problem.id, self.occurrence, self.sampled)
+            self.sampled += 1
+            self.keys = [stream_key(*name, row) for row in range(len(self.rows))]
+            self.words = [words for words in request.words for _ in range(n)]
 
-    def keys(self) -> list[int]:
-        """One stream a row of the pending request; only this problem's `Sample`s are numbered."""
-        if not isinstance(self.request, Sample):
-            return []
-        name = (self.seed, self.problem.id, self.occurrence, self.sampled)
-        self.sampled += 1
-        return [stream_key(*name, row) for row in range(len(self.rows()))]
+    def next_of(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Of values a row those of the rows to answer now."""
+        return values[len(self.drawn) :][: self.now.rows]
+
+    def plan(self, budget: Budget, models: Models) -> bool:
+        """Choose the rows to answer now; where the budget pays for none, end the request."""
+        assert self.request is not None
+        at, kind = len(self.drawn), _kind(self.request)
+        if self.whole:
+            paid = budget.left(self.meter) > 0
+            self.now = Portion(len(self.rows) if paid else 0)
+        else:
+            self.now = portion(
+                self.request, self.rows[at:], self.owed, self.words[at:], budget=budget,
+                meter=self.meter, models=models, longest=self.longest.get(kind),
+            )  # fmt: skip
+        if self.now.rows or not self.rows:
+            return True
+        if self.drawn:
+            self.hand_over_part("budget")
+        else:
+            self.stop("budget")
+        return False
+
+    def hand_over_part(self, reason: str) -> None:
+        """Let the method go on with the beginning of the reply that it asked for."""
+        self.cut = self.cut or reason
+        self.reply(self.drawn)
+
+    def take(self, reply: Reply) -> None:
+        """The reply to the rows of now; the method goes on when all are answered."""
+        if isinstance(self.request, Sample):
+            new = [len(p.ids) - len(row.ids) for p, row in zip(reply, self.next_of(self.rows))]
+            kind = _kind(self.request)
+            self.longest[kind] = max([self.longest.get(kind, 0), *new])
+            self.owed = [*self.owed, *reply] if self.request.scored_by else self.owed
+        else:
+            self.owed = []
+        self.drawn = [*self.drawn, *reply]
+        if len(self.drawn) == len(self.rows):
+            self.reply(self.drawn)
 
 
 def _tasks(
@@ -314,7 +375,7 @@ def _tasks(
             raise ValueError(
                 f"{method.__name__} is no generator function: a method yields its requests"
             )
-        tasks.append(_Task(i, problem, seen[problem.id], seed, generator))
+        tasks.append(_Task(i, problem, seen[problem.id], seed, generator, whole))
         seen[problem.id] += 1
     return tasks
 
@@ -326,20 +387,22 @@ def _answer_all(tasks: list[_Task], models: Models, budget: Budget | None) -> No
     """Answer the pending request of every task, those of one kind in one call."""
     groups: dict[tuple[Any, ...], list[_Task]] = {}
     for task in tasks:
-        if budget and budget.spent(task.meter):
-            task.stop("budget")
-            continue
-        groups.setdefault(_kind(task.request), []).append(task)
-    for group in groups.values():
-        keys = [task.keys() for task in group]
         try:
-            replies = _answer(group, keys, models)
+            if budget and not task.plan(budget, models):
+                continue
+        except Exception as error:  # a model that can't read what it is asked for a price of
+            task.fail(error)
+            continue
+        groups.setdefault((_kind(task.request), task.now.room is None), []).append(task)
+    for group in groups.values():
+        try:
+            replies = _answer(group, models)
         except Exception as error:
             if len(group) == 1:
                 group[0].fail(error)
             else:
-                for task, own in zip(group, keys):
-                    _answer_alone(task, own, models)
+                for task in group:
+                    _answer_alone(task, models)
             continue
         for task, reply in zip(group, replies):
             _hand_over(task, reply, models)
@@ -348,14 +411,15 @@ def _answer_all(tasks: list[_Task], models: Models, budget: Budget | None) -> No
 def _kind(request: Request | None) -> tuple[Any, ...]:
     """Requests of one kind can be answered together."""
     if isinstance(request, Sample):
-        return Sample, request.by, request.until, request.temperature, request.prompt
+        how = request.until, request.temperature, request.prompt, bool(request.words)
+        return Sample, request.by, *how
     return Score, request and request.by
 
 
-def _answer_alone(task: _Task, keys: list[int], models: Models) -> None:
+def _answer_alone(task: _Task, models: Models) -> None:
     """Answer one task of a group that failed together, so that only the culprit fails."""
     try:
-        (reply,) = _answer([task], [keys], models)
+        (reply,) = _answer([task], models)
     except Exception as error:
         task.fail(error)
     else:
@@ -366,14 +430,14 @@ def _hand_over(task: _Task, reply: Reply, models: Models) -> None:
     """Give a task its reply, if it is one."""
     assert task.request is not None
     try:
-        _check(task.request, task.rows(), reply, models[task.request.by])
+        _check(task.request, task.next_of(task.rows), reply, models[task.request.by])
     except ValueError as error:
         task.fail(error)
     else:
-        task.reply(reply)
+        task.take(reply)
 
 
-def _answer(group: list[_Task], keys: list[list[int]], models: Models) -> list[Reply]:
+def _answer(group: list[_Task], models: Models) -> list[Reply]:
     """One model call for the requests of a group; the time it takes is shared out by rows."""
     request = group[0].request
     assert request is not None
@@ -382,13 +446,20 @@ def _answer(group: list[_Task], keys: list[list[int]], models: Models) -> list[R
             f"the method asks for {request.by!r}, but solve was given only {', '.join(models)}"
         )
     model = models[request.by]
-    rows = [task.rows() for task in group]
+    rows = [task.next_of(task.rows) for task in group]
     flat = [prefix for own in rows for prefix in own]
     meters = [task.meter for task, own in zip(group, rows) for _ in own]
     began = time.perf_counter()
     if isinstance(request, Sample):
-        how = {"until": request.until, "temperature": request.temperature, "prompt": request.prompt}
-        replies = model.sample(flat, [key for own in keys for key in own], **how, meters=meters)
+        how: dict[str, Any] = {
+            name: getattr(request, name) for name in ("until", "temperature", "prompt")
+        }
+        if request.words:
+            how["words"] = [words for task in group for words in task.next_of(task.words)]
+        if group[0].now.room is not None:
+            how["room"] = [task.now.room for task in group for _ in range(task.now.rows)]
+        keys = [key for task in group for key in task.next_of(task.keys)]
+        replies = model.sample(flat, keys, **how, meters=meters)
     else:
         replies = model.score(flat, meters=meters)
     share = (time.perf_counter() - began) / max(1, len(flat))

@@ -120,7 +120,9 @@ class LabelledSolution:
 class Sample:
     """Continue each prefix `n` times, to the next step or the end.
 
-    Reply: the `Prefix`es in one list, all of the first prefix, then all of the second ...
+    Reply: the `Prefix`es in one list, all of the first prefix, then all of the second ... Where a
+    budget ends, a search method gets the beginning of that list, one at least.
+    `words` are the method's own for the template, one mapping a prefix: an attempt, a critique ...
     """
 
     prefixes: Sequence[Prefix]
@@ -129,6 +131,15 @@ class Sample:
     temperature: float | None = None  # None: the policy's own; 0: greedy
     prompt: str = "solve"
     by: str = "policy"
+    words: Sequence[Mapping[str, str]] = ()
+    scored_by: str | None = None  # who will score what comes: a token budget keeps the price back
+
+    def __post_init__(self) -> None:
+        if self.words and len(self.words) != len(self.prefixes):
+            raise ValueError(
+                f"words for {len(self.words)} of {len(self.prefixes)} prefixes: "
+                "need one mapping each, or none"
+            )
 
 
 @dataclass(frozen=True)
@@ -168,7 +179,10 @@ class Meter:
 
 @dataclass(frozen=True)
 class Budget:
-    """Allowed compute per problem in `samples`, `tokens` (policy + verifier) or `flops`."""
+    """Allowed compute per problem in `samples`, `tokens` (policy + verifier) or `flops`.
+
+    What that means to the row: `workbench.allowance`.
+    """
 
     amount: float
     unit: Literal["samples", "tokens", "flops"]
@@ -177,15 +191,16 @@ class Budget:
         if self.unit not in ("samples", "tokens", "flops"):
             raise ValueError(f"budget unit {self.unit!r}: use samples, tokens or flops")
 
-    def spent(self, meter: Meter) -> bool:
-        """Is nothing left of it?"""
-        return bool(getattr(meter, self.unit) >= self.amount)
+    def left(self, meter: Meter) -> float:
+        """What remains of it; below 0 if it was overrun."""
+        return float(self.amount - getattr(meter, self.unit))
 
 
 class Stopped(Exception):
     """Thrown into a method at its `yield`, whose request is not answered: return what there is.
 
     `reason` is "budget" or "interrupt". What was sampled has been paid for: a method gives it back.
+    Of a budget that has ended it may still ask for one `Score`, answered if it can be paid.
     """
 
     def __init__(self, reason: str):
@@ -232,8 +247,16 @@ class Policy(Protocol):
         temperature: float | None,
         prompt: str,
         meters: Sequence[Meter] | None,
+        words: Sequence[Mapping[str, str]] | None = None,
+        room: Sequence[int] | None = None,
     ) -> list[Prefix]:
-        """One continuation per row; row i draws from the stream `keys[i]` and pays `meters[i]`."""
+        """One continuation per row; row i draws from the stream `keys[i]` and pays `meters[i]`.
+
+        `words`, for the template, come only from requests that bring some: one mapping a row.
+        `room`, the tokens that each row may write at most, comes only to a policy that has a method
+        `price(prefixes, *, prompt, words) -> int`: the tokens that it would have to read for these
+        at most, each prefix counted once.
+        """
         ...
 
 
@@ -250,6 +273,9 @@ class Verifier(Protocol):
         as it grows, in whatever batch the driver makes. What has to be computed for row i is added
         to `meters[i]` (`verifier` tokens and `flops`; nothing for what is remembered). Raises
         `Unreadable` for a solution that can't be judged: it fails for its own problem alone.
+
+        A verifier may have a method `price(prefixes) -> int`: the tokens that it would compute for
+        these at most. Without it a budget of tokens can't be kept to the token.
         """
         ...
 

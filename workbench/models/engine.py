@@ -16,8 +16,9 @@ own mask. Taught in notebook 09.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 import numpy as np
 import torch
@@ -179,6 +180,22 @@ class Engine:
         self.refresh()
         done = self._compute(rows)
         return [done[row.sought][1] for row in rows]
+
+    def to_read(self, wanted: Mapping[Context, int]) -> int:
+        """Tokens at most that a call would read for these contexts, each once.
+
+        `wanted`: after how many of its tokens logits are wanted first. What the cache holds of a
+        context is not read, nor, of several, a first segment again; a tenth may come on top, as
+        rows are read with others that need more.
+        """
+        firsts: dict[bytes, int] = {}
+        total = 0
+        for context, at in wanted.items():
+            held = self.cache.get(context, at - 1)[1]
+            if held == 0 and len(context.names) > 1:
+                held = firsts[context.names[0]] = min(context.borders[0], at - 1)
+            total += ceil(1.1 * (len(context.ids) - held))
+        return total + sum(ceil(1.1 * first) for first in firsts.values())
 
     def refresh(self) -> bool:
         """Empty the cache if weights or adapters changed since the last call, and say if so."""

@@ -18,7 +18,7 @@ from workbench.models.checkpoints import locate, weights_digest
 from workbench.models.engine import Engine, Row
 from workbench.models.prefix_cache import Context
 from workbench.models.quantised import load_model
-from workbench.models.templates import EMBEDDED, front_ids, render, start_ids
+from workbench.models.templates import EMBEDDED, OF_METHODS, front_ids, render, start_ids
 from workbench.types import Meter, Prefix, Problem, Step
 
 
@@ -56,10 +56,14 @@ class HFPolicy:
         temperature: float | None = None,
         prompt: str = "solve",
         meters: Sequence[Meter] | None = None,
+        words: Sequence[Mapping[str, str]] | None = None,
+        room: Sequence[int] | None = None,
     ) -> list[Prefix]:
         """One continuation per row, to the next step or the end; row i draws from stream `keys[i]`.
 
-        ValueError for an ended prefix, an unknown `until` or prompt, or a prompt too long.
+        `words` are the rows' own for the template, `room` bounds the tokens that they write beside
+        `max_tokens`. ValueError for an ended prefix, an unknown `until` or prompt, a word that the
+        template misses, or a prompt too long.
         """
         if until not in self._stops:
             raise ValueError(f"until={until!r}: use 'step' or 'end'")
@@ -69,39 +73,70 @@ class HFPolicy:
         temperature = self.temperature if temperature is None else temperature
         if temperature < 0:
             raise ValueError(f"temperature {temperature}: use 0 (greedy) or more")
-        distinct = {id(prefix): prefix for prefix in prefixes}
-        contexts = {i: self._context(prefix, prompt) for i, prefix in distinct.items()}
-        rows = [
-            Row(*contexts[id(prefix)], key, meter)
-            for prefix, key, meter in zip(prefixes, keys, meters)
-        ]
+        contexts = self._contexts(prefixes, prompt, words)
+        rows = [Row(*context, *own) for context, *own in zip(contexts, keys, meters)]
+        for row, most in zip(rows, room or ()):
+            row.room = min(row.room, most)
         stops, keep = self._stops[until], until == "step"
         self.engine.run(rows, stops=stops, temperature=temperature, keep=keep)
         for meter in meters:
             meter.samples += 1
         return self._extend(prefixes, rows, prompt)
 
+    def price(
+        self,
+        prefixes: Sequence[Prefix],
+        *,
+        prompt: str = "solve",
+        words: Sequence[Mapping[str, str]] | None = None,
+    ) -> int:
+        """Tokens at most that `sample` would read for these before it writes; ValueError as there.
+
+        It holds while the cache does: a cache too small for the problems in flight may lose them.
+        """
+        self.engine.refresh()
+        contexts = [context for context, _ in self._contexts(prefixes, prompt, words)]
+        distinct = {context.names[-1]: context for context in contexts}.values()
+        return self.engine.to_read({context: len(context.ids) for context in distinct})
+
     def fingerprint(self) -> str:
         """What this policy is, exactly: weights, adapters in use, dtype, and how it writes."""
         settings = float(self.temperature), self.max_tokens, self.separator, self._front
         digest = blake2b(weights_digest(self.model).encode(), digest_size=16)
-        digest.update(str((self.model.dtype, *settings, sorted(self.templates.items()))).encode())
+        # what methods ask is code, as they are: a new prompt leaves known what others drew
+        own = sorted(pair for pair in self.templates.items() if pair not in OF_METHODS.items())
+        digest.update(str((self.model.dtype, *settings, own)).encode())
         for table in self._stops.values():
             digest.update(table.tobytes())
         return digest.hexdigest()
 
     # -- text to ids ------------------------------------------------------------------------------
 
-    def prompt_ids(self, problem: Problem, prompt: str = "solve") -> list[int]:
+    def prompt_ids(
+        self, problem: Problem, prompt: str = "solve", words: Mapping[str, str] | None = None
+    ) -> list[int]:
         """The tokens of a prompt; they begin as the tokenizer begins a text (BOS), but once."""
-        return start_ids(self.tokenizer, render(self.templates, prompt, problem), self._front)
+        text = render(self.templates, prompt, problem, words)
+        return start_ids(self.tokenizer, text, self._front)
 
-    def _context(self, prefix: Prefix, prompt: str) -> tuple[Context, int]:
+    def _contexts(
+        self, prefixes: Sequence[Prefix], prompt: str, words: Sequence[Mapping[str, str]] | None
+    ) -> list[tuple[Context, int]]:
+        """For each row what `_context` says; worked out once for rows that ask the same."""
+        words = words if words is not None else [{}] * len(prefixes)
+        asked = list(zip(map(id, prefixes), map(id, words)))
+        distinct = dict(zip(asked, zip(prefixes, words)))
+        known = {i: self._context(prefix, prompt, own) for i, (prefix, own) in distinct.items()}
+        return [known[i] for i in asked]
+
+    def _context(
+        self, prefix: Prefix, prompt: str, words: Mapping[str, str] | None = None
+    ) -> tuple[Context, int]:
         """What the model reads before it writes on, and how many tokens it may still write."""
         name, window = prefix.problem.id, self.engine.window
         if prefix.ended:
             raise ValueError(f"{name}: the solution has ended, there is nothing to continue")
-        start = self.prompt_ids(prefix.problem, prompt)
+        start = self.prompt_ids(prefix.problem, prompt, words)
         steps = [step.ids or self._step_ids(step.text) for step in prefix.steps]
         written = sum(map(len, steps))
         room = min(self.max_tokens, window - len(start)) - written

@@ -1,34 +1,59 @@
 """Prompts by name: what a policy reads before it writes. `solve` is the plain question.
 
-A template is a format string over the fields of the problem; a policy of another family brings its
-own (a chat template, say) under the same names. Used by `Sample(prompt=...)`.
+A template is a format string over what a request brings: `question`, `answer`, and words of the
+method (`Sample.words`: an attempt, a critique, a sub-question). A policy of another family brings
+its own (a chat template, say) under the same names. Used by `Sample(prompt=...)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from string import Formatter
 
 from workbench.types import Problem
 
-EMBEDDED = {
+TAUGHT = {  # what the shipped policies have learnt to read
     "solve": "{question}\n",
     # STaR's rationalisation
     "hint": "{question}\nHint : the answer is {answer} , show the steps .\n",
     "rephrase": "{question}\nIn other words :\n",
 }
+# what methods ask in the words of the shipped policies, which were not taught it
+OF_METHODS = {"revise": "{question}\nHint : the answer is not {said} , show the steps .\n"}
+EMBEDDED = TAUGHT | OF_METHODS
 
 
-def render(templates: Mapping[str, str], name: str, problem: Problem) -> str:
-    """The prompt text for one problem; ValueError on an unknown template or a missing answer."""
+def render(
+    templates: Mapping[str, str],
+    name: str,
+    problem: Problem,
+    words: Mapping[str, str] | None = None,
+) -> str:
+    """The prompt text for one problem; a word named `question` or `answer` stands in its place.
+
+    ValueError on an unknown template, a missing answer, or a word that the request did not bring.
+
+    >>> asked = {"critique": "{question}\\n{attempt}\\nCheck :\\n"}
+    >>> problem = Problem("p1", "quantities", "How many ?")
+    >>> render(asked, "critique", problem, {"attempt": "1 + 1 = 3 ."})
+    'How many ?\\n1 + 1 = 3 .\\nCheck :\\n'
+    """
     if name not in templates:
         raise ValueError(f"prompt {name!r}: this policy has {', '.join(sorted(templates))}")
     template = templates[name]
-    if "{answer}" in template and problem.answer is None:
+    given = {"question": problem.question, "answer": problem.answer, **(words or {})}
+    fields = {field for _, field, *_ in Formatter().parse(template) if field}
+    if missing := sorted(fields - given.keys()):
+        raise ValueError(
+            f"prompt {name!r} needs {', '.join(missing)}, but the request brings only "
+            f"{', '.join(given)}: name them in Sample(words=...)"
+        )
+    if "answer" in fields and given["answer"] is None:
         raise ValueError(
             f"prompt {name!r} tells the answer, but {problem.id} comes without it "
             "(search methods see none)"
         )
-    return template.format(question=problem.question, answer=problem.answer)
+    return template.format(**given)
 
 
 def start_ids(tokenizer, text: str, front: list[int] | None = None) -> list[int]:

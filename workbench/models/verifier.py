@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -93,24 +94,43 @@ class StepVerifier:
         """As `score`, before the sigmoid: any number. Of a reward model they are its rewards."""
         self.reader.refresh()
         known = self.reader.known
-        meters = meters or [Meter() for _ in prefixes]
         contexts = [self._context(prefix) for prefix in prefixes]
         # 1. one question per distinct solution that holds a step without odds
-        asked: dict[bytes, tuple[Question, list[StepSpan]]] = {}
-        for context, meter in zip(contexts, meters):
-            steps = [step for step in self._steps(context) if step.name not in known]
-            if steps and context.names[-1] not in asked:
-                wanted = [n for step in steps for n in self.head.wanted(self.form, step)]
-                asked[context.names[-1]] = Question(context, wanted, meter), steps
+        asked = self._asked(contexts, meters or [Meter() for _ in prefixes])
         # 2. what stands at the positions that the head wants
-        answers = self.reader.read([question for question, _ in asked.values()])
+        answers = self.reader.read([question for question, _ in asked])
         # 3. what the head makes of it, step after step
-        for (question, steps), found in zip(asked.values(), answers):
+        for (question, steps), found in zip(asked, answers):
             sizes = [len(self.head.wanted(self.form, step)) for step in steps]
             for step, part in zip(steps, found.float().split(sizes)):
                 ids = question.context.ids[step.start : step.end]
                 known[step.name] = self.head.odds(self.form, part, ids).item()
         return [[known[step.name] for step in self._steps(context)] for context in contexts]
+
+    def price(self, prefixes: Sequence[Prefix]) -> int:
+        """Tokens at most that `score` would compute for these, while the cache holds the rest.
+
+        Of a prefix that has its scores, or no steps yet, what it takes to go on from there.
+        """
+        self.reader.refresh()
+        distinct = {(prefix.problem.id, prefix.texts): prefix for prefix in prefixes}.values()
+        contexts = {context.names[-1]: context for context in map(self._laid_out, distinct)}
+        asked = self._asked([context for context in contexts.values() if len(context.names) > 1])
+        unknown = {question.context.names[-1]: min(question.wanted) for question, _ in asked}
+        wanted = {c: unknown.get(name, len(c.ids) + 1) for name, c in contexts.items()}
+        return self.reader.engine.to_read(wanted)
+
+    def _asked(
+        self, contexts: Iterable[Context], meters: Iterable[Meter] = repeat(Meter())
+    ) -> list[tuple[Question, list[StepSpan]]]:
+        """One question per distinct solution that holds steps without odds, and these steps."""
+        asked: dict[bytes, tuple[Question, list[StepSpan]]] = {}
+        for context, meter in zip(contexts, meters):
+            steps = [step for step in self._steps(context) if step.name not in self.reader.known]
+            if steps and context.names[-1] not in asked:
+                wanted = [n for step in steps for n in self.head.wanted(self.form, step)]
+                asked[context.names[-1]] = Question(context, wanted, meter), steps
+        return list(asked.values())
 
     def ids(self, prefix: Prefix) -> list[int]:
         """The tokens that the model reads; `Unreadable` if they are more than it can."""
@@ -119,6 +139,9 @@ class StepVerifier:
     def _context(self, prefix: Prefix) -> Context:
         if self.per == "solution":
             need_steps(prefix)
+        return self._laid_out(prefix)
+
+    def _laid_out(self, prefix: Prefix) -> Context:
         context = Context(self.form.segments(self.tokenizer, prefix.problem, prefix.texts))
         self.reader.check(prefix.problem.id, len(context.ids))
         return context

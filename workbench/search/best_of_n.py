@@ -17,13 +17,16 @@ def best_of_n(
     """The solution of `n` whose step scores, put together by `aggregate`, are highest.
 
     Of several the first. Votes over the same pool are functions of the result's `step_scores`
-    (`analyse.scaling`), no further runs. When the budget ends before the scores: the pool alone.
+    (`analyse.scaling`), no further runs. When the budget ends before the scores: the first.
+    ValueError unless n >= 1.
     """
-    rollouts = yield Sample([Prefix(problem)], n=n, temperature=temperature)
+    if n < 1:
+        raise ValueError(f"n={n} solutions to choose from: need at least 1")
+    rollouts = yield Sample([Prefix(problem)], n=n, temperature=temperature, scored_by="verifier")
     try:
         steps = yield Score(rollouts)
     except Stopped:
-        return SearchResult(problem, tuple(rollouts))
+        return SearchResult(problem, tuple(rollouts), best=rollouts[0])
     scores = tuple(combine(row, aggregate) for row in steps)
     best = rollouts[scores.index(max(scores))]
     return SearchResult(
