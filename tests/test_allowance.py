@@ -364,4 +364,5 @@ def test_with_real_models_too(name):
     problems = quantities.generate(2, levels=[5], seed=5, split="test")
     for r in solve(problems, METHODS[name], budget=Budget(1500, "tokens"), **models, **options):
         assert r.error is None and r.meter.verifier > 0 and r.scores is not None
-        assert r.meter.tokens <= 1500 and (r.stopped is None or r.meter.tokens >= 1350)
+        # 85 % at least: of 1500 tokens one long row more or less is a tenth
+        assert r.meter.tokens <= 1500 and (r.stopped is None or r.meter.tokens >= 1275)
