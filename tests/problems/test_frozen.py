@@ -58,8 +58,6 @@ def test_a_pool_comes_back_as_it_was_sampled(tmp_path):
 @pytest.mark.parametrize(("policy", "split", "n"), frozen.all_pools())
 def test_some_samples_of_each_pool_are_drawn_again(policy, split, n):
     """Float32 sums depend on the machine, so single trajectories may part; most must not."""
-    if not frozen.file(policy, split, many=n > 64).is_file():
-        pytest.skip("this pool is not drawn yet: python -m workbench recipe pools")
     shipped = frozen.pool(policy, split, n=n)
     sizes = {len(result.rollouts) for result in shipped}
     assert sizes == {n} and len(shipped) == (100 if n > 64 else frozen.SIZES[split])
@@ -71,7 +69,7 @@ def test_some_samples_of_each_pool_are_drawn_again(policy, split, n):
 
 def test_all_pools_together_stay_small():
     files = [frozen.file(p, s, many=n > 64) for p, s, n in frozen.all_pools()]
-    assert 0 < sum(file.stat().st_size for file in files if file.is_file()) <= 8_000_000
+    assert 0 < sum(file.stat().st_size for file in files) <= 8_000_000
 
 
 def test_what_was_never_drawn_is_refused(tmp_path, monkeypatch):

@@ -273,6 +273,8 @@ def test_a_real_policy_writes_the_critiques():
     ]
     kept = genrm.resampled(lessons, load_policy("strong", temperature=0), seed=0)
     assert [x.critique for x in kept] == [ZOE, ZOE]
+    unknown = Verdict(STORY, (AVA, "##9 ."), False)  # as a policy may write: no text says its ids
+    assert not genrm.resampled([unknown], load_policy("strong", temperature=0), seed=0)
 
 
 def spoilt(step, rng):

@@ -158,6 +158,20 @@ def test_measures_of_held_out_problems_stand_in_the_log_and_the_best_weights_rem
     assert torch.equal(weights(policy), kept[0]) and not torch.equal(kept[0], kept[1])
 
 
+@pytest.mark.parametrize("name", ["grpo", "tppo", "dpo"])
+def test_a_run_until_tokens_are_spent_ends_with_the_round_that_spends_them(name):
+    falling = {"recipe": replace(FAST, decay=1.0)}
+    rows = list(run(name, bandit(), rounds=6, more=falling))
+    columns = ("train/tokens", "train/trained_tokens", "train/critic_tokens")
+    first = sum(rows[0].get(column, 0) for column in columns)
+    for until, rounds in ((int(first), 1), (int(first) + 1, 2)):
+        short = list(run(name, bandit(), rounds=None, more=falling | {"until": until}))
+        assert len(short) == rounds and short[0]["train/rate"] == 1
+    assert short[1]["train/rate"] == pytest.approx(1 - first / (first + 1))
+    with pytest.raises(ValueError, match="rounds=6, until=5: say one"):
+        list(run(name, bandit(), rounds=6, more={"until": 5}))
+
+
 # -- online and offline ----------------------------------------------------------------------------
 
 

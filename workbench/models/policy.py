@@ -154,6 +154,11 @@ class HFPolicy:
 
     # -- ids to text ------------------------------------------------------------------------------
 
+    def written(self, problem: Problem, ids: Sequence[int], prompt: str = "solve") -> Prefix:
+        """A solution drawn from this model by others (a server, a trainer), cut into steps."""
+        row = Row(Context([]), self.max_tokens, key=0, meter=Meter(), ids=list(ids))
+        return self._extend([Prefix(problem)], [row], prompt)[0]
+
     def _extend(self, prefixes: Sequence[Prefix], rows: list[Row], prompt: str) -> list[Prefix]:
         """The prefixes with what their rows drew, cut into steps after each separator or end."""
         cuts = [self._cut(row.ids) for row in rows]

@@ -7,8 +7,7 @@ trained on these two.
 
 A pool holds 64 samples by a shipped policy of every problem, drawn once at temperature 1 by `python
 -m workbench recipe pools` and shipped as token ids, one byte each: all selectors choose from the
-same samples. The recipe also draws 256 samples by base of the first 100 of `test`, which are not
-shipped yet. Taught in notebook 00.
+same samples. Of the first 100 of `test` there are also 256 samples by base. Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -57,6 +56,13 @@ def pool(policy: str, split: str, *, n: int = SAMPLES) -> list[SearchResult]:
         )
     if not (path := file(policy, split, many=many)).is_file():
         raise ValueError(f"{path} is missing: python -m workbench recipe pools")
+    return read_pool(path, problems, n=n)
+
+
+def read_pool(
+    path: Path, problems: Sequence[Problem], *, n: int | None = None
+) -> list[SearchResult]:
+    """The first `n` samples, or all, of each problem of a pool that `write_pool` wrote."""
     with np.load(path) as held:
         ids, lengths = held["ids"], held["lengths"]  # (tokens,), (problems, samples)
     ends = np.cumsum(lengths).reshape(lengths.shape)

@@ -53,6 +53,12 @@ METHOD_STYLE = {
     "lookahead": Style("look-ahead search", PINK, "X"),
     "mcts": Style("MCTS", SKY, "P"),
     "rstar": Style("rStar", SKY, "H", DASHED),
+    "rebase": Style("REBASE", GREEN, "^", DOTTED),
+    "particle_filter": Style("particle filter", BLUE, "D", DASHED),
+    "stepwise_best_of_n": Style("step-wise best of n", RED, "P", DOTTED),
+    "revise": Style("revision", BLACK, "v", MIXED),
+    "critic_search": Style("critique and rewrite", BLACK, "X", DOTTED),
+    "adaptive": Style("adaptive vote", BLUE, "<", MIXED),
     # policies and verifiers
     "weak": Style("weak policy", SKY, "o", DOTTED),
     "base": Style("base policy", BLUE, "s", DASHED),

@@ -140,8 +140,12 @@ def resampled(
     for i, (lesson, opening, start) in enumerate(zip(lessons, openings, starts)):
         own = [p.ids[len(start.ids) :] for p in sampled[i * n : (i + 1) * n]]
         rows = [[*opening, *ids] for ids in own]
-        texts = policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        kept = agreeing(lesson, [text.strip() for text in texts])
+        texts = [
+            text.strip() for text in policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        ]
+        # text cannot say an unknown word, so none can begin with it
+        told = [text for text in texts if _plain_ids(policy.tokenizer, text)[:1] == opening]
+        kept = agreeing(lesson, told)
         out += [replace(lesson, critique=text) for text in kept]
     return out
 

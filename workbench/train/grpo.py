@@ -128,17 +128,19 @@ def grpo(
     settings: GRPO | None = None,
     recipe: Recipe = RECIPE,
     seed: int,
-    rounds: int,
+    rounds: int | None = None,
+    until: int | None = None,
     reward: Reward = answer,
     ref_policy: HFPolicy | None = None,
     **options: Any,
 ) -> Iterator[dict[str, float]]:
     """Train `policy` in place on its own rollouts, yielding metrics after every round.
 
-    An update is on all rollouts of a round: of the recipe, rates and what belongs to AdamW and Muon
-    count, `decay` and `warmup` over rounds, `clip`, and `micro_tokens`. Given
-    `SearchResult`s instead of problems it trains offline, on these. `options` are those of
-    `take_rounds`: `meter` for a reward by a verifier, `log` and `checkpoints` to write and go on
+    For so many `rounds`, or `until` so many tokens are spent (`take_rounds`). An update is on all
+    rollouts of a round: of the recipe, rates and what belongs to AdamW and Muon count, `decay` and
+    `warmup` over the run, `clip`, and `micro_tokens`. Given `SearchResult`s instead of problems it
+    trains offline, on these. `options` are those of `take_rounds`: `meter` for a reward by a
+    verifier, `log` and `checkpoints` to write and go on
     from, `held_out`, `keep` ...
 
     Beside what `take_rounds` reports: `train/entropy`, `train/kl`, `train/sampler_gap` (mean
@@ -157,7 +159,7 @@ def grpo(
     check_source(problems)
     settings = settings or GRPO()
     settings = replace(settings, constant_length=settings.constant_length or policy.max_tokens)
-    options |= {"seed": seed, "rounds": rounds, "reward": reward}
+    options |= {"seed": seed, "rounds": rounds, "until": until, "reward": reward}
     return _rounds(policy, problems, settings, recipe, ref_policy, options)
 
 

@@ -132,7 +132,8 @@ def ppo(
     recipe: Recipe = RECIPE,
     critic_recipe: Recipe | None = None,
     seed: int,
-    rounds: int,
+    rounds: int | None = None,
+    until: int | None = None,
     reward: Reward = answer,
     ref_policy: HFPolicy | None = None,
     **options: Any,
@@ -150,7 +151,7 @@ def ppo(
     if settings.shared and critic_recipe is not None:
         raise ValueError("critic_recipe: a shared critic learns by the policy's own recipe")
     settings = replace(settings, constant_length=settings.constant_length or policy.max_tokens)
-    options |= {"seed": seed, "rounds": rounds, "reward": reward}
+    options |= {"seed": seed, "rounds": rounds, "until": until, "reward": reward}
     return _rounds(policy, problems, settings, recipe, critic_recipe, ref_policy, options)
 
 

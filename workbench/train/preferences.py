@@ -209,7 +209,8 @@ def dpo(
     settings: DPO | None = None,
     recipe: Recipe = RECIPE,
     seed: int,
-    rounds: int,
+    rounds: int | None = None,
+    until: int | None = None,
     reward: Reward = answer,
     ref_policy: HFPolicy | None = None,
     **options: Any,
@@ -225,7 +226,7 @@ def dpo(
     """
     check_source(problems)
     settings = settings or DPO()
-    options |= {"seed": seed, "rounds": rounds, "reward": reward}
+    options |= {"seed": seed, "rounds": rounds, "until": until, "reward": reward}
     return _rounds(policy, problems, settings, recipe, ref_policy, options)
 
 

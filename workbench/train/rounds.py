@@ -56,8 +56,9 @@ def take_rounds(
     source: Source,
     settings: Rounds,
     *,
-    rounds: int,
     seed: int,
+    rounds: int | None = None,
+    until: int | None = None,
     reward: Reward = answer,
     meter: Meter | None = None,
     state: Callable[[], Any] = lambda: None,
@@ -65,7 +66,10 @@ def take_rounds(
     known: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[dict[str, float]]:
-    """Let a method `learn` in so many rounds; yields the metrics of each.
+    """Let a method `learn` in so many rounds, or until tokens are spent; yields each one's metrics.
+
+    What is spent `until` the end are tokens sampled, trained on (by a critic of its own, too) and
+    read by the reward's verifier: at equal tokens methods can be compared.
 
     `learn(drawn, rate)` changes the weights of `policy`, at that share of the peak rates. `state`,
     `restore` and `options` (held_out, evaluations, keep, patience, log, checkpoints) as for
@@ -80,18 +84,25 @@ def take_rounds(
     problems, right_by_wrong_steps (the share of them that hold a wrong step).
     """
     groups = None if isinstance(source[0], Problem) else groups_of(source, settings.group)
-    books = {"round": 0, "tokens": 0, "verifier": 0, "warned": 0}
+    if (goal := rounds if until is None else until) is None or None not in (rounds, until):
+        raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
+    books = {"round": 0, "tokens": 0, "verifier": 0, "critic": 0, "warned": 0}
+
+    def stood() -> int:
+        spent = books["tokens"] + learner.done.tokens + books["critic"] + books["verifier"]
+        return books["round"] if until is None else spent
 
     def turn() -> dict[str, float] | None:
         number, read = books["round"], meter.verifier if meter else 0
         drawn = _draw(policy, source, groups, settings, reward, seed, number)
-        rate = rate_at(learner.recipe, number, number / rounds, rounds)
+        rate = rate_at(learner.recipe, number, stood() / goal, rounds)
         if drawn is None or (learnt := learn(drawn, rate)) is None:
             return None
         metrics, silent = learnt
         books["round"] += 1
         books["tokens"] += drawn.cost.generated
         books["verifier"] += meter.verifier - read if meter else 0
+        books["critic"] = metrics.get("train/critic_tokens", 0)
         _warn(drawn, silent, books)
         spent = {"tokens": books["tokens"], "trained_tokens": learner.done.tokens}
         spent |= {"verifier_tokens": books["verifier"]} if meter else {}
@@ -112,9 +123,9 @@ def take_rounds(
         }
         plain = {name: isinstance(x, PLAIN) and len(repr(x)) < 80 for name, x in known.items()}
         known = {name: x if plain[name] else digest(x) for name, x in known.items()}
-        options["run"] = run_of(learner.recipe, **known, seed=seed, rounds=rounds)
+        options["run"] = run_of(learner.recipe, **known, seed=seed, rounds=rounds, until=until)
     more = {"state": lambda: {"books": dict(books), "method": state()}, "restore": take_back}
-    yield from repeat(learner, turn, rounds, stood=lambda: books["round"], **more, **options)
+    yield from repeat(learner, turn, goal, stood=stood, **more, **options)
 
 
 # -- what a round draws ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Long work behind what is shipped, one arm a call: `python -m workbench recipe NAME`.
+"""Labels, verifiers and pools: the recipes of what notebooks 03 and 04 ship.
 
 | recipe | makes | about |
 |---|---|---|
@@ -11,12 +11,12 @@
 | `alone-base`, `outcomes-base` (also strong) | from answers alone: of solutions, of steps | 1 h |
 | `genrm-strong` (also base) | a verifier that writes each step anew and compares | 40 min |
 
-Each can be stopped and called again: it goes on where it stood. Labels need no people and no
-rollouts: a policy writes solutions of training problems, its own likelihood judges their steps, and
-only solutions whose verdict agrees with their ending are kept (`supervise.consensus`). `strong`
-judges solutions of both, so its verifier knows the faults of base and its own. One label a
-solution says too little of where to look: so the outcome model begins at the process reward model,
-and the Bradley-Terry model at the outcome model. Taught in notebooks 03 and 04.
+Labels need no people and no rollouts: a policy writes solutions of training problems, its own
+likelihood judges their steps, and only solutions whose verdict agrees with their ending are kept
+(`supervise.consensus`). `strong` judges solutions of both, so its verifier knows the faults of base
+and its own. One label a solution says too little of where to look: so the outcome model begins at
+the process reward model, and the Bradley-Terry model at the outcome model. Taught in notebooks 03
+and 04.
 """
 
 from __future__ import annotations
@@ -312,7 +312,7 @@ def _labels(folder: Path, name: str) -> list[LabelledSolution]:
     return process_data.read(file, format="stepwise")
 
 
-RECIPES: dict[str, Callable[[Path], str]] = {
+VERIFIER_RECIPES: dict[str, Callable[[Path], str]] = {
     "pools": pools,
     **{f"labels-{name}": partial(labels, judge_name=name) for name in READS},
     **{f"prm-{name}": partial(prm, host_name=name) for name in READS},

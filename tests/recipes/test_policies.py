@@ -1,0 +1,38 @@
+"""Ways to improve a policy, in small: every arm spends its budget, goes on, and leaves a pool."""
+
+import pandas as pd
+import pytest
+
+from workbench.models import load_policy
+from workbench.problems import frozen
+from workbench.recipes import RECIPES, policies
+
+SIZES = {"validation": 3, "test": 6}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    sizes = {"BUDGET": 16_000, "EVERY": 2, "TESTED": 2, "TRAINING": 40, "RFT_DRAWS": 12}
+    sizes |= {"A_ROUND": {"group": 4, "problems": 3, "beta": 0.0}}
+    for name, value in sizes.items():
+        monkeypatch.setattr(policies, name, value)
+    problems = {split: frozen.load(split)[:n] for split, n in SIZES.items()}
+    monkeypatch.setattr(frozen, "load", problems.get)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", policies.ARMS)
+def test_every_arm_spends_its_budget_and_leaves_a_log_a_policy_and_a_pool(arm, small, tmp_path):
+    said = RECIPES[f"{arm}-1"](tmp_path)
+    assert said.startswith(f"{arm}, seed 1: ")
+    place = tmp_path / "policies" / f"{arm}_1"
+    log = pd.read_csv(place.with_suffix(".csv"))
+    assert policies.BUDGET <= log["spent"].max() < 2.5 * policies.BUDGET
+    assert log["spent"].is_monotonic_increasing and log["eval/accuracy"].notna().any()
+    if "prm" in arm or arm in ("pure", "grpo-process", "grpo-mixed", "likelihood-alone"):
+        assert log["train/verifier_tokens"].max() > 0
+    results = frozen.read_pool(place.with_suffix(".npz"), frozen.load("test"))
+    assert [len(result.rollouts) for result in results] == [2] * SIZES["test"]
+    assert place.with_name(f"{arm}_1_greedy.npz").exists()
+    assert load_policy(place).name
+    assert RECIPES[f"{arm}-1"](tmp_path) == said  # read back, nothing is trained twice

@@ -1,0 +1,89 @@
+"""Our rewards inside TRL's trainer: what it is given, an advantage a token, two processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from bandit import PROBLEMS, bandit, even, even_steps
+
+from workbench.train import rewards
+from workbench.train.advantages import ends_of, process_advantages
+
+scale = pytest.importorskip("workbench.train.scale", reason="needs trl")
+LAUNCHED = Path(__file__).with_name("launched_by_accelerate.py")
+
+
+def arguments(folder, **options):
+    from trl import GRPOConfig
+
+    sizes = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8}
+    quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "use_cpu": True}
+    return GRPOConfig(
+        output_dir=str(folder), bf16=False, beta=0.0, seed=0, **sizes, **quiet, **options
+    )
+
+
+def test_trl_is_given_our_prompts_and_what_our_rewards_say():
+    policy = bandit()
+    data = scale.dataset_of(policy, PROBLEMS)
+    assert data["number"][:] == [0, 1, 2, 3]
+    ids = policy.tokenizer(data["prompt"][2]).input_ids
+    assert ids == policy.prompt_ids(PROBLEMS[2])
+    (own,) = policy.sample([rewards.Prefix(PROBLEMS[2])], [1])
+    again = policy.written(PROBLEMS[2], own.ids)
+    assert (again.texts, again.ids, again.stop) == (own.texts, own.ids, own.stop)
+    asked = {"completion_ids": [list(own.ids)], "number": [2], "prompts": data["prompt"][2:3]}
+    assert scale.as_trl(even, policy, PROBLEMS)(**asked) == [even(PROBLEMS[2], own)]
+    in_all = scale.as_trl(even_steps, policy, PROBLEMS)(**asked)
+    assert in_all == [pytest.approx(sum(even_steps(PROBLEMS[2], own)))]
+
+
+def test_every_token_has_the_advantage_of_process_supervision(tmp_path):
+    policy, seen = bandit(), []
+
+    class Watched(scale.StepTrainer):
+        def _generate_and_score_completions(self, inputs):
+            out = super()._generate_and_score_completions(inputs)
+            seen.append((inputs, out))
+            return out
+
+    before = policy.model.get_input_embeddings().weight.clone()
+    args = arguments(tmp_path, max_steps=2, learning_rate=1e-3)
+    Watched(policy, PROBLEMS, even_steps, args=args).train()
+    assert not torch.equal(policy.model.get_input_embeddings().weight, before)
+    inputs, out = seen[0]
+    for start in (0, 4):
+        rows, group = range(start, start + 4), []
+        for i in rows:
+            ids = out["completion_ids"][i][out["completion_mask"][i].bool()].tolist()
+            group.append(policy.written(PROBLEMS[inputs[i]["number"]], ids))
+        expected = process_advantages(
+            [even_steps(r.problem, r) for r in group],
+            list(map(ends_of, group)),
+            [len(r.ids) for r in group],
+        )
+        for i, own in zip(rows, expected):
+            given = out["advantages"][i]
+            assert torch.allclose(given[: len(own)], own.to(given)) and not given[len(own) :].any()
+
+
+def test_a_reward_a_rollout_is_refused(tmp_path):
+    trainer = scale.StepTrainer(bandit(), PROBLEMS, even, args=arguments(tmp_path, max_steps=1))
+    with pytest.raises(ValueError, match="needs a reward a step"):
+        trainer.train()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_under_accelerate(tmp_path):
+    """Half of the ids are even at first; both processes end with the same, better policy."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+    where = {"cwd": Path(__file__).parents[1], "timeout": 600, "text": True}
+    done = subprocess.run(
+        [*command, str(LAUNCHED), str(tmp_path)], capture_output=True, check=False, **where
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = [line.split() for line in done.stdout.splitlines() if line.startswith("process")]
+    (_, _, before, after, digest), (*_, other) = said
+    assert float(after) > float(before) + 0.15 and digest == other

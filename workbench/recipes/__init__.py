@@ -1,0 +1,12 @@
+"""Long work behind what is shipped, one arm a call: `python -m workbench recipe NAME`.
+
+`verifiers` makes labels, verifiers and pools, `policies` improves policies in every way. Each
+recipe can be stopped and called again: it goes on where it stood.
+"""
+
+from __future__ import annotations
+
+from workbench.recipes.policies import POLICY_RECIPES
+from workbench.recipes.verifiers import VERIFIER_RECIPES
+
+RECIPES = VERIFIER_RECIPES | POLICY_RECIPES

@@ -1,0 +1,221 @@
+"""Ways to improve a policy, all from `base` and at one budget: `recipe ARM-SEED`, as `tppo-0`.
+
+| arm | what it learns from |
+|---|---|
+| `rft` | its own right solutions, drawn once and fine-tuned on |
+| `dpo`, `step-dpo` | pairs of rollouts; of two ways to go on at the first bad step |
+| `grpo-answer` | the answer, against the group |
+| `grpo-process` | what the PRM scores its steps, normalised over the group |
+| `grpo-mixed` | the answer, and the PRM's worst step |
+| `grpo-exact` | the answer and all steps, by the exact checker: for comparison |
+| `pure` | the PRM's lowest score from a step on |
+| `tppo`, `appo` | the answer, by a value function per token, per step |
+| `vine` | the answer, by completions of every prefix |
+| `prm-alone`, `likelihood-alone` | the worst step by the PRM, by base's likelihood: no answers |
+| `prm-held` | as `prm-alone`, held to the start by a KL term |
+
+The budget is one of tokens: sampled, trained on (also by a critic), and read by a verifier. What an
+arm leaves under `runs/recipes/policies` is its log, the policy, and samples of `test` as a pool.
+Taught in notebook 06.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from workbench.analyse.scaling import correctness
+from workbench.problems import frozen, quantities
+from workbench.train.rewards import Reward, answer, by_verifier, exact, mixed
+from workbench.types import Meter, Problem, SearchResult
+
+if TYPE_CHECKING:
+    from workbench.models.policy import HFPolicy
+
+BUDGET = 6_000_000  # tokens of an arm
+LEARNT, TRAINING = range(3, 7), 20_000  # levels of the problems to learn from; how many there are
+RFT_DRAWS = 128  # problems at a time
+A_ROUND = {"group": 8, "problems": 32, "beta": 0.0}
+RATE, GAINS = 8e-4, 0.04  # of AdamW, and of the gains of norms: chosen for GRPO on validation
+EVERY = 20  # measures along a run
+TESTED = 16  # samples of each test problem
+SHIPPED_ARMS = frozen.FOLDER.parent / "learning"  # logs and samples that notebook 06 reads
+
+Rows = Iterator[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method, its settings, and the reward, made with the meter that its verifier adds to."""
+
+    method: str  # one of `_methods`
+    settings: dict[str, Any] = field(default_factory=dict)
+    reward: Callable[[Meter], Reward] = lambda meter: answer
+
+
+def prm_reward(meter: Meter, aggregate: str = "min") -> Reward:
+    """What the shipped PRM of base thinks of a rollout, or of its "steps"."""
+    from workbench.models import load_verifier
+
+    verifier = load_verifier("prm_base", dtype="fast")
+    return by_verifier(verifier, aggregate=aggregate, meter=meter)
+
+
+def likelihood_reward(meter: Meter) -> Reward:
+    """How likely base, as it was at the start, finds a rollout's worst step."""
+    from workbench.models import load_policy
+    from workbench.models.verifier import untrained
+
+    return by_verifier(untrained(load_policy("base", dtype="fast")), meter=meter)
+
+
+def mixed_reward(meter: Meter) -> Reward:
+    """The answer and the PRM's worst step, in equal parts."""
+    return mixed([(0.5, answer), (0.5, prm_reward(meter))])
+
+
+STEPS = partial(prm_reward, aggregate="steps")
+ARMS = {
+    "rft": Arm("rft"),
+    "dpo": Arm("dpo", {"pairs": "whole", "beta": 0.1}),
+    "step-dpo": Arm("dpo", {"pairs": "step", "beta": 0.1, "completions": 4}),
+    "grpo-answer": Arm("grpo"),
+    "grpo-process": Arm("grpo", {"advantage": "process"}, STEPS),
+    "grpo-mixed": Arm("grpo", {}, mixed_reward),
+    "grpo-exact": Arm("grpo", {}, lambda meter: exact),
+    "pure": Arm("grpo", {"advantage": "pure"}, STEPS),
+    "vine": Arm("grpo", {"advantage": "vine", "completions": 2, "group": 4}),
+    "tppo": Arm("ppo", {"action": "token", "shared": False}),
+    "appo": Arm("ppo", {"action": "step", "shared": False}),
+    "prm-alone": Arm("grpo", {}, prm_reward),
+    "prm-held": Arm("grpo", {"beta": 0.05}, prm_reward),
+    "likelihood-alone": Arm("grpo", {}, likelihood_reward),
+}
+SEEDS = range(3)
+
+
+def improve(folder: Path, arm: str, seed: int) -> str:
+    """Train base by one arm, then let it answer the test problems."""
+    from workbench.models import load_policy
+
+    place = folder / "policies" / f"{arm}_{seed}"
+    policy = load_policy("base", dtype="fast")
+    held = {"held_out": partial(measured, policy), "evaluations": EVERY}
+    held |= {
+        "log": place.with_suffix(".jsonl"),
+        "checkpoints": place.with_name(place.name + "_state"),
+    }
+    rows = list(taught(policy, ARMS[arm], seed, **held))
+    write_rounds(rows, place.with_suffix(".csv"))
+    policy.model.save_pretrained(place)
+    policy.tokenizer.save_pretrained(place)
+    test = frozen.load("test")
+    drawn = {"": _sampled(policy, test, n=TESTED, seed=seed)}
+    drawn["_greedy"] = _sampled(policy, test, n=1, seed=seed, temperature=0.0)
+    if seed == SEEDS[0]:
+        few = test[: frozen.FIRST]
+        drawn[f"_{frozen.SAMPLES}"] = _sampled(policy, few, n=frozen.SAMPLES, seed=seed)
+    for name, results in drawn.items():
+        frozen.write_pool(results, place.with_name(f"{place.name}{name}.npz"))
+    return f"{arm}, seed {seed}: {correctness(drawn['']).mean():.3f} of test, one sample"
+
+
+def training_problems(seed: int) -> list[Problem]:
+    """What the arms of one seed learn from, the same for each."""
+    return quantities.generate(TRAINING, levels=LEARNT, seed=400 + seed, split="train")
+
+
+def measured(policy: HFPolicy, *, samples: int = 4) -> dict[str, float]:
+    """The share of right answers, and of these the share with a wrong step, on validation."""
+    from workbench.train.drawn import Drawn, grade, measures
+
+    results = _sampled(policy, frozen.load("validation"), n=samples, seed=0)
+    right = grade(results)
+    found = measures(Drawn(results, right.flatten().tolist(), right))
+    kept = {name: found[name] for name in ("accuracy", "right_by_wrong_steps") if name in found}
+    return {f"eval/{name}": x for name, x in kept.items()}
+
+
+def write_rounds(rows: Sequence[dict[str, float]], path: Path, *, every: int = 5) -> None:
+    """A training's log, short enough to ship: means over so many rounds, measures as they are."""
+    table = pd.DataFrame(rows)
+    block = pd.Series(range(len(table))) // every
+    columns = ["round", "spent", *(c for c in table if c.startswith(("train/", "eval/")))]
+    table = table.reindex(columns=columns)
+    means = table.groupby(block).mean()
+    last = table[["round", "spent"]].groupby(block).max()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    means.assign(**last).dropna(axis=1, how="all").round(4).to_csv(path, index=False)
+
+
+# -- methods ---------------------------------------------------------------------------------------
+
+
+def taught(
+    policy: HFPolicy, arm: Arm, seed: int, *, budget: int | None = None, **held: Any
+) -> Rows:
+    """Train a policy by an arm; yields the rows of its log, each with the tokens spent so far.
+
+    `held` are options of `loop.repeat`; the budget is `BUDGET`, unless it is given.
+    """
+    from workbench.train.grpo import GRPO, RECIPE, grpo
+    from workbench.train.ppo import PPO, ppo
+    from workbench.train.preferences import DPO, dpo
+
+    budget = budget or BUDGET
+    if arm.method == "rft":
+        yield from _rejection(policy, seed, budget, held)
+        return
+    method, settings = {"grpo": (grpo, GRPO), "ppo": (ppo, PPO), "dpo": (dpo, DPO)}[arm.method]
+    recipe = replace(RECIPE, learning_rate=RATE, vector_rate=GAINS, adam_epsilon=1e-4, clip=0.07)
+    options, meter = dict(held, recipe=recipe), Meter()
+    if arm.method == "ppo":
+        options["critic_recipe"] = replace(RECIPE, learning_rate=1e-3, decay=0.0)
+    settings, reward = settings(**A_ROUND | arm.settings), arm.reward(meter)
+    about = {"settings": settings, "reward": reward, "meter": meter, "until": budget}
+    for row in method(policy, training_problems(seed), seed=seed, **about, **options):
+        kinds = ("tokens", "trained_tokens", "critic_tokens", "verifier_tokens")
+        yield row | {"spent": sum(row.get(f"train/{kind}", 0) for kind in kinds)}
+
+
+def _rejection(policy: HFPolicy, seed: int, budget: int, held: dict[str, Any]) -> Rows:
+    """RFT: half of the budget draws solutions, half trains on the right ones, each text once."""
+    from workbench.train.grpo import rejection_lessons
+    from workbench.train.iterate import GENTLE
+    from workbench.train.learner import Learner
+    from workbench.train.loop import run_of, train
+    from workbench.train.rows import passes
+    from workbench.train.sft import batches, next_token_loss
+
+    problems, drawn, spent = training_problems(seed), [], 0
+    for start in count(0, RFT_DRAWS):
+        if spent >= budget // 2:
+            break
+        some = problems[start : start + RFT_DRAWS]
+        drawn += _sampled(policy, some, n=A_ROUND["group"], seed=seed)
+        spent = sum(result.meter.generated for result in drawn)
+    lessons = chain.from_iterable(passes(rejection_lessons(drawn), f"rft/{seed}"))
+    data = batches(lessons, policy.tokenizer, batch_tokens=GENTLE.batch_tokens, seed=seed)
+    learner = Learner(policy.model, GENTLE)
+    held = held | {"run": run_of(GENTLE, seed=seed, budget=budget)}
+    for row in train(learner, data, next_token_loss, until=budget - spent, **held):
+        yield {"round": row["update"], **row, "spent": spent + row["train/tokens"]}
+    policy.model.eval()
+
+
+def _sampled(policy: HFPolicy, problems: Sequence[Problem], **options: Any) -> list[SearchResult]:
+    from workbench.drive import solve
+    from workbench.search import METHODS
+
+    return solve(problems, METHODS["sample"], policy=policy, **options)
+
+
+POLICY_RECIPES: dict[str, Callable[[Path], str]] = {
+    f"{arm}-{seed}": partial(improve, arm=arm, seed=seed) for arm in ARMS for seed in SEEDS
+}
