@@ -38,13 +38,13 @@ from workbench.types import Meter, Problem, SearchResult
 if TYPE_CHECKING:
     from workbench.models.policy import HFPolicy
 
-BUDGET = 6_000_000  # tokens of an arm
+BUDGET = 4_000_000  # tokens of an arm
 LEARNT, TRAINING = range(3, 7), 20_000  # levels of the problems to learn from; how many there are
 RFT_DRAWS = 128  # problems at a time
 A_ROUND = {"group": 8, "problems": 32, "beta": 0.0}
 RATE, GAINS = 8e-4, 0.04  # of AdamW, and of the gains of norms: chosen for GRPO on validation
-EVERY = 20  # measures along a run
-TESTED = 16  # samples of each test problem
+EVERY = 10  # measures along a run
+TESTED = 8  # samples of each test problem
 SHIPPED_ARMS = frozen.FOLDER.parent / "learning"  # logs and samples that notebook 06 reads
 
 Rows = Iterator[dict[str, float]]
@@ -131,7 +131,7 @@ def training_problems(seed: int) -> list[Problem]:
     return quantities.generate(TRAINING, levels=LEARNT, seed=400 + seed, split="train")
 
 
-def measured(policy: HFPolicy, *, samples: int = 4) -> dict[str, float]:
+def measured(policy: HFPolicy, *, samples: int = 2) -> dict[str, float]:
     """The share of right answers, and of these the share with a wrong step, on validation."""
     from workbench.train.drawn import Drawn, grade, measures
 

@@ -195,8 +195,9 @@ def training_curve(
     subtitle: str,
     metrics: Sequence[str] | None = None,
     smooth: int = 1,
+    xlabel: str = "update",
 ) -> Figure:
-    """Metrics over updates, one panel each.
+    """Metrics over updates (or what `xlabel` calls the column `update`), one panel each.
 
     `df` has columns update, metric, value and maybe run, low, high. With `smooth` > 1 the line is a
     running mean over that many updates and the raw values stay behind it, faint.
@@ -212,7 +213,7 @@ def training_curve(
         ax.set_title(metric, loc="left")
     named = {line.get_label(): line for line in axes[0, 0].get_lines()}
     lines = {label: line for label, line in named.items() if not label.startswith("_")}
-    _below(fig, "update", lines if len(lines) > 1 else {})
+    _below(fig, xlabel, lines if len(lines) > 1 else {})
     return fig
 
 
