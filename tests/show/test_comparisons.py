@@ -8,8 +8,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from show.test_plots import LONG, assert_readable
 
-from workbench.show.comparisons import bar_plot, level_plot, token_curve
+from workbench.show.comparisons import bar_plot, dot_plot, level_plot, token_curve
 from workbench.show.plots import use_style
 
 LEVELS = pd.DataFrame(
@@ -70,3 +71,34 @@ def test_missing_columns_are_named():
         level_plot(LEVELS.drop(columns="level"), title="", subtitle="")
     with pytest.raises(ValueError, match="columns tokens are missing"):
         token_curve(LEVELS, title="", subtitle="")
+
+
+AUCS = pd.DataFrame(
+    [
+        {"group": g, "method": m, "value": v, "low": v - 0.02, "high": v + 0.02}
+        for g in ("all steps", "same position", "same problem")
+        for m, v in (("ceiling", 0.97), ("prm", 0.9), ("likelihood", 0.7), ("position", 0.45))
+    ]
+)
+
+
+@pytest.mark.parametrize("groups", [0, 1, 3])
+def test_dots_stand_in_blocks_in_the_order_given(groups):
+    df = AUCS.head(4 * groups) if groups else AUCS.head(4).drop(columns="group")
+    fig = dot_plot(df, title=LONG, subtitle="n = 200 problems, seed 0", xlabel="AUC")
+    assert_readable(fig)
+    (ax,) = fig.axes
+    block = ["ceiling", "PRM", "policy's likelihood", "position only"]
+    headed = [label for name in AUCS["group"].unique()[:groups] for label in [name, *block]]
+    assert [label.get_text() for label in ax.get_yticklabels()] == (headed or block)
+    dots = [line.get_xdata()[0] for line in ax.get_lines() if len(line.get_xdata()) == 1]
+    assert dots == df["value"].tolist()
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first row is on top"
+    assert ax.get_xlim()[0] < 0.43 and ax.get_xlim()[1] > 0.99
+
+
+def test_dots_name_what_is_missing():
+    with pytest.raises(ValueError, match="columns low are missing"):
+        dot_plot(AUCS.drop(columns="low"), title="", subtitle="", xlabel="")
+    with pytest.raises(ValueError, match="no style for 'magic'"):
+        dot_plot(AUCS.replace({"method": {"prm": "magic"}}), title="", subtitle="", xlabel="")
