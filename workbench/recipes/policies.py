@@ -21,6 +21,7 @@ Taught in notebook 06.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -59,11 +60,11 @@ class Arm:
     reward: Callable[[Meter], Reward] = lambda meter: answer
 
 
-def prm_reward(meter: Meter, aggregate: str = "min") -> Reward:
-    """What the shipped PRM of base thinks of a rollout, or of its "steps"."""
+def prm_reward(meter: Meter, aggregate: str = "min", name: str | Path = "prm_base") -> Reward:
+    """What a PRM thinks of a rollout, or of its "steps"."""
     from workbench.models import load_verifier
 
-    verifier = load_verifier("prm_base", dtype="fast")
+    verifier = load_verifier(name, dtype="fast")
     return by_verifier(verifier, aggregate=aggregate, meter=meter)
 
 
@@ -75,9 +76,9 @@ def likelihood_reward(meter: Meter) -> Reward:
     return by_verifier(untrained(load_policy("base", dtype="fast")), meter=meter)
 
 
-def mixed_reward(meter: Meter) -> Reward:
-    """The answer and the PRM's worst step, in equal parts."""
-    return mixed([(0.5, answer), (0.5, prm_reward(meter))])
+def mixed_reward(meter: Meter, name: str | Path = "prm_base") -> Reward:
+    """The answer and a PRM's worst step, in equal parts."""
+    return mixed([(0.5, answer), (0.5, prm_reward(meter, name=name))])
 
 
 STEPS = partial(prm_reward, aggregate="steps")
@@ -113,17 +114,25 @@ def improve(folder: Path, arm: str, seed: int) -> str:
     }
     rows = list(taught(policy, ARMS[arm], seed, **held))
     write_rounds(rows, place.with_suffix(".csv"))
-    policy.model.save_pretrained(place)
-    policy.tokenizer.save_pretrained(place)
+    keep(policy, place)
     test = frozen.load("test")
-    drawn = {"": _sampled(policy, test, n=TESTED, seed=seed)}
-    drawn["_greedy"] = _sampled(policy, test, n=1, seed=seed, temperature=0.0)
+    pools = {"": sampled_by(policy, test, n=TESTED, seed=seed)}
+    pools["_greedy"] = sampled_by(policy, test, n=1, seed=seed, temperature=0.0)
     if seed == SEEDS[0]:
         few = test[: frozen.FIRST]
-        drawn[f"_{frozen.SAMPLES}"] = _sampled(policy, few, n=frozen.SAMPLES, seed=seed)
-    for name, results in drawn.items():
+        pools[f"_{frozen.SAMPLES}"] = sampled_by(policy, few, n=frozen.SAMPLES, seed=seed)
+    for name, results in pools.items():
         frozen.write_pool(results, place.with_name(f"{place.name}{name}.npz"))
-    return f"{arm}, seed {seed}: {correctness(drawn['']).mean():.3f} of test, one sample"
+    return f"{arm}, seed {seed}: {correctness(pools['']).mean():.3f} of test, one sample"
+
+
+def keep(policy: HFPolicy, place: Path) -> None:
+    """Write the policy's checkpoint, whole or not at all."""
+    part = place.with_name(f"{place.name}.part")
+    policy.model.save_pretrained(part)
+    policy.tokenizer.save_pretrained(part)
+    shutil.rmtree(place, ignore_errors=True)
+    part.rename(place)
 
 
 def training_problems(seed: int) -> list[Problem]:
@@ -135,7 +144,7 @@ def measured(policy: HFPolicy, *, samples: int = 2) -> dict[str, float]:
     """The share of right answers, and of these the share with a wrong step, on validation."""
     from workbench.train.drawn import Drawn, grade, measures
 
-    results = _sampled(policy, frozen.load("validation"), n=samples, seed=0)
+    results = sampled_by(policy, frozen.load("validation"), n=samples, seed=0)
     right = grade(results)
     found = measures(Drawn(results, right.flatten().tolist(), right))
     kept = {name: found[name] for name in ("accuracy", "right_by_wrong_steps") if name in found}
@@ -193,14 +202,14 @@ def _rejection(policy: HFPolicy, seed: int, budget: int, held: dict[str, Any]) -
     from workbench.train.rows import passes
     from workbench.train.sft import batches, next_token_loss
 
-    problems, drawn, spent = training_problems(seed), [], 0
+    problems, results, spent = training_problems(seed), [], 0
     for start in count(0, RFT_DRAWS):
         if spent >= budget // 2:
             break
         some = problems[start : start + RFT_DRAWS]
-        drawn += _sampled(policy, some, n=A_ROUND["group"], seed=seed)
-        spent = sum(result.meter.generated for result in drawn)
-    lessons = chain.from_iterable(passes(rejection_lessons(drawn), f"rft/{seed}"))
+        results += sampled_by(policy, some, n=A_ROUND["group"], seed=seed)
+        spent = sum(result.meter.generated for result in results)
+    lessons = chain.from_iterable(passes(rejection_lessons(results), f"rft/{seed}"))
     data = batches(lessons, policy.tokenizer, batch_tokens=GENTLE.batch_tokens, seed=seed)
     learner = Learner(policy.model, GENTLE)
     held = held | {"run": run_of(GENTLE, seed=seed, budget=budget)}
@@ -209,7 +218,7 @@ def _rejection(policy: HFPolicy, seed: int, budget: int, held: dict[str, Any]) -
     policy.model.eval()
 
 
-def _sampled(policy: HFPolicy, problems: Sequence[Problem], **options: Any) -> list[SearchResult]:
+def sampled_by(policy: HFPolicy, problems: Sequence[Problem], **options: Any) -> list[SearchResult]:
     from workbench.drive import solve
     from workbench.search import METHODS
 

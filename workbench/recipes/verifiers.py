@@ -22,7 +22,7 @@ and 04.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -90,6 +90,11 @@ def labels(folder: Path, judge_name: str) -> str:
 
 def judged_solutions(folder: Path, judge_name: str) -> list[LabelledSolution]:
     """Distinct solutions of training problems on which the likelihood and the ending agree."""
+    return agreed(written(folder, judge_name), judge_name)
+
+
+def agreed(pool: Mapping[str, Sequence[Prefix]], judge_name: str) -> list[LabelledSolution]:
+    """Solutions, by problem id, that a policy's likelihood and their endings judge alike."""
     from workbench.drive import solve
     from workbench.models import load_policy
     from workbench.models.verifier import untrained
@@ -97,7 +102,6 @@ def judged_solutions(folder: Path, judge_name: str) -> list[LabelledSolution]:
     from workbench.supervise.consensus import agree_with_endings
     from workbench.supervise.replay import given
 
-    pool = written(folder, judge_name)
     problems = [own[0].problem for own in pool.values()]
     host = untrained(load_policy(judge_name, dtype="float32"))
     results = solve(problems, given(judge.label, pool), policy=host, verifier=host, threshold=0.0)
@@ -108,20 +112,28 @@ def judged_solutions(folder: Path, judge_name: str) -> list[LabelledSolution]:
 
 def written(folder: Path, reader: str) -> dict[str, tuple[Prefix, ...]]:
     """The distinct solutions of training problems that a judge reads, by the problem's id."""
+    of = {"levels": frozen.BALANCED, "seed": SEED, "split": "train"}
+    problems = quantities.generate(PROBLEMS[reader], **of)
+    saves = {name: folder / f"solutions_{name}.jsonl" for name in READS[reader]}
+    return distinct(problems, saves)
+
+
+def distinct(
+    problems: Sequence[Problem], writers: Mapping[str, Path]
+) -> dict[str, tuple[Prefix, ...]]:
+    """The distinct solutions by policies, each kept in its file, by the problem's id."""
     from workbench.drive import solve
     from workbench.models import load_policy
     from workbench.search import METHODS
 
-    of = {"levels": frozen.BALANCED, "seed": SEED, "split": "train"}
-    problems = quantities.generate(PROBLEMS[reader], **of)
-    distinct: dict[str, dict[tuple[str, ...], Prefix]] = {p.id: {} for p in problems}
-    for name in READS[reader]:
-        policy, save = load_policy(name, dtype="float32"), folder / f"solutions_{name}.jsonl"
+    found: dict[str, dict[tuple[str, ...], Prefix]] = {p.id: {} for p in problems}
+    for name, save in writers.items():
+        policy = load_policy(name, dtype="float32")
         drawn = solve(problems, METHODS["sample"], policy=policy, seed=0, n=SOLUTIONS, save=save)
         for rollout in (rollout for result in drawn for rollout in result.rollouts):
             if 0 < len(rollout.steps) <= MOST_STEPS:
-                distinct[rollout.problem.id].setdefault(rollout.texts, rollout)
-    return {name: tuple(own.values()) for name, own in distinct.items() if own}
+                found[rollout.problem.id].setdefault(rollout.texts, rollout)
+    return {name: tuple(own.values()) for name, own in found.items() if own}
 
 
 def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
@@ -135,7 +147,7 @@ def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
     weights = {"language": LANGUAGE, "within": 0.0 if plain else WITHIN}
     about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
     place = folder / f"{'plain' if plain else 'prm'}_{host_name}"
-    return _train(train_prm, rows, place, _deeper(host_name, look_back=not plain), **about)
+    return trained(train_prm, rows, place, _deeper(host_name, look_back=not plain), **about)
 
 
 def with_planted(folder: Path, host_name: str) -> str:
@@ -150,7 +162,7 @@ def with_planted(folder: Path, host_name: str) -> str:
     about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
     about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.007)
     place = folder / f"planted_{host_name}"
-    return _train(train_prm, rows, place, load_policy(begin, dtype="float32"), **about)
+    return trained(train_prm, rows, place, load_policy(begin, dtype="float32"), **about)
 
 
 def orm(folder: Path, host_name: str, *, alone: bool = False) -> str:
@@ -162,9 +174,9 @@ def orm(folder: Path, host_name: str, *, alone: bool = False) -> str:
     about = {"loss": partial(outcome_loss, **weights), "settings": weights, "held_out": chooses}
     if alone:
         about["recipe"] = replace(PRM, epochs=1.0)
-        return _train(train_orm, rows, folder / f"alone_{host_name}", _deeper(host_name), **about)
+        return trained(train_orm, rows, folder / f"alone_{host_name}", _deeper(host_name), **about)
     host = load_policy(_made(folder, f"prm_{host_name}"), dtype="float32")
-    return _train(train_orm, rows, folder / f"orm_{host_name}", host, **about | GO_ON)
+    return trained(train_orm, rows, folder / f"orm_{host_name}", host, **about | GO_ON)
 
 
 def from_answers(folder: Path, host_name: str) -> str:
@@ -174,7 +186,7 @@ def from_answers(folder: Path, host_name: str) -> str:
 
     begin, rows = _made(folder, f"alone_{host_name}"), _answers(folder, host_name)
     host, place = load_policy(begin, dtype="float32"), folder / f"outcomes_{host_name}"
-    return _train(train_every_step, rows, place, host, held_out=learnt, **GO_ON)
+    return trained(train_every_step, rows, place, host, held_out=learnt, **GO_ON)
 
 
 def reward(folder: Path, host_name: str) -> str:
@@ -190,7 +202,7 @@ def reward(folder: Path, host_name: str) -> str:
         "recipe": replace(PRM, epochs=1.0, matrix_rate=0.005),
     }
     rows, place = _answers(folder, host_name), folder / f"reward_{host_name}"
-    return _train(train_reward, rows, place, load_policy(begin, dtype="float32"), **about)
+    return trained(train_reward, rows, place, load_policy(begin, dtype="float32"), **about)
 
 
 def genrm(folder: Path, host_name: str) -> str:
@@ -203,7 +215,7 @@ def genrm(folder: Path, host_name: str) -> str:
     kept = resampled(lessons, load_policy(host_name, dtype="float32"), seed=SEED)
     about = {"form": GenerativeFormat(ASKS["blind"]), "within": WITHIN, "held_out": learnt}
     about["recipe"] = replace(PRM, epochs=1.0)
-    return _train(train_genrm, kept, folder / f"genrm_{host_name}", _deeper(host_name), **about)
+    return trained(train_genrm, kept, folder / f"genrm_{host_name}", _deeper(host_name), **about)
 
 
 def half_bad(lessons: Sequence, most: int) -> list:
@@ -226,7 +238,7 @@ def _deeper(host_name: str, *, look_back: bool = True):
     return host
 
 
-def _train(train: Callable, rows: Sequence, place: Path, host, **options) -> str:
+def trained(train: Callable, rows: Sequence, place: Path, host, **options) -> str:
     """A verifier on a host, all weights, saved in half precision with its log."""
     import torch
 

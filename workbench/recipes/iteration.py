@@ -1,0 +1,163 @@
+"""Round again: improve the policy by its PRM, label what it writes now, train the PRM on with that.
+
+- `iterate-1`, `-2`, `-3`: RL by the answer and the PRM; then the new policy's own likelihood labels
+  its own solutions, and the PRM is trained on with these;
+- `expert-1`, `-2`, `-3`: the same, but the policy is fine-tuned on what search found, the best of
+  its samples by the PRM;
+- `longer`: RL alone, by the first PRM, for all tokens that the three rounds of `iterate` spent.
+
+The first round begins at `base` and `prm_base`, each other one where the one before ended. What a
+round leaves under `runs/recipes/iteration`: policy, PRM, samples of `test` with the scores of the
+PRM before and after, and `facts.json` with the tokens it spent.
+
+Expert iteration: Anthony et al. 2017, arXiv 1705.08439; with search results as targets also
+AlphaZero (Silver et al. 2017, 1712.01815). Deviations: search is a vote among samples, not a tree;
+values are not learnt from its outcomes but from labels. Taught in notebook 07.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.analyse.metrics import aggregate, weighted_vote
+from workbench.analyse.scaling import correctness
+from workbench.problems import answer_of, frozen, quantities
+from workbench.recipes import policies, verifiers
+from workbench.types import Meter, Prefix, SearchResult, Verifier
+
+if TYPE_CHECKING:
+    from workbench.models.policy import HFPolicy
+
+TURNS = 3
+SPENT = 2_000_000  # tokens by which a round improves the policy
+LABELLED = 1_250  # problems whose solutions are labelled in a round
+CHOSEN_OF = 16  # samples of a problem, for search and for the test
+GO_ON_WITH = replace(verifiers.PRM, epochs=1.0, matrix_rate=0.007)
+
+
+def turn(folder: Path, way: str, number: int) -> str:
+    """One round: improve the policy, then label, and train the PRM on."""
+    place, before = (folder / "iteration" / f"{way}_{i}" for i in (number, number - 1))
+    policy, prm = ("base", "prm_base") if number == 1 else (before / "policy", before / "prm")
+    if number > 1 and not (before / "facts.json").exists():
+        raise ValueError(f"{before} is not finished: python -m workbench recipe {way}-{number - 1}")
+    improve = {"iterate": by_rewards, "expert": by_search}[way]
+    facts = {"improving": improve(place, policy, prm, number, SPENT)}
+    facts |= relabel(place, prm, number)
+    return _finish(place, [prm, place / "prm"], facts)
+
+
+def longer(folder: Path) -> str:
+    """RL alone for as many tokens as the rounds of `iterate` spent in all."""
+    rounds = [folder / "iteration" / f"iterate_{i}" for i in range(1, TURNS + 1)]
+    facts = [json.loads((place / "facts.json").read_text()) for place in rounds]
+    budget = sum(one["improving"] + one["labelling"] for one in facts)
+    place = folder / "iteration" / "longer_1"
+    spent = by_rewards(place, "base", "prm_base", 1, budget)
+    return _finish(place, ["prm_base"], {"improving": spent, "labelling": 0})
+
+
+# -- improve ---------------------------------------------------------------------------------------
+
+
+def by_rewards(place: Path, policy_name, prm_name, number: int, budget: int) -> int:
+    """RL by the answer and the PRM's worst step; returns the tokens that it spent."""
+    from workbench.models import load_policy
+
+    policy = load_policy(policy_name, dtype="fast")
+    arm = policies.Arm("grpo", {}, partial(policies.mixed_reward, name=prm_name))
+    kept = {"log": place / "log.jsonl", "checkpoints": place / "state", "evaluations": 10}
+    *_, last = policies.taught(policy, arm, seed=10 + number, budget=budget, **kept)
+    policies.keep(policy, place / "policy")
+    return int(last["spent"])
+
+
+def by_search(place: Path, policy_name, prm_name, number: int, budget: int) -> int:
+    """Fine-tune on the PRM's choice among samples; returns the tokens that it spent."""
+    from workbench.models import load_policy, load_verifier
+    from workbench.train.iterate import fine_tune
+    from workbench.train.sft import Lesson
+
+    if (place / "policy").exists():
+        return budget
+    policy, verifier = load_policy(policy_name, dtype="fast"), load_verifier(prm_name)
+    meter, lessons, problems = Meter(), [], policies.training_problems(10 + number)
+    while meter.generated + meter.verifier < budget // 2:
+        some, problems = problems[: policies.RFT_DRAWS], problems[policies.RFT_DRAWS :]
+        for result in policies.sampled_by(policy, some, n=CHOSEN_OF, seed=number):
+            meter.generated += result.meter.generated
+            best = chosen(result, verifier, meter)
+            lessons.append(Lesson(best.problem, best.prompt, best.text))
+    rest = budget - meter.generated - meter.verifier
+    fine_tune(policy, lessons, tokens=rest, seed=number)
+    policies.keep(policy, place / "policy")
+    return budget
+
+
+def chosen(result: SearchResult, verifier: Verifier, meter: Meter) -> Prefix:
+    """Of the samples with the answer that the PRM votes for, the one whose worst step is best."""
+    rows = verifier.score(result.rollouts, meters=[meter] * len(result.rollouts))
+    scores = [aggregate(row, "min") for row in rows]
+    answers = [answer_of(rollout) for rollout in result.rollouts]
+    winner = weighted_vote(answers, scores)
+    own = [i for i, answer in enumerate(answers) if answer == winner] or range(len(answers))
+    return result.rollouts[max(own, key=scores.__getitem__)]
+
+
+# -- label, and train the PRM on ------------------------------------------------------------------
+
+
+def relabel(place: Path, prm_name, number: int) -> dict[str, int]:
+    """Train the PRM on with solutions that the new policy writes and labels itself.
+
+    What it cost: tokens written, read by the judge (as many as the PRM trains on), trained on.
+    """
+    from workbench.models import load_policy
+    from workbench.train.prm import step_loss, train_prm
+
+    of = {"levels": frozen.BALANCED, "seed": 500 + number, "split": "train"}
+    problems, writer = quantities.generate(LABELLED, **of), str(place / "policy")
+    pool = verifiers.distinct(problems, {writer: place / "solutions.jsonl"})
+    rows = verifiers.agreed(pool, writer)
+    weights = {"language": verifiers.LANGUAGE, "within": verifiers.WITHIN}
+    about = {"loss": partial(step_loss, **weights), "settings": weights}
+    about |= {"recipe": GO_ON_WITH, "held_out": verifiers.learnt}
+    host = load_policy(prm_name, dtype="float32")
+    verifiers.trained(train_prm, rows, place / "prm", host, **about)
+    read = json.loads((place / "prm" / "training.json").read_text())["tokens"]
+    written = sum(len(rollout.ids) for own in pool.values() for rollout in own)
+    return {"labelling": written + 2 * read, "labelled": len(rows)}
+
+
+# -- measure ---------------------------------------------------------------------------------------
+
+
+def _finish(place: Path, judges: list, facts: dict[str, int]) -> str:
+    """Samples of `test` by the new policy, what each judge scores their steps, and the facts."""
+    from workbench.models import load_policy, load_verifier
+
+    policy: HFPolicy = load_policy(place / "policy", dtype="fast")
+    results = policies.sampled_by(policy, frozen.load("test"), n=CHOSEN_OF, seed=0)
+    frozen.write_pool(results, place.with_suffix(".npz"))
+    scores = {}
+    for name, judge in zip(("before", "after"), judges):
+        verifier = load_verifier(judge)
+        rows = (row for result in results for row in verifier.score(result.rollouts))
+        scores[name] = np.array([x for row in rows for x in row], np.float16)
+    np.savez_compressed(place.with_name(f"{place.name}_scores.npz"), **scores)
+    (place / "facts.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    right = correctness(results).mean()
+    return f"{place.name}: {right:.3f} of test, one sample; {facts}"
+
+
+ITERATION_RECIPES = {
+    f"{way}-{number}": partial(turn, way=way, number=number)
+    for way in ("iterate", "expert")
+    for number in range(1, TURNS + 1)
+} | {"longer": longer}
