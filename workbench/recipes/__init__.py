@@ -1,14 +1,15 @@
 """Long work behind what is shipped, one arm a call: `python -m workbench recipe NAME`.
 
 `verifiers` makes labels, verifiers and pools, `policies` improves policies in every way,
-`iteration` does both in turn. Each recipe can be stopped and called again: it goes on where it
-stood.
+`iteration` does both in turn, `searches` runs every search at several sizes. Each recipe can be
+stopped and called again: it goes on where it stood.
 """
 
 from __future__ import annotations
 
 from workbench.recipes.iteration import ITERATION_RECIPES
 from workbench.recipes.policies import POLICY_RECIPES
+from workbench.recipes.searches import SEARCH_RECIPES
 from workbench.recipes.verifiers import VERIFIER_RECIPES
 
-RECIPES = VERIFIER_RECIPES | POLICY_RECIPES | ITERATION_RECIPES
+RECIPES = VERIFIER_RECIPES | POLICY_RECIPES | ITERATION_RECIPES | SEARCH_RECIPES

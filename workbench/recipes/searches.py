@@ -1,0 +1,93 @@
+"""Every search at several sizes on the frozen problems: `recipe search-METHOD`, as `search-mcts`.
+
+Base writes; base's own PRM judges, and, as `search-METHOD-strong`, the PRM on strong. What a recipe
+leaves, `runs/recipes/searches/METHOD.csv`, has a row for each problem and size: is the answer right
+that has the highest score, that gets the most votes weighted by scores, that the method itself
+chose; and the tokens, operations and seconds it cost. Votes over plain samples need no recipe: all
+budgets of them are read from the pools (`analyse.scaling`). Taught in notebooks 08 and 09.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench.analyse.metrics import weighted_vote
+from workbench.problems import answer_of, frozen, is_right
+from workbench.problems.grading import is_equal
+from workbench.types import SearchResult
+
+SHIPPED_SEARCHES = frozen.FOLDER.parent / "searches"  # what notebooks 08 and 09 read
+JUDGES = {"": "prm_base", "-strong": "prm_strong"}
+SIZES_OF: dict[str, Sequence[Mapping[str, Any]]] = {  # small, middle, large
+    "beam_search": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
+    "dvts": [dict(subtrees=n, expand=4) for n in (1, 2, 4)],
+    "lookahead": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
+    "rebase": [dict(width=n) for n in (4, 8, 16)],
+    "particle_filter": [dict(particles=n) for n in (4, 8, 16)],
+    "stepwise_best_of_n": [dict(n=n) for n in (4, 8, 16)],
+    "mcts": [dict(simulations=n) for n in (8, 16, 32)],
+    "rstar": [dict(simulations=n, by=None) for n in (4, 8, 16)],
+    "critic_search": [dict(n=n, rounds=n) for n in (1, 2, 4)],
+    "revise": [dict(chains=n, revisions=3) for n in (1, 2, 4)],
+    "adaptive": [dict(n=n) for n in (8, 16, 40)],
+}
+
+
+def search(folder: Path, method: str, judge: str = "") -> str:
+    """Run a method at all its sizes; what is there already is read back."""
+    from workbench.drive import solve
+    from workbench.models import load_policy, load_verifier
+    from workbench.search import METHODS
+
+    place = folder / "searches" / f"{method}{judge}"
+    place.mkdir(parents=True, exist_ok=True)
+    policy, verifier = load_policy("base", dtype="fast"), load_verifier(JUDGES[judge], dtype="fast")
+    rows = []
+    for split in frozen.SIZES:
+        for size, options in enumerate(SIZES_OF[method]):
+            save = place / f"{split}_{size}.jsonl"
+            about = {"policy": policy, "verifier": verifier, "seed": 0, "save": save}
+            results = solve(frozen.load(split), METHODS[method], **about, **options)
+            rows += [{"split": split, "size": size, **row} for row in graded(results)]
+    table = pd.DataFrame(rows)
+    table.to_csv(place.with_suffix(".csv"), index=False)
+    shown = table[table["split"] == "validation"].groupby("size")
+    return shown[["score", "vote", "own", "tokens"]].mean().round(3).to_string()
+
+
+def graded(results: Sequence[SearchResult]) -> Iterator[dict[str, Any]]:
+    """Of each problem: which ways to choose are right, and what the search cost."""
+    for result in results:
+        problem, meter = result.problem, result.meter
+        whole = [i for i, r in enumerate(result.rollouts) if answer_of(r) is not None]
+        scores = result.scores or (1.0,) * len(result.rollouts)
+        best = max(whole, key=scores.__getitem__, default=None)
+        winner = weighted_vote(
+            [answer_of(result.rollouts[i]) for i in whole], [scores[i] for i in whole]
+        )
+        yield {
+            "problem": problem.id,
+            "level": problem.level,
+            "score": int(best is not None and is_right(problem, result.rollouts[best])),
+            "vote": int(winner is not None and is_equal(problem.answer, winner)),
+            "own": int(result.best is not None and is_right(problem, result.best)),
+            "solutions": len(whole),
+            "tokens": meter.tokens,
+            "generated": meter.generated,
+            "verifier": meter.verifier,
+            "flops": round(meter.flops),
+            "seconds": round(meter.seconds, 4),
+            "error": result.error,
+        }
+
+
+SEARCH_RECIPES = {
+    f"search-{method}{judge}": partial(search, method=method, judge=judge)
+    for method in SIZES_OF
+    for judge in JUDGES
+}
