@@ -16,10 +16,10 @@ def test_ways_to_choose_are_graded_each_by_itself():
     result = SearchResult(
         problem, rollouts, scores=(0.4, 0.7, 0.5, 0.9), best=rollouts[1], meter=Meter(generated=7)
     )
-    (row,) = searches.graded([result])
+    (row,) = searches.rows_of_results([result])
     chosen = (row["score"], row["vote"], row["own"])
     assert chosen == (0, 1, 0) and row["solutions"] == 3 and row["tokens"] == 7
-    (nothing,) = searches.graded([SearchResult(problem, rollouts[3:], scores=(0.9,))])
+    (nothing,) = searches.rows_of_results([SearchResult(problem, rollouts[3:], scores=(0.9,))])
     assert (nothing["score"], nothing["vote"], nothing["own"]) == (0, 0, 0)
 
 

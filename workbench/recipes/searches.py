@@ -53,14 +53,14 @@ def search(folder: Path, method: str, judge: str = "") -> str:
             save = place / f"{split}_{size}.jsonl"
             about = {"policy": policy, "verifier": verifier, "seed": 0, "save": save}
             results = solve(frozen.load(split), METHODS[method], **about, **options)
-            rows += [{"split": split, "size": size, **row} for row in graded(results)]
+            rows += [{"split": split, "size": size, **row} for row in rows_of_results(results)]
     table = pd.DataFrame(rows)
     table.to_csv(place.with_suffix(".csv"), index=False)
     shown = table[table["split"] == "validation"].groupby("size")
     return shown[["score", "vote", "own", "tokens"]].mean().round(3).to_string()
 
 
-def graded(results: Sequence[SearchResult]) -> Iterator[dict[str, Any]]:
+def rows_of_results(results: Sequence[SearchResult]) -> Iterator[dict[str, Any]]:
     """Of each problem: which ways to choose are right, and what the search cost."""
     for result in results:
         problem, meter = result.problem, result.meter
