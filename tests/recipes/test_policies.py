@@ -12,7 +12,7 @@ SIZES = {"validation": 3, "test": 6}
 
 @pytest.fixture
 def small(monkeypatch):
-    sizes = {"BUDGET": 16_000, "EVERY": 2, "TESTED": 2, "TRAINING": 40, "RFT_DRAWS": 12}
+    sizes = {"BUDGET": 5_000, "EVERY": 2, "TESTED": 2, "TRAINING": 40, "RFT_DRAWS": 12}
     sizes |= {"A_ROUND": {"group": 4, "problems": 3, "beta": 0.0}}
     for name, value in sizes.items():
         monkeypatch.setattr(policies, name, value)
@@ -20,14 +20,17 @@ def small(monkeypatch):
     monkeypatch.setattr(frozen, "load", problems.get)
 
 
+ONE_OF_A_KIND = ["rft", "step-dpo", "grpo-process", "grpo-mixed", "vine", "appo", "prm-held"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", policies.ARMS)
+@pytest.mark.parametrize("arm", ONE_OF_A_KIND)
 def test_every_arm_spends_its_budget_and_leaves_a_log_a_policy_and_a_pool(arm, small, tmp_path):
     said = RECIPES[f"{arm}-1"](tmp_path)
     assert said.startswith(f"{arm}, seed 1: ")
     place = tmp_path / "policies" / f"{arm}_1"
     log = pd.read_csv(place.with_suffix(".csv"))
-    assert policies.BUDGET <= log["spent"].max() < 2.5 * policies.BUDGET
+    assert policies.BUDGET <= log["spent"].max() < 4 * policies.BUDGET
     assert log["spent"].is_monotonic_increasing and log["eval/accuracy"].notna().any()
     if "prm" in arm or arm in ("pure", "grpo-process", "grpo-mixed", "likelihood-alone"):
         assert log["train/verifier_tokens"].max() > 0

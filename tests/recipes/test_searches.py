@@ -1,10 +1,14 @@
 """Every search at its sizes, in small: a row for each problem, and nothing is run twice."""
 
+import inspect
+
 import pandas as pd
 import pytest
 
+from workbench.models.policy import HFPolicy
 from workbench.problems import frozen, quantities
 from workbench.recipes import RECIPES, searches
+from workbench.search import METHODS
 from workbench.types import Meter, Prefix, SearchResult
 
 
@@ -23,8 +27,14 @@ def test_ways_to_choose_are_graded_each_by_itself():
     assert (nothing["score"], nothing["vote"], nothing["own"]) == (0, 0, 0)
 
 
+def test_sizes_are_options_of_the_methods():
+    for method, sizes in searches.SIZES_OF.items():
+        known = inspect.signature(METHODS[method]).parameters
+        assert all(set(options) <= set(known) for options in sizes)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", searches.SIZES_OF)
+@pytest.mark.parametrize("method", ["beam_search", "mcts", "adaptive"])
 def test_a_recipe_runs_all_sizes_and_reads_back_what_is_there(method, monkeypatch, tmp_path):
     problems = {split: frozen.load(split)[:2] for split in frozen.SIZES}
     monkeypatch.setattr(frozen, "load", problems.get)
@@ -33,6 +43,5 @@ def test_a_recipe_runs_all_sizes_and_reads_back_what_is_there(method, monkeypatc
     assert len(table) == 2 * 3 * 2 and table["error"].isna().all() and (table["tokens"] > 0).all()
     grows = table.groupby("size")["tokens"].mean()
     assert method == "adaptive" or grows.iloc[0] < grows.iloc[-1]
-    seconds = (tmp_path / "searches" / method / "test_0.jsonl").stat().st_mtime_ns
+    monkeypatch.setattr(HFPolicy, "sample", None)  # nobody may call it
     assert RECIPES[f"search-{method}"](tmp_path) == said
-    assert (tmp_path / "searches" / method / "test_0.jsonl").stat().st_mtime_ns == seconds
