@@ -46,12 +46,15 @@ def search(folder: Path, method: str, judge: str = "") -> str:
 
     place = folder / "searches" / f"{method}{judge}"
     place.mkdir(parents=True, exist_ok=True)
-    policy, verifier = load_policy("base", dtype="fast"), load_verifier(JUDGES[judge], dtype="fast")
     rows = []
     for split in frozen.SIZES:
         for size, options in enumerate(SIZES_OF[method]):
             save = place / f"{split}_{size}.jsonl"
-            about = {"policy": policy, "verifier": verifier, "seed": 0, "save": save}
+            # new models: each search pays for what it reads, and keeps all that it has read
+            memory = {"dtype": "fast", "cache_tokens": 400_000}
+            models = {"policy": load_policy("base", **memory)}
+            models |= {"verifier": load_verifier(JUDGES[judge], **memory)}
+            about = {**models, "seed": 0, "save": save}
             results = solve(frozen.load(split), METHODS[method], **about, **options)
             rows += [{"split": split, "size": size, **row} for row in rows_of_results(results)]
     table = pd.DataFrame(rows)
