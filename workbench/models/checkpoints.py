@@ -14,14 +14,18 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
+from workbench.models.smollm2 import SMOLLM2, smollm2
+
 SHIPPED = Path(__file__).parents[2] / "data" / "models"
 
 
 def locate(name_or_path: str | Path) -> str:
-    """A folder for a shipped name or a path, else the name unchanged (for the hub).
+    """A folder for a shipped name, `smollm2` or a path, else the name unchanged (for the hub).
 
     ValueError if the folder is missing or incomplete.
     """
+    if str(name_or_path) == SMOLLM2:
+        return smollm2()
     for folder in (Path(name_or_path), SHIPPED / str(name_or_path)):
         if folder.is_dir():
             check_complete(folder)
