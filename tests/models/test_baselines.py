@@ -10,9 +10,10 @@ import pytest
 from scripted import Walker
 from scripted import oracle as scripted_oracle
 
+from workbench.analyse.verifiers import auc
 from workbench.drive import solve
-from workbench.models.baselines import MonteCarlo, Oracle, Position, Random
-from workbench.problems import check_steps, is_right, quantities, solvable
+from workbench.models.baselines import Dial, MonteCarlo, Oracle, Position, Random
+from workbench.problems import check_steps, frozen, is_right, quantities, solvable
 from workbench.search import METHODS
 from workbench.types import Meter, Prefix, Problem, Unreadable
 
@@ -46,6 +47,7 @@ def verifiers():
         "oracle": Oracle(PROBLEMS),
         "noisy": Oracle(PROBLEMS, truth="solvable", noise=0.3, seed=1),
         "monte carlo": MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=4, seed=2),
+        "dial": Dial(PROBLEMS, auc=0.8, stubborn=0.5),
     }
 
 
@@ -82,6 +84,7 @@ def test_names_tell_settings_apart():
         MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=5, seed=2),
         MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=4, seed=3),
     ]
+    others += [Dial(PROBLEMS, auc=0.9, stubborn=0.5), Dial(PROBLEMS, auc=0.8, seed=1)]
     names = [verifier.name for verifier in (*verifiers().values(), *others)]
     assert len(set(names)) == len(names)
 
@@ -97,6 +100,7 @@ def test_fingerprints_tell_settings_and_problems_apart():
         *(Oracle(PROBLEMS[1:]), Oracle([*PROBLEMS[1:], replace(PROBLEMS[0], answer="0")])),
         *(MonteCarlo(Named(name), PROBLEMS, n=n) for name, n in [("a", 4), ("b", 4), ("a", 5)]),
         MonteCarlo(Named("a"), PROBLEMS[1:], n=4),
+        *(Dial(PROBLEMS, auc=auc) for auc in (0.7, 0.8)),
     ]
     assert len({verifier.fingerprint() for verifier in made}) == len(made)
     assert Oracle(PROBLEMS[::-1]).fingerprint() == Oracle(PROBLEMS).fingerprint()
@@ -310,3 +314,34 @@ def test_unknown_problems_can_be_told_from_other_errors_and_cost_nothing():
         with pytest.raises(Unreadable, match=f"^{PROBLEMS[1].id}: not one of the 1 problems"):
             verifier.score(rows, meters=meters)
     assert meters == [Meter(), Meter()]
+
+
+# -- the dial --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stubborn", [0.0, 1.0])
+@pytest.mark.parametrize("quality", [0.6, 0.9])
+def test_a_dial_has_the_auc_it_is_set_to_and_tells_chances(quality, stubborn):
+    results = frozen.pool("base", "validation", n=8)
+    dial = Dial([r.problem for r in results], auc=quality, stubborn=stubborn)
+    rollouts = [s for r in results for s in r.rollouts]
+    scores = np.concatenate(dial.score(rollouts))
+    right = np.concatenate([check_steps(s.problem, s.texts) for s in rollouts])
+    assert auc(scores, right) == pytest.approx(quality, abs=0.03)
+    # were as many right as wrong, a score would be the chance to be right
+    odds = np.where(right, 0.5 / right.mean(), 0.5 / (1 - right.mean()))
+    near = np.abs(scores - 0.6) < 0.05
+    assert np.average(right[near], weights=odds[near]) == pytest.approx(0.6, abs=0.05)
+
+
+def test_a_stubborn_dial_is_taken_in_by_the_same_step_each_time():
+    problem = PROBLEMS[0]
+    lines = problem.solution.split("\n")
+    first, later = Prefix.of(problem, [*lines[:1], "x"]), Prefix.of(problem, [*lines[:2], "x"])
+    for stubborn in (0.0, 1.0):
+        dial = Dial(PROBLEMS, auc=0.8, stubborn=stubborn)
+        (*_, one), (*_, other) = dial.score([first, later])
+        assert (one == other) == bool(stubborn)
+    for wrong in ({"auc": 1.0}, {"auc": 0.4}, {"auc": 0.9, "stubborn": 2}):
+        with pytest.raises(ValueError, match=r"need 0.5 <= auc < 1"):
+            Dial(PROBLEMS, **wrong)

@@ -5,6 +5,7 @@ r"""Verifiers that need no training, to hold a trained one against.
 | `Random` | a fixed uniform number | chance |
 | `Position` | 1 / (2 + its index) | how much "errors come late" alone explains |
 | `Oracle` | is it right (or the answer in reach), at a known error rate | such a verifier's worth |
+| `Dial` | how likely it is right, as seen through noise | what a verifier of any AUC is worth |
 | `MonteCarlo` | share of n completions that end right | what a PRM is trained on |
 
 Whatever is drawn is keyed by (seed, problem id, step texts up to here), so a score depends neither
@@ -19,7 +20,10 @@ equal prefixes are completed once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
+from math import exp, sqrt
+from statistics import NormalDist
 
 from workbench.problems import check_steps, is_right, solvable
 from workbench.types import Meter, Policy, Prefix, Problem, Scores, Unreadable
@@ -110,6 +114,47 @@ class Oracle:
         verdicts = VERDICTS[self.truth](_look_up(self.whole, prefix), prefix.texts)
         turned = [_uniform(name) < self.noise for name in _names(self._salt, prefix)]
         return [float(verdict != turn) for verdict, turn in zip(verdicts, turned)]
+
+
+class Dial:
+    """Exact truth of embedded problems seen through noise, so that its AUC over steps is `auc`.
+
+    It sees z = m + n of a right step and -m + n of a wrong one, with n standard normal and
+    m = inverse normal of `auc` / sqrt(2), and scores how likely the step then is to be right, were
+    as many right as wrong. Of n's variance the share `stubborn` belongs to the step's text in its
+    problem, wherever it is written: a verifier that is taken in by a step is so every time.
+    ValueError unless 0.5 <= auc < 1 and 0 <= stubborn <= 1, else as `Oracle`.
+    """
+
+    per = "step"
+
+    def __init__(
+        self, problems: Sequence[Problem], *, auc: float, stubborn: float = 0.0, seed: int = 0
+    ):
+        if not (0.5 <= auc < 1 and 0 <= stubborn <= 1):
+            raise ValueError(
+                f"auc={auc}, stubborn={stubborn}: need 0.5 <= auc < 1 and 0 <= stubborn <= 1"
+            )
+        self.whole, self.apart = _by_id(problems), NormalDist().inv_cdf(auc) / sqrt(2)
+        self.parts = sqrt(stubborn), sqrt(1 - stubborn)
+        self.name = f"dial-{auc}-{stubborn}-{seed}"
+        self._salt = f"dial-{seed}"
+
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
+        return [self._score(prefix) for prefix in prefixes]
+
+    def fingerprint(self) -> str:
+        """What this verifier is: quality, seed, and the problems that it knows."""
+        return f"{self.name}-{_digest(self.whole)}"
+
+    def _score(self, prefix: Prefix) -> list[float]:
+        verdicts = check_steps(_look_up(self.whole, prefix), prefix.texts)
+        alone = [replace(prefix, steps=(step,)) for step in prefix.steps]
+        own = [_normal(_names(self._salt, one)[0]) for one in alone]
+        here = [_normal(name) for name in _names(f"{self._salt}-here", prefix)]
+        noise = [self.parts[0] * a + self.parts[1] * b for a, b in zip(own, here)]
+        seen = [(self.apart if right else -self.apart) + n for right, n in zip(verdicts, noise)]
+        return [1 / (1 + exp(-2 * self.apart * z)) for z in seen]
 
 
 class MonteCarlo:
@@ -224,6 +269,10 @@ def _names(salt: str, prefix: Prefix) -> list[bytes]:
 
 def _uniform(name: bytes) -> float:
     return (int.from_bytes(name[:8], "little") >> 11) * 2.0**-53  # [0, 1)
+
+
+def _normal(name: bytes) -> float:
+    return NormalDist().inv_cdf(_uniform(name) or 2.0**-54)
 
 
 def _key(name: bytes, i: int) -> int:
