@@ -212,6 +212,18 @@ class Unreadable(ValueError):
     """A solution that a verifier cannot read: too long for it, or of a problem it was not given."""
 
 
+class RowsFailed(ConnectionError):
+    """Some rows of a call to `model` got no answer over a connection, the others got theirs.
+
+    `replies`: one a row, or the error in its place: it fails for its own problem alone.
+    """
+
+    def __init__(self, model: Any, replies: Sequence[Any]):
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        super().__init__(f"{len(errors)} of {len(replies)} rows failed, the first: {errors[0]}")
+        self.model, self.replies = model, replies
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """What a method brings back for one problem; the driver adds `meter`, `error` and `stopped`.
