@@ -267,7 +267,7 @@ class Policy(Protocol):
         `words`, for the template, come only from requests that bring some: one mapping a row.
         `room`, the tokens that each row may write at most, comes only to a policy that has a method
         `price(prefixes, *, prompt, words) -> int`: the tokens that it would have to read for these
-        at most, each prefix counted once.
+        at most, each prefix counted once. Raises `RowsFailed` where only some rows have no reply.
         """
         ...
 

@@ -1,6 +1,7 @@
 """Policies and verifiers behind a server, against one that follows the API: same text, same draws,
 and what becomes of a run when the server fails, refuses, or dies and comes back."""
 
+import _thread
 import json
 import logging
 import pickle
@@ -16,12 +17,13 @@ from scripted import constant
 from workbench import jsonl
 from workbench.drive import solve
 from workbench.models import load_policy
+from workbench.models.baselines import MonteCarlo
 from workbench.models.public import PUBLIC
 from workbench.models.server import ServerPolicy
 from workbench.models.server_client import ServerClient, ServerError
 from workbench.models.server_verifier import ServerVerifier
 from workbench.search import METHODS
-from workbench.types import Meter, Prefix, Problem, RowsFailed, Sample, SearchResult
+from workbench.types import Meter, Prefix, Problem, RowsFailed, Sample, Score, SearchResult
 
 PROBLEMS = [Problem(f"p{i}", "math", f"How many are {i} ?", answer="3") for i in range(6)]
 DIALECTS = pytest.mark.parametrize("dialect", ["vllm", "transformers", "llama"])
@@ -112,7 +114,7 @@ def test_draws_may_share_a_request_where_the_server_knows_n(dialect):
         policy = policy_at(about, draws_per_request=4)
         found, meter = asks(policy, 6)
         fewer = 1 + 1 + 3 + 1 if dialect == "transformers" else 2
-        assert len(about.seen) == fewer and [b.get("n", 1) for b in about.bodies()[:2]] == [4, 2]
+        assert len(about.seen) == fewer and {b.get("n", 1) for b in about.bodies()[:2]} == {4, 2}
     assert len({p.text for p in found}) == 6 and meter.samples == 6
 
 
@@ -231,6 +233,31 @@ def test_rows_that_fail_fail_for_their_problem_alone(server, tmp_path):
     server.poison = None  # mended: the same run gets what it lacks
     again = solve(PROBLEMS, METHODS["sample"], save=file, **how)
     assert not any(r.error for r in again) and ids_in(file) == sorted(p.id for p in PROBLEMS)
+
+
+def test_what_fails_for_a_verifier_that_asks_a_policy_is_not_taken_for_its_scores(server, tmp_path):
+    whole = Prefix.of(PROBLEMS[0], ["a"])
+
+    def scored(problem):
+        yield Score([whole])
+
+    server.poison = PROBLEMS[0].question
+    teacher = MonteCarlo(policy_at(server), PROBLEMS, n=1)  # as many rows as it is asked for
+    how = {"policy": policy_at(server), "verifier": teacher, "save": tmp_path / "runs.jsonl"}
+    (result,) = solve(PROBLEMS[:1], scored, **how)
+    assert "1 of 1 rows failed, the first: http" in one_line(result.error)
+    assert ids_in(tmp_path / "runs.jsonl") == []
+
+
+def test_an_interrupt_ends_the_asking_and_keeps_what_there_is(server):
+    server.delay = 0.2
+    policy = policy_at(server, concurrency=2)
+    threading.Timer(0.5, _thread.interrupt_main).start()
+    with pytest.warns(UserWarning, match="interrupted"):
+        results = solve(PROBLEMS, METHODS["sample"], policy=policy, n=8)
+    assert all(r.stopped == "interrupt" for r in results)
+    time.sleep(0.5)
+    assert len(server.seen) < 12  # of 48
 
 
 def ids_in(file):
@@ -381,7 +408,7 @@ def test_a_served_prm_is_read_by_the_table_where_its_steps_end(server, per_token
 
 def test_a_search_with_policy_and_verifier_behind_servers(server):
     how = {"policy": policy_at(server), "verifier": ServerVerifier(server.url, PRM, TOKENIZER)}
-    results = solve(PROBLEMS, METHODS["beam_search"], beam_width=2, expand=2, **how)
+    results = solve(PROBLEMS[:3], METHODS["beam_search"], beam_width=2, expand=2, **how)
     assert not any(r.error for r in results) and all(r.best.stop == "end" for r in results)
     assert all(r.meter.verifier and r.meter.generated for r in results)
 
