@@ -44,6 +44,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
@@ -62,6 +63,7 @@ from workbench.types import (
     Problem,
     Reply,
     Request,
+    RowsFailed,
     Sample,
     Score,
     SearchResult,
@@ -106,7 +108,8 @@ def stream(
     `in_flight` problems run at once. `budget` is per problem (see `workbench.allowance`): what it
     pays for is answered, then the method returns its best so far. An error inside one problem, or a
     wrong reply to it, becomes its result's `error`; on an interrupt every problem in flight returns
-    its best so far, the rest come back with `stopped="interrupt"`, and nothing of these is saved.
+    its best so far, the rest come back with `stopped="interrupt"`, and nothing of these is saved,
+    nor is a `ConnectionError`: a server that is away says nothing about a problem.
 
     `save` names a JSONL file: each finished problem is appended, and problems that it already holds
     are read back instead of run. It belongs to one run: ValueError if the method, its options (by
@@ -217,6 +220,7 @@ class _Task:
     meter: Meter = field(default_factory=Meter)
     sampled: int = 0  # Sample requests so far
     result: SearchResult | None = None
+    unanswered: bool = False  # its error is a lost connection: to be asked again another time
     saved: bool = False
 
     @property
@@ -297,14 +301,16 @@ class _Task:
 
     def fail(self, error: Exception) -> None:
         self.generator.close()
+        self.unanswered = isinstance(error, ConnectionError)
         where = traceback.extract_tb(error.__traceback__)[-1:]
         at = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in where)
         name = f"{type(error).__name__}: {error}{at}"
         self.result = SearchResult(self.problem, meter=self.meter, error=name)
 
     def save(self, file: jsonl.ResultFile | None) -> None:
-        """Append the result to the file, once; what an interrupt stopped is none."""
-        if file and not self.saved and self.result and self.result.stopped != "interrupt":
+        """Append the result to the file, once; what an interrupt or an outage stopped is none."""
+        whole = self.result and self.result.stopped != "interrupt" and not self.unanswered
+        if file and not self.saved and self.result and whole:
             self.saved = True  # first: an interrupt amid the writing must not lead to a second row
             file.append(self.result, self.occurrence)
 
@@ -431,7 +437,7 @@ def _hand_over(task: _Task, reply: Reply, models: Models) -> None:
     assert task.request is not None
     try:
         _check(task.request, task.next_of(task.rows), reply, models[task.request.by])
-    except ValueError as error:
+    except Exception as error:
         task.fail(error)
     else:
         task.take(reply)
@@ -459,9 +465,15 @@ def _answer(group: list[_Task], models: Models) -> list[Reply]:
         if group[0].now.room is not None:
             how["room"] = [task.now.room for task in group for _ in range(task.now.rows)]
         keys = [key for task in group for key in task.next_of(task.keys)]
-        replies = model.sample(flat, keys, **how, meters=meters)
+        ask = partial(model.sample, flat, keys, **how)
     else:
-        replies = model.score(flat, meters=meters)
+        ask = partial(model.score, flat)
+    try:
+        replies = ask(meters=meters)
+    except RowsFailed as failure:
+        if failure.model is not model:  # of another one that it asks: these are not its rows
+            raise
+        replies = failure.replies
     share = (time.perf_counter() - began) / max(1, len(flat))
     for meter in meters:
         meter.seconds += share
@@ -474,9 +486,14 @@ def _answer(group: list[_Task], models: Models) -> list[Reply]:
 
 
 def _check(request: Request, rows: Sequence[Prefix], reply: Reply, model: Any) -> None:
-    """ValueError, with model, expected and found, for a reply that does not fit its request."""
+    """ValueError, with model, expected and found, for a reply that does not fit its request.
+
+    What a row got instead of a reply (`RowsFailed`) is raised as it is.
+    """
     per = getattr(model, "per", "step")
     for prefix, found in zip(rows, reply):
+        if isinstance(found, Exception):
+            raise found
         if isinstance(request, Sample):
             if not isinstance(found, Prefix):
                 raise ValueError(f"{_name(model)}: expected a Prefix, found {found!r:.80}")

@@ -212,6 +212,18 @@ class Unreadable(ValueError):
     """A solution that a verifier cannot read: too long for it, or of a problem it was not given."""
 
 
+class RowsFailed(ConnectionError):
+    """Some rows of a call to `model` got no answer over a connection, the others got theirs.
+
+    `replies`: one a row, or the error in its place: it fails for its own problem alone.
+    """
+
+    def __init__(self, model: Any, replies: Sequence[Any]):
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        super().__init__(f"{len(errors)} of {len(replies)} rows failed, the first: {errors[0]}")
+        self.model, self.replies = model, replies
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """What a method brings back for one problem; the driver adds `meter`, `error` and `stopped`.
@@ -255,7 +267,7 @@ class Policy(Protocol):
         `words`, for the template, come only from requests that bring some: one mapping a row.
         `room`, the tokens that each row may write at most, comes only to a policy that has a method
         `price(prefixes, *, prompt, words) -> int`: the tokens that it would have to read for these
-        at most, each prefix counted once.
+        at most, each prefix counted once. Raises `RowsFailed` where only some rows have no reply.
         """
         ...
 

@@ -64,7 +64,10 @@ def test_priors_are_per_token_or_of_the_whole_step():
     assert priors([long, short], "sum") == pytest.approx(
         [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))]
     )
-    assert priors([Step("no tokens"), short], "mean")[0] == pytest.approx(1 / (1 + np.exp(-1)))
+    assert priors([Step("no tokens"), short], "uniform") == [0.5, 0.5]
+    for how in ("mean", "sum"):
+        with pytest.raises(ValueError, match=f"^prior='{how}' needs log-probabilities, but this"):
+            priors([Step("no tokens"), short], how)
     assert priors([Step("x", (1,), (-5000.0,)), short], "sum") == pytest.approx([0.0, 1.0])
 
 
@@ -157,7 +160,7 @@ def test_a_node_is_drawn_from_again_when_its_visits_reach_the_next_square():
             return super()._go_on(prefix, turn, until) if prefix.steps else self.next(prefix)
 
         def next(self, prefix):
-            return Prefix(prefix.problem, (Step(f"= {len(self.rows)}"),), "end")
+            return Prefix(prefix.problem, (Step(f"= {len(self.rows)}", (1,), (-1.0,)),), "end")
 
     for simulations, times in [(1, 1), (4, 1), (5, 2), (9, 2), (10, 3), (17, 4)]:
         tree, policy = ScoredTree(ONE, expand=2), Numbered({})

@@ -2,7 +2,15 @@
 
 
 def load_policy(name_or_path, **options):
-    """A policy from a shipped name, a folder or the hub: see `models.policy.load_policy`."""
+    """A policy from a shipped name, a folder or the hub: see `models.policy.load_policy`.
+
+    A URL, `http://localhost:8000/v1#name-of-the-model`, is a server: see `models.server`.
+    """
+    if str(name_or_path).startswith(("http://", "https://")):
+        from workbench.models.server import ServerPolicy
+
+        base_url, _, model = str(name_or_path).partition("#")
+        return ServerPolicy(base_url, model or None, **options)
     from workbench.models.policy import load_policy
 
     return load_policy(name_or_path, **options)

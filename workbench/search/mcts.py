@@ -47,7 +47,7 @@ from workbench.types import Prefix, Problem, Reply, Request, Sample, SearchResul
 
 Path = Sequence[Node]  # from the question down
 DIVISORS: dict[str, Callable[[Sequence[float]], float]] = {
-    "mean": lambda logprobs: len(logprobs) or 1,
+    "mean": len,
     "sum": lambda logprobs: 1,
     "uniform": lambda logprobs: inf,  # all equally likely: no prior
 }
@@ -67,10 +67,16 @@ def puct(value: float, prior: float, parent_visits: int, visits: int) -> float:
 def priors(steps: Sequence[Step], how: str) -> list[float]:
     """The softmax over steps of the mean log-probability of their tokens, or of the sum.
 
+    ValueError for steps without any, but for "uniform".
+
     >>> steps = Step("a", (5, 2), (-1.0, -1.0)), Step("b", (6,), (-1.0,))
     >>> [round(p, 3) for p in priors(steps, "mean") + priors(steps, "sum")]
     [0.5, 0.5, 0.269, 0.731]
     """
+    if how != "uniform" and not all(step.logprobs for step in steps):
+        raise ValueError(
+            f"prior={how!r} needs log-probabilities, but this policy gives none: use 'uniform'"
+        )
     logits = [sum(step.logprobs) / DIVISORS[how](step.logprobs) for step in steps]
     weights = [exp(logit - max(logits)) for logit in logits]
     return [weight / sum(weights) for weight in weights]
