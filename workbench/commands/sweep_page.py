@@ -54,7 +54,8 @@ def sweep_figure(
     named = drawn.rename(columns={"place": "update"})
     looks = {"title": title, "subtitle": f"{completed}; {band}", "metrics": metrics}
     fig = training_curve(named, **looks, xlabel=x)
-    for ax in fig.axes[: len(metrics)]:
+    for ax, metric in zip(fig.axes, metrics):
+        ax.set_title(metric, loc="left", fontsize=11 if len(metric) <= 28 else 9)
         ax.set_xticks(range(len(places)), [str(value) for value in places])
         ax.set_xlim(-0.2, len(places) - 0.8)
     return fig
