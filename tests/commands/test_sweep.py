@@ -14,13 +14,21 @@ import pytest
 from little_repository import Repository
 
 from workbench.__main__ import main
+from workbench.analyse.compare import paired
 from workbench.commands import sweep as sweeping
 from workbench.commands.grid import grid, swept
 from workbench.commands.sweep_page import sweep_figure, write_sweep
 from workbench.commands.sweep_table import curves, headlines, over_seeds, tidy
 from workbench.runs import manifest
 
-WORK = """import os
+RIGHT = [1, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 0]  # of problems p0 ... p5, by seed
+WORK = f"""import os
+right = {RIGHT}[seed]
+ids = [f"p{{i}}" for i in range(6)]
+results = pd.DataFrame({{"problem": ids, "method": "<i>", "right": right}})
+results.sample(frac=1, random_state=seed).to_csv(run.path("results.csv"), index=False)
+import matplotlib.pyplot as plt
+run.figure(plt.figure(), "empty", data=[dict(x=1)])
 assert seed != 1 or rate != 0.5 or os.path.exists("../repaired"), "no <luck>"
 low, threads = rate + seed - 0.1, int(os.environ["OMP_NUM_THREADS"])
 run.log(n=S.n, right=(rate + seed, low, rate + seed + 0.1), threads=threads)"""
@@ -216,6 +224,21 @@ def test_a_failed_point_stops_no_other_and_resume_runs_it_alone(repository, caps
     assert len(table) == 6 and not table.duplicated(["seed", "rate", "metric"]).any()
     names = {path.name for path in folder.iterdir() if path.is_dir()}
     assert names == {"001_seed=1_rate=0.5", "002_seed=0_rate=0.5"}
+    assert json.loads((folder / "002_seed=0_rate=0.5/manifest.jsonl").open().readlines()[-1])["git"]
+    compared(folder / "002_seed=0_rate=0.5", folder / "001_seed=1_rate=0.5", base, capsys)
+
+
+def compared(a, b, base, capsys):
+    """Two points of a sweep are two runs to `compare`."""
+    capsys.readouterr()
+    assert main(["compare", str(a), str(b), "--out", str(base / "page.html")], base) == 0
+    printed, page = capsys.readouterr().out, (base / "page.html").read_text()
+    assert "metrics in both: 3, apart: 1; settings that differ: 2" in printed
+    assert "parameter seed" in page and page.count("data:image/png") == 2
+    assert "results.csv: method=&lt;i&gt;" in page
+    (row,) = [line.split() for line in printed.splitlines() if line.startswith("results.csv")]
+    assert row[2:6] == ["6", "0.333", "0.833", "0.5"]
+    assert float(row[8]) == pytest.approx(paired(*RIGHT[::-1], seed=0).p, abs=1e-3)
 
 
 @pytest.mark.slow

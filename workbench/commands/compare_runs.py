@@ -20,7 +20,7 @@ from workbench.runs.report import PAGE
 from workbench.show.cards import plain_table, table
 
 PRINTED = 12  # rows a notebook in the terminal
-WIDE = "<style>body { max-width: 80rem }</style>"
+PAGE_WIDTH = "<style>body { max-width: 80rem }</style>"
 PAIR = '<div style="display:flex; gap:1rem">{}</div>'
 NOTE = """<p>Differences are B - A. p: sign-flip test on equal problems; p (Holm) allows for the
 number of rows. The interval is the paired bootstrap's, 95 %.</p>"""
@@ -32,7 +32,7 @@ def compare_runs(a: Path, b: Path, out: Path) -> int:
     names = in_both(one, other)
     found = {name: _compared(one, other, name) for name in names}
     sections = [_section(one, other, name, *found[name]) for name in names]
-    body = "\n".join([WIDE, _heading(one, other), *sections])
+    body = "\n".join([PAGE_WIDTH, _heading(one, other), *sections])
     try:
         page = PAGE.format(title=escape(f"{a.name} against {b.name}"), body=body)
         out.write_text(page, encoding="utf-8")
@@ -57,7 +57,7 @@ def _counts(a: RunFolder, b: RunFolder, name: str, rows: Sequence[Mapping]) -> s
     apart = sum(row["in words"] == "apart" for row in rows)
     both = sum(row["B - A"] is not None for row in rows)
     changed = len(differing(a.get(name), b.get(name)))
-    return f"{both} metrics in both, {apart} apart; {changed} settings differ"
+    return f"metrics in both: {both}, apart: {apart}; settings that differ: {changed}"
 
 
 def _print_rows(rows: Sequence[Mapping], paired_rows: Sequence[Mapping]) -> None:

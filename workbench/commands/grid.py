@@ -16,7 +16,7 @@ from workbench.runs.batch import Job, plan
 from workbench.runs.notebook import parse_assignments, parse_value
 
 COLUMNS = ("metric", "value", "low", "high")  # of sweep.csv, behind the parameters
-LONGEST = 80  # letters of a folder's name
+FOLDER_LETTERS = 80  # of a name at most
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _typed(name: str, texts: Sequence[str], kind: type) -> list[object]:
 def _folder(number: int, values: Mapping[str, object]) -> str:
     """`002_seed=0_beta=0.04`; the number keeps names apart whose values had to be changed."""
     words = [f"{name}={re.sub(r'[^a-zA-Z0-9.+-]', '-', str(v))}" for name, v in values.items()]
-    return "_".join([f"{number:03d}", *words])[:LONGEST]
+    return "_".join([f"{number:03d}", *words])[:FOLDER_LETTERS]
 
 
 def swept(points: Sequence[Point]) -> dict[str, list]:

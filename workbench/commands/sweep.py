@@ -43,7 +43,8 @@ def sweep(arguments: Namespace, base: Path) -> int:
         manifest.append(folder, {"event": "sweep", **asked, "threads": threads})
     resume = f"python -m workbench sweep --resume {folder}"
     print(f"{len(points)} points of {path.stem}, {asked['profile']} profile, ", end="")
-    print(f"{workers} at once with {threads} threads each, results in {folder}", flush=True)
+    print(f"{workers} at once, {threads} thread{'s' * (threads > 1)} each, ", end="")
+    print(f"results in {folder}", flush=True)
     # 3. the runs
     with _alone(folder):
         try:
