@@ -23,7 +23,8 @@ ALLOWED = {
     "show": {"types", "problems", "analyse", "tree"},
 }
 ALLOWED["train"] = {*ALLOWED} - {"show"}
-TOP = {"runs", "claims", "recipes", "doctor", "__main__", "__init__"}  # may import everything
+# may import everything
+TOP = {"runs", "commands", "claims", "recipes", "doctor", "__main__", "__init__"}
 LIGHT = {*ALLOWED} - {"models", "train"}
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
 

@@ -1,4 +1,4 @@
-"""Run notebooks, record a run, check what is committed, and look whether everything is in place."""
+"""Run notebooks and sweep over parameters, compare runs, record one, check what is committed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ EXAMPLES = """examples:
   python -m workbench run --profile full --jobs 2  all notebooks, full sizes, two at once
   python -m workbench run 04 -p seed=1             another value for a parameter
   python -m workbench run --resume runs/DIR        go on where a batch stopped
+  python -m workbench sweep 05 -p seed=0,1 -p lr=1e-3,3e-3   each combination, a run of its own
+  python -m workbench compare runs/A runs/B        two runs side by side, in compare.html
 """
 JOBS = """notebooks at once (default 1), each with its share of the cores as threads;
 sums of floats depend on the number of threads in their last digits"""
@@ -30,7 +32,7 @@ def parser() -> Parser:
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
     top = Parser(prog="python -m workbench", description=__doc__, **layout)
     commands = top.add_subparsers(
-        dest="command", required=True, metavar="run|record|check|doctor|recipe"
+        dest="command", required=True, metavar="run|sweep|compare|record|check|doctor|recipe"
     )
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
     names = "numbers (06) or names; none or `all`: every one"
@@ -42,6 +44,8 @@ def parser() -> Parser:
     where = run.add_mutually_exclusive_group()
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with a batch as it was")
     where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")
+    _add_sweep(commands)
+    _add_compare(commands)
     record = commands.add_parser("record", help="make a finished batch the recorded run")
     only = "without it: only fill in the numbers of README.md, RESULTS.md and model cards"
     record.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=only)
@@ -55,6 +59,31 @@ def parser() -> Parser:
     return top
 
 
+def _add_sweep(commands) -> None:
+    sweep = commands.add_parser("sweep", help="run one notebook at each point of a grid")
+    sweep.add_argument("notebook", nargs="?", metavar="NN", help="number (05) or name")
+    sweep.add_argument(
+        "--profile", choices=("quick", "full"), help="sizes: quick (default) or full"
+    )
+    values = "values to try; a comma always separates two, so that none can hold one"
+    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=A,B"}
+    sweep.add_argument("-p", help=values, **given)
+    workers = "points at once (default: as many as cores, and 2 GiB of free memory each, allow)"
+    sweep.add_argument("--workers", type=_count, metavar="N", help=workers)
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument("--resume", type=Path, metavar="DIR", help="run what is missing of a sweep")
+    where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")
+
+
+def _add_compare(commands) -> None:
+    compare = commands.add_parser("compare", help="hold two runs side by side in one HTML file")
+    runs = "folder of a run, or one with recorded notebooks (notebooks/)"
+    compare.add_argument("a", type=Path, metavar="RUN_A", help=runs)
+    compare.add_argument("b", type=Path, metavar="RUN_B", help="likewise; differences are B - A")
+    page = {"type": Path, "default": Path("compare.html"), "metavar": "FILE"}
+    compare.add_argument("--out", **page, help="the page to write (default: compare.html)")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 1 or more")
@@ -66,8 +95,7 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
     from workbench.runs import batch, manifest
     from workbench.runs.notebook import parse_assignments
 
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `nohup make run &`
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _heed_ctrl_c()
     if arguments.resume:
         _take_over(arguments)
     profile, given = arguments.profile or "quick", parse_assignments(arguments.given)
@@ -88,6 +116,11 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
         print(f"\nstopped; go on with: {resume}", file=sys.stderr)
         return 130
     return _report(results, folder, resume)
+
+
+def _heed_ctrl_c() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `nohup make run &`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _take_over(arguments: argparse.Namespace) -> None:
@@ -119,6 +152,19 @@ def _report(results: list[dict], folder: Path, resume: str) -> int:
     if failed:
         print(f"failed: {', '.join(failed)}; repair, then: {resume}")
     return 1 if failed else 0
+
+
+def _sweep(arguments: argparse.Namespace, base: Path) -> int:
+    from workbench.commands.sweep import sweep
+
+    _heed_ctrl_c()
+    return sweep(arguments, base)
+
+
+def _compare(arguments: argparse.Namespace, base: Path) -> int:
+    from workbench.commands.compare_runs import compare_runs
+
+    return compare_runs(arguments.a, arguments.b, arguments.out)
 
 
 def record(arguments: argparse.Namespace, base: Path) -> int:
@@ -171,7 +217,8 @@ def recipe(arguments: argparse.Namespace, base: Path) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor, "recipe": recipe}
+COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "record": record}
+COMMANDS |= {"check": check, "doctor": doctor, "recipe": recipe}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:

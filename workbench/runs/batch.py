@@ -43,10 +43,11 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to run, with every parameter value."""
+    """One notebook to run, with every parameter value; `title` is what the terminal calls it."""
 
     path: Path
     parameters: Mapping[str, object]
+    title: str = ""
 
     @property
     def name(self) -> str:
@@ -159,7 +160,7 @@ def run_job(job: Job, kernels: Kernels) -> dict:
     hashes = manifest.data_hashes(kernels.base)
     before, clock = len(manifest.read(folder)), time.monotonic()
     # 2. the run, and what the notebook says of it
-    print(f"{job.name:<28} started", flush=True)
+    print(f"{job.title or job.name:<28} started", flush=True)
     error = execute(job, kernels)
     if kernels.stopped:
         raise InterruptedError(f"{job.name} was stopped")
@@ -176,7 +177,7 @@ def run_job(job: Job, kernels: Kernels) -> dict:
     manifest.append(folder, record)
     took, where = duration(record["seconds"]), folder / job.path.name
     ended = f"FAILED after {took}: {error} (see {where})" if error else f"ok  {took}"
-    print(f"{job.name:<28} {ended}", flush=True)
+    print(f"{job.title or job.name:<28} {ended}", flush=True)
     return record
 
 

@@ -31,11 +31,7 @@ img {{ max-width: 100%; height: auto; background: white }}
 pre {{ padding: .8rem; white-space: pre-wrap; background: rgba(213, 94, 0, .15) }}
 </style>
 <h1>{title}</h1>
-<table style="border-collapse:collapse">
-<thead><tr><th>notebook</th><th>status</th><th>time</th></tr></thead>
-{contents}
-</table>
-{sections}
+{body}
 </html>
 """
 
@@ -47,8 +43,10 @@ def write_report(folder: Path, results: Sequence[Mapping], profile: str) -> Path
     sections = "\n".join(_section(folder, result) for result in results)
     title = f"Notebooks, {profile} profile"
     path = folder / "report.html"
-    contents = "\n".join(line.format(*end) for end in ends)
-    page = PAGE.format(title=escape(title), contents=contents, sections=sections)
+    head = "<thead><tr><th>notebook</th><th>status</th><th>time</th></tr></thead>"
+    lines = "\n".join([head, *(line.format(*end) for end in ends)])
+    contents = f'<table style="border-collapse:collapse">\n{lines}\n</table>'
+    page = PAGE.format(title=escape(title), body=f"{contents}\n{sections}")
     path.write_text(page, encoding="utf-8")
     return path
 

@@ -162,6 +162,7 @@ class Run:
         record |= {"profile": self.profile, "parameters": self.parameters}
         record |= {"metrics": self.metrics, "figures": self.figures}
         record |= {"package_version": workbench.__version__, "threads": environment.threads()}
+        record |= {"git": environment.git_state(environment.root())}
         record |= {"modules": manifest.loaded_modules(), "read": read}
         record["data"] = manifest.data_hashes(environment.home(), read)
         manifest.append(self.folder, record)

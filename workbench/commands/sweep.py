@@ -1,0 +1,172 @@
+"""`python -m workbench sweep NN -p name=a,b`: one notebook at every point of a grid.
+
+Each point is a run of its own, in a sub-folder that looks like any batch: it has a manifest, a
+report, and can be given to `compare`. One that fails leaves the others alone. A point is done when
+its own manifest says so, for the code and data of today; a resumed sweep runs all others, and each
+in its one folder, so that none is lost or there twice.
+
+Workers: each has at least one core and 2 GiB of the memory that is free now. All points compute
+with equally many threads, also after `--resume`, because sums depend on that in their last digits:
+OMP_NUM_THREADS where it is set, else each worker's share of the cores.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from workbench.commands.grid import Point, grid
+from workbench.commands.sweep_page import write_sweep
+from workbench.runs import batch, environment, manifest
+from workbench.runs.progress import duration
+from workbench.runs.report import write_report
+from workbench.show.cards import plain_table
+
+MEMORY = 2 * 2**30  # bytes for each worker: torch, a small model with its optimiser, its cache
+
+
+def sweep(arguments: Namespace, base: Path) -> int:
+    """Run what is missing of a grid: 0 if all points completed, 1 if one failed, 130 if stopped."""
+    # 1. what is asked for, now or when the sweep was started
+    asked = _resumed(arguments, base) if arguments.resume else _asked(arguments, base)
+    path = batch.select(base, [asked["notebook"]])[0]
+    points = grid(path, profile=asked["profile"], given=asked["given"])
+    workers, threads = share(len(points), arguments.workers, asked["threads"])
+    # 2. the folder, and whose it is
+    folder = arguments.resume or batch.open_folder(base, arguments.output, f"sweep-{path.stem}")
+    if not arguments.resume:
+        manifest.append(folder, {"event": "sweep", **asked, "threads": threads})
+    resume = f"python -m workbench sweep --resume {folder}"
+    print(f"{len(points)} points of {path.stem}, {asked['profile']} profile, ", end="")
+    print(f"{workers} at once, {threads} thread{'s' * (threads > 1)} each, ", end="")
+    print(f"results in {folder}", flush=True)
+    # 3. the runs
+    with _alone(folder):
+        try:
+            results = run_points(points, folder, base, workers=workers, threads=threads)
+        except KeyboardInterrupt:
+            print(f"\nstopped; go on with: {resume}", file=sys.stderr)
+            return 130
+        write_sweep(folder, points, results, asked["profile"])
+    return _summary(points, results, folder, resume)
+
+
+def _asked(arguments: Namespace, base: Path) -> dict:
+    found = batch.select(base, [arguments.notebook]) if arguments.notebook else []
+    if len(found) != 1:
+        raise ValueError("a sweep runs one notebook: sweep NN -p name=a,b")
+    wishes = {"profile": arguments.profile or "quick", "given": arguments.given}
+    asked_threads = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(asked_threads) if asked_threads.isdecimal() and int(asked_threads) else None
+    return {"notebook": found[0].stem, **wishes, "threads": threads}
+
+
+def _resumed(arguments: Namespace, base: Path) -> dict:
+    """What the sweep in the folder was asked to do; ValueError if other things are asked for."""
+    folder, records = arguments.resume, manifest.read(arguments.resume)
+    asked = next((r for r in records if r.get("event") == "sweep"), None)
+    if asked is None:
+        raise ValueError(f"--resume {folder}: no sweep was started there")
+    name = arguments.notebook and [path.stem for path in batch.select(base, [arguments.notebook])]
+    same = name in (None, [asked["notebook"]]) and arguments.given in ([], asked["given"])
+    if not same or arguments.profile not in (None, asked["profile"]):
+        raise ValueError(f"--resume continues {folder} as it was asked for: give nothing else")
+    return {name: asked[name] for name in ("notebook", "profile", "given", "threads")}
+
+
+def share(points: int, workers: int | None, threads: int | None) -> tuple[int, int]:
+    """Workers, and threads of each; ValueError for more workers than the cores allow.
+
+    `threads` that are asked for are kept; without them the workers share all cores out.
+    """
+    import psutil
+
+    cores = environment.cores()
+    most = max(1, cores // (threads or 1))
+    if workers is None:
+        workers = max(1, min(points, most, psutil.virtual_memory().available // MEMORY))
+    elif workers > most:
+        each = f" for {threads} threads each" if threads else ""
+        raise ValueError(f"--workers {workers}: {cores} cores{each} allow {most} at most")
+    return workers, threads or cores // workers
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder while a sweep runs in it; a process that is killed lets go of it."""
+    import fcntl
+
+    with (folder / manifest.NAME).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: a sweep is running there now") from None
+        yield
+
+
+def run_points(
+    points: Sequence[Point], folder: Path, base: Path, *, workers: int, threads: int
+) -> list[dict]:
+    """Run the points that are not done; the record of each with its status, in order."""
+    # 1. skip what was done before
+    results = {point.name: found for point in points if (found := _done(point, folder, base))}
+    for name in results:
+        print(f"{name:<28} skipped, completed before", flush=True)
+    # 2. run the others: a thread waits for each kernel
+    missing = [point for point in points if point.name not in results]
+    waiting = {p.name: (p, _kernels(p, folder, base, threads)) for p in missing}
+    with ThreadPoolExecutor(workers) as pool:
+        running = {name: pool.submit(_run_point, *pair) for name, pair in waiting.items()}
+        try:
+            results |= {name: future.result() for name, future in running.items()}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for _, kernels in waiting.values():
+                kernels.stop()
+            raise
+    return [results[point.name] for point in points]
+
+
+def _done(point: Point, folder: Path, base: Path) -> dict | None:
+    place = folder / point.name
+    record = manifest.outcomes(manifest.read(place)).get(point.job.name)
+    if record is None or not batch.is_done(record, point.job, place, base):
+        return None
+    return {**record, "status": "skipped"}
+
+
+def _kernels(point: Point, folder: Path, base: Path, threads: int) -> batch.Kernels:
+    """The point's folder with its header, and what starts kernels that write into it."""
+    place, parameters = folder / point.name, point.job.parameters
+    place.mkdir(exist_ok=True)
+    if manifest.header(manifest.read(place)) is None:
+        given = [f"{name}={value}" for name, value in point.values.items()]
+        asked = {"notebooks": [point.job.name], "profile": parameters["profile"], "given": given}
+        manifest.append(place, {"event": "batch", **asked})
+    kernels = batch.Kernels(place.resolve(), base.resolve(), 1)
+    kernels.environment["OMP_NUM_THREADS"] = str(threads)
+    return kernels
+
+
+def _run_point(point: Point, kernels: batch.Kernels) -> dict:
+    record = batch.run_job(point.job, kernels)
+    record["status"] = record["event"]
+    write_report(kernels.folder, [record], point.job.parameters["profile"])
+    return record
+
+
+def _summary(points: Sequence[Point], results: Sequence[Mapping], folder: Path, resume: str) -> int:
+    rows = [
+        {**point.values, "status": r["status"], "time": duration(r["seconds"])}
+        for point, r in zip(points, results)
+    ]
+    print(f"\n{plain_table(rows)}\n\nsweep: {folder / 'sweep.html'}, {folder / 'sweep.csv'}")
+    failed = [point.name for point, r in zip(points, results) if r["status"] == "failed"]
+    if failed:
+        print(f"failed: {', '.join(failed)}; repair, then: {resume}")
+    return 1 if failed else 0
