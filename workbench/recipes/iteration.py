@@ -18,6 +18,7 @@ values are not learnt from its outcomes but from labels. Taught in notebook 07.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from workbench.types import Meter, Prefix, SearchResult, Verifier
 if TYPE_CHECKING:
     from workbench.models.policy import HFPolicy
 
+SHIPPED_ROUNDS = frozen.FOLDER.parent / "iteration"  # what notebook 07 reads
 TURNS = 3
 SPENT = 2_000_000  # tokens by which a round improves the policy
 LABELLED = 1_250  # problems whose solutions are labelled in a round
@@ -151,9 +153,18 @@ def _finish(place: Path, judges: list, facts: dict[str, int]) -> str:
         rows = (row for result in results for row in verifier.score(result.rollouts))
         scores[name] = np.array([x for row in rows for x in row], np.float16)
     np.savez_compressed(place.with_name(f"{place.name}_scores.npz"), **scores)
-    (place / "facts.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    for path in (place / "facts.json", place.with_name(f"{place.name}_facts.json")):
+        path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
     right = correctness(results).mean()
     return f"{place.name}: {right:.3f} of test, one sample; {facts}"
+
+
+def in_steps(scores: np.ndarray, results: Sequence[SearchResult]) -> list[list[list[float]]]:
+    """Scores one after the other, (steps,), as they belong to the steps of samples."""
+    left = iter(scores.tolist())
+    return [
+        [[next(left) for _ in rollout.steps] for rollout in result.rollouts] for result in results
+    ]
 
 
 ITERATION_RECIPES = {
