@@ -8,10 +8,13 @@ import torch
 from tiny import tiny_policy
 
 from workbench.drive import solve
+from workbench.models.policy import HFPolicy
 from workbench.problems import quantities
 from workbench.search import METHODS
 from workbench.train.iterate import GENTLE, fine_tune, iterate, lessons_of
+from workbench.train.learner import Recipe
 from workbench.train.sft import Lesson
+from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, SearchResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit
@@ -50,13 +53,28 @@ def test_fine_tuning_teaches_its_lessons_as_often_as_it_takes():
             ValueError, match=f"{len(lessons)} lessons, tokens={tokens}: need at least one of each"
         ):
             fine_tune(policy, lessons, tokens=tokens, seed=0)
-    with pytest.raises(ValueError, match="has prompts of its own"):
-        fine_tune(
-            tiny_policy(templates={"solve": "Q: {question}"}),
-            [Lesson(PROBLEMS[0])],
-            tokens=10,
-            seed=0,
-        )
+    with pytest.raises(ValueError, match="prompt 'rephrase': this policy has solve"):
+        asked = [Lesson(PROBLEMS[0], "rephrase")]
+        fine_tune(tiny_policy(templates={"solve": "{question}"}), asked, tokens=10, seed=0)
+
+
+@pytest.mark.slow
+def test_a_policy_is_taught_by_its_own_prompts_and_adapters_learn_alone():
+    """Asked in another way than it was taught, it does not know the answer."""
+    plain = tiny_policy()
+    before = {name: p.clone() for name, p in plain.model.named_parameters()}
+    model = with_lora(plain.model, Recipe(rank=8, alpha=16))
+    asked = {"templates": {"solve": "In other words :\n{question}\n"}, "max_tokens": 40}
+    policy = HFPolicy(model, plain.tokenizer, **asked)
+    recipe = Recipe(rank=8, batch_tokens=300, learning_rate=5e-3, warmup=1, decay=0.0)
+    fine_tune(policy, [Lesson(PROBLEMS[0])], tokens=20_000, seed=0, recipe=recipe)
+    (result,) = solve(PROBLEMS[:1], METHODS["greedy"], policy=policy)
+    assert result.rollouts[0].text == PROBLEMS[0].solution
+    other = HFPolicy(model, plain.tokenizer, max_tokens=40)
+    (result,) = solve(PROBLEMS[:1], METHODS["greedy"], policy=other)
+    assert result.rollouts[0].text != PROBLEMS[0].solution
+    after = {n.replace(".base_layer", ""): p for n, p in model.named_parameters()}
+    assert all(torch.equal(after[f"base_model.model.{name}"], p) for name, p in before.items())
 
 
 def test_lessons_are_texts_without_their_hint():

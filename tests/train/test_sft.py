@@ -229,10 +229,11 @@ class WithEnds:
 
     def __call__(self, texts, add_special_tokens=True):
         rows = TOKENIZER(texts, add_special_tokens=False).input_ids
-        rows = [
-            [self.begin, *ids, self.eos_token_id] if add_special_tokens else ids for ids in rows
-        ]
-        return SimpleNamespace(input_ids=rows)
+        if not add_special_tokens:
+            return SimpleNamespace(input_ids=rows)
+        if isinstance(texts, str):
+            return SimpleNamespace(input_ids=[self.begin, *rows, self.eos_token_id])
+        return SimpleNamespace(input_ids=[[self.begin, *ids, self.eos_token_id] for ids in rows])
 
 
 def test_a_tokenizers_own_begin_and_end_stand_at_the_ends_of_a_row_alone():

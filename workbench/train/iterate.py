@@ -16,7 +16,6 @@ from itertools import chain
 
 from workbench.models.policy import HFPolicy
 from workbench.models.quantised import fast_dtype
-from workbench.models.templates import EMBEDDED
 from workbench.train.learner import Learner, Recipe
 from workbench.train.loop import train
 from workbench.train.rows import passes, window
@@ -40,22 +39,19 @@ def fine_tune(
     """Train a policy in place for `tokens` tokens of lessons, over and over; returns the last loss.
 
     Each pass goes through the lessons in another order. The model computes in `fast_dtype`. Warns
-    of lessons longer than the model reads, which are left out. Raises ValueError without lessons or
-    tokens, and for a policy with prompts of its own.
+    of lessons longer than the model reads, which are left out. A policy with adapters
+    (`verifiers.with_lora`) learns by these alone. ValueError without lessons or tokens, and for a
+    lesson whose prompt the policy does not have.
     """
     if not lessons or tokens < 1:
         raise ValueError(
             f"{len(lessons)} lessons, tokens={tokens}: need at least one of each to fine-tune on"
         )
-    if dict(policy.templates) != EMBEDDED:
-        raise ValueError(
-            f"policy {policy.name!r} has prompts of its own; lessons need the embedded ones"
-        )
     learner = Learner(policy.model, recipe, dtype=fast_dtype(policy.engine.device))
     data = batches(
         chain.from_iterable(passes(lessons, f"lessons/{seed}")), policy.tokenizer,
         batch_tokens=recipe.batch_tokens, micro_tokens=recipe.micro_tokens, seed=seed,
-        longest=window(policy.model),
+        longest=window(policy.model), templates=policy.templates,
     )  # fmt: skip
     *_, last = train(learner, data, next_token_loss, until=tokens)
     policy.model.eval()

@@ -19,7 +19,7 @@ from itertools import count
 import torch
 from torch.nn.functional import cross_entropy
 
-from workbench.models.templates import EMBEDDED, render
+from workbench.models.templates import EMBEDDED, front_ids, render
 from workbench.problems import programs, quantities
 from workbench.train.learner import Batch, Recipe
 from workbench.train.rows import check_window, pad_id, pad_right, split_by_tokens
@@ -92,20 +92,23 @@ def repeats(tokenizer, *, batch_tokens: int, seed: int) -> Iterator[list[Batch]]
         yield [batch_of(rows, pad_id(tokenizer), lessons=0)]
 
 
-def encode(tokenizer, lessons: Sequence[Lesson]) -> list[Encoded]:
+def encode(
+    tokenizer, lessons: Sequence[Lesson], templates: Mapping[str, str] = EMBEDDED
+) -> list[Encoded]:
     """For each lesson the ids of prompt + text + end; loss begins behind the prompt.
 
     A tokenizer's own beginning-of-text id stands before the prompt, as in sampling, and nowhere
     else; an end that it adds to every text stands at the row's end alone.
     """
-    prompts = [render(EMBEDDED, lesson.prompt, lesson.problem) for lesson in lessons]
+    prompts = [render(templates, lesson.prompt, lesson.problem) for lesson in lessons]
     texts = [lesson.text or lesson.problem.solution for lesson in lessons]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    front, plain = front_ids(tokenizer), {"add_special_tokens": False}
     rows = []
     for start, text in zip(
-        tokenizer(prompts).input_ids, tokenizer(texts, add_special_tokens=False).input_ids
+        tokenizer(prompts, **plain).input_ids, tokenizer(texts, **plain).input_ids
     ):
-        start = start[:-1] if start[-1:] == end else start
+        start = start if start[: len(front)] == front else [*front, *start]
         rows.append(([*start, *text, *end], len(start)))
     return rows
 
@@ -141,15 +144,16 @@ def batches(
     seed: int,
     chunk: int = 1024,
     longest: int = 10**9,
+    templates: Mapping[str, str] = EMBEDDED,
 ) -> Iterator[list[Batch]]:
     """Updates on a stream of lessons, as `loop.train` takes them; rows of like length share one.
 
-    Rows of more than `longest` tokens are left out with a warning; ValueError if all of a chunk
-    are.
+    `templates` are the prompts of the policy that is taught. Rows of more than `longest` tokens are
+    left out with a warning; ValueError if all of a chunk are.
     """
     stream, number = iter(lessons), 0
     while block := [lesson for _, lesson in zip(range(chunk), stream)]:
-        rows = [row for row in encode(tokenizer, block) if len(row[0]) <= longest]
+        rows = [row for row in encode(tokenizer, block, templates) if len(row[0]) <= longest]
         check_window(len(rows), len(block), longest, "lessons")
         rows.sort(key=_length)
         updates = split_by_tokens(rows, batch_tokens, _length)
