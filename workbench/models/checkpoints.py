@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
-from workbench.models.smollm2 import SMOLLM2, smollm2
+from workbench.models.smollm2 import CONVERTED, SMOLLM2, smollm2
 
 SHIPPED = Path(__file__).parents[2] / "data" / "models"
 
@@ -38,8 +38,10 @@ def locate(name_or_path: str | Path) -> str:
 
 
 def portable(path: str) -> str:
-    """How a file should name a checkpoint to be found in another clone: a shipped one by name."""
-    return Path(path).name if Path(path).resolve().parent == SHIPPED.resolve() else path
+    """How a file should name a checkpoint to be found in another clone: what we know, by name."""
+    place = Path(path).resolve()
+    known = place.parent == SHIPPED.resolve() or place == CONVERTED.resolve()
+    return place.name if known else path
 
 
 # -- whole or not ----------------------------------------------------------------------------------
@@ -52,7 +54,7 @@ def check_complete(path: str | Path) -> None:
         return _check_weights(path)
     if not path.is_dir():
         raise ValueError(f"{path} is no checkpoint: there is no such folder")
-    if not (path / "config.json").is_file():
+    if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise ValueError(f"{path} is no checkpoint: config.json is missing")
     weights = {*path.glob("*.safetensors")}
     for index in path.glob("*.safetensors.index.json"):

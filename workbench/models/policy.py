@@ -18,6 +18,7 @@ from workbench.models.checkpoints import locate, weights_digest
 from workbench.models.engine import Engine, Row
 from workbench.models.prefix_cache import Context
 from workbench.models.quantised import load_model
+from workbench.models.saved_policy import adapted, base_of, way_of_writing
 from workbench.models.templates import EMBEDDED, OF_METHODS, front_ids, render, start_ids
 from workbench.types import Meter, Prefix, Problem, Step
 
@@ -205,17 +206,23 @@ def load_policy(
 ) -> HFPolicy:
     """A policy from a shipped name (`weak`, `base`, `strong`), a folder, or the Hugging Face hub.
 
-    `quantise`: weights in 4 bits, which stay as they are while adapters train (`quantised`).
-    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates ...). ValueError when
-    there is no whole checkpoint under that name, and where there is no computing in 4 bits.
+    `smollm2` is a real pretrained one (`models.smollm2`). A folder may hold an adapter, whose base
+    is found by its name. `quantise`: weights in 4 bits, which stay as they are while adapters train
+    (`quantised`). `options` go to `HFPolicy` (temperature, max_tokens, separator, templates ...);
+    what `save_policy` noted of them need not be said. ValueError when there is no whole checkpoint
+    under that name, and where there is no computing in 4 bits.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path, settings = locate(name_or_path), {"dtype": dtype, "device": device, "quantise": quantise}
+    options = {"name": Path(str(name_or_path)).name, **way_of_writing(path), **options}
+    if base := base_of(path):
+        host = load_policy(base, **settings)
+        return HFPolicy(adapted(host.model, path), host.tokenizer, **options)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = load_model(AutoModelForCausalLM, path, **settings)
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"cannot load {str(name_or_path)!r}: {reason}") from error
-    return HFPolicy(model, tokenizer, name=Path(str(name_or_path)).name, **options)
+    return HFPolicy(model, tokenizer, **options)

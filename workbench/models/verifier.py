@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from workbench.models.checkpoints import SHIPPED, check_complete, portable, without_library_notes
+from workbench.models.checkpoints import SHIPPED, check_complete
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier
 from workbench.models.heads import (
     HEADS,
@@ -43,8 +43,9 @@ from workbench.models.heads import (
 )
 from workbench.models.policy import HFPolicy, load_policy
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import is_quantised, load_model
+from workbench.models.quantised import load_model
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
+from workbench.models.saved_policy import adapted, base_of, save_weights
 from workbench.models.step_format import StepFormat
 from workbench.models.tokenizer import GOOD
 from workbench.types import Meter, Prefix, Scores
@@ -189,10 +190,7 @@ def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> Non
     if not hasattr(verifier.model, "save_pretrained"):
         raise ValueError(f"{verifier.name} is no verifier of ours: load it by name, don't save it")
     folder.mkdir(parents=True, exist_ok=True)
-    adapters = getattr(verifier.model, "peft_config", {})
-    for config in adapters.values():  # another clone shall find a shipped base
-        config.base_model_name_or_path = portable(config.base_model_name_or_path)
-    verifier.model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
+    save_weights(verifier.model, folder)
     verifier.tokenizer.save_pretrained(folder)
     text = json.dumps(verifier.settings(), indent=1)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")  # last: then all is there
@@ -264,20 +262,16 @@ def _load_other(name_or_path, folders: Sequence[Path], **options) -> StepVerifie
 
 def _load_host(folder: Path, scalar: bool, **settings):
     """Model and tokenizer: a whole checkpoint, or an adapter in its base (4 bits: on top of it)."""
-    if not (folder / "adapter_config.json").is_file():
-        if not scalar:
-            whole = load_policy(folder, **settings)
-            return whole.model, whole.tokenizer
+    base = base_of(folder)
+    if base is None and not scalar:
+        whole = load_policy(folder, **settings)
+        return whole.model, whole.tokenizer
+    if base is None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         check_complete(folder)
         model = load_model(AutoModelForSequenceClassification, folder, **settings)
         return model, AutoTokenizer.from_pretrained(folder)
-    with without_library_notes():
-        from peft import PeftConfig, PeftModel
-
-    base = load_policy(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, **settings)
-    model = with_scalar_head(base.model, base.tokenizer) if scalar else base.model
-    with without_library_notes():
-        model = PeftModel.from_pretrained(model, str(folder))
-        return model if is_quantised(model) else model.merge_and_unload(), base.tokenizer
+    host = load_policy(base, **settings)
+    model = with_scalar_head(host.model, host.tokenizer) if scalar else host.model
+    return adapted(model, folder), host.tokenizer

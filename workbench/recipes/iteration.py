@@ -71,18 +71,20 @@ def longer(folder: Path) -> str:
 def by_rewards(place: Path, policy_name, prm_name, number: int, budget: int) -> int:
     """RL by the answer and the PRM's worst step; returns the tokens that it spent."""
     from workbench.models import load_policy
+    from workbench.models.saved_policy import save_policy
 
     policy = load_policy(policy_name, dtype="fast")
     arm = policies.Arm("grpo", {}, partial(policies.mixed_reward, name=prm_name))
     kept = {"log": place / "log.jsonl", "checkpoints": place / "state", "evaluations": 10}
     *_, last = policies.taught(policy, arm, seed=10 + number, budget=budget, **kept)
-    policies.keep(policy, place / "policy")
+    save_policy(policy, place / "policy")
     return int(last["spent"])
 
 
 def by_search(place: Path, policy_name, prm_name, number: int, budget: int) -> int:
     """Fine-tune on the PRM's choice among samples; returns the tokens that it spent."""
     from workbench.models import load_policy, load_verifier
+    from workbench.models.saved_policy import save_policy
     from workbench.train.iterate import fine_tune
     from workbench.train.sft import Lesson
 
@@ -98,7 +100,7 @@ def by_search(place: Path, policy_name, prm_name, number: int, budget: int) -> i
             lessons.append(Lesson(best.problem, best.prompt, best.text))
     rest = budget - meter.generated - meter.verifier
     fine_tune(policy, lessons, tokens=rest, seed=number)
-    policies.keep(policy, place / "policy")
+    save_policy(policy, place / "policy")
     return budget
 
 

@@ -21,7 +21,6 @@ Taught in notebook 06.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -104,6 +103,7 @@ SEEDS = range(3)
 def improve(folder: Path, arm: str, seed: int) -> str:
     """Train base by one arm, then let it answer the test problems."""
     from workbench.models import load_policy
+    from workbench.models.saved_policy import save_policy
 
     place = folder / "policies" / f"{arm}_{seed}"
     policy = load_policy("base", dtype="fast")
@@ -114,7 +114,7 @@ def improve(folder: Path, arm: str, seed: int) -> str:
     }
     rows = list(taught(policy, ARMS[arm], seed, **held))
     write_rounds(rows, place.with_suffix(".csv"))
-    keep(policy, place)
+    save_policy(policy, place)
     test = frozen.load("test")
     pools = {"": sampled_by(policy, test, n=TESTED, seed=seed)}
     pools["_greedy"] = sampled_by(policy, test, n=1, seed=seed, temperature=0.0)
@@ -124,15 +124,6 @@ def improve(folder: Path, arm: str, seed: int) -> str:
     for name, results in pools.items():
         frozen.write_pool(results, place.with_name(f"{place.name}{name}.npz"))
     return f"{arm}, seed {seed}: {correctness(pools['']).mean():.3f} of test, one sample"
-
-
-def keep(policy: HFPolicy, place: Path) -> None:
-    """Write the policy's checkpoint, whole or not at all."""
-    part = place.with_name(f"{place.name}.part")
-    policy.model.save_pretrained(part)
-    policy.tokenizer.save_pretrained(part)
-    shutil.rmtree(place, ignore_errors=True)
-    part.rename(place)
 
 
 def training_problems(seed: int) -> list[Problem]:

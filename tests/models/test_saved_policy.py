@@ -1,0 +1,51 @@
+"""Policies on disk: whole or as adapters, each writes as before, and finds its base by name."""
+
+import json
+
+import pytest
+from tiny import tiny_policy
+
+from workbench.drive import solve
+from workbench.models import load_policy
+from workbench.models.policy import HFPolicy
+from workbench.models.saved_policy import save_policy
+from workbench.problems import quantities
+from workbench.search import METHODS
+from workbench.train.iterate import fine_tune
+from workbench.train.learner import Recipe
+from workbench.train.sft import Lesson
+from workbench.train.verifiers import with_lora
+
+PROBLEMS = quantities.generate(3, levels=[1], seed=1)
+OWN = {"templates": {"solve": "Q: {question}\nA:\n"}, "separator": " .", "max_tokens": 24}
+
+
+def texts(policy):
+    results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=3, n=2)
+    assert not any(result.error for result in results)
+    return [rollout.texts for result in results for rollout in result.rollouts]
+
+
+@pytest.mark.parametrize("options", [{}, OWN])
+def test_a_whole_policy_comes_back_as_it_wrote(options, tmp_path):
+    policy = tiny_policy(**options)
+    for _ in range(2):  # also over an older one
+        save_policy(policy, tmp_path / "own")
+    again = load_policy(tmp_path / "own", batch_tokens=1024)
+    assert texts(again) == texts(policy) and again.fingerprint() == policy.fingerprint()
+    assert again.name == "own" and not (tmp_path / "own.part").exists()
+    assert load_policy(tmp_path / "own", max_tokens=9).max_tokens == 9
+
+
+@pytest.mark.slow
+def test_adapters_alone_are_written_and_find_a_shipped_base_by_its_name(tmp_path):
+    base = load_policy("base")
+    model = with_lora(base.model, Recipe(rank=4))
+    policy = HFPolicy(model, base.tokenizer, **OWN)
+    recipe = Recipe(rank=4, batch_tokens=600, learning_rate=1e-2, warmup=1)
+    fine_tune(policy, [Lesson(p) for p in PROBLEMS], tokens=3_000, seed=0, recipe=recipe)
+    save_policy(policy, tmp_path / "own")
+    note = json.loads((tmp_path / "own" / "adapter_config.json").read_text())
+    assert note["base_model_name_or_path"] == "base"
+    assert sum(f.stat().st_size for f in (tmp_path / "own").glob("*.safetensors")) < 1_000_000
+    assert texts(load_policy(tmp_path / "own")) == texts(policy)

@@ -1,0 +1,70 @@
+"""Policies on disk: whole checkpoints or adapters, with how they write beside them.
+
+A folder holds weights, or those of an adapter alone, which names its base; a tokenizer; and
+`policy.json`, where a policy writes in another way than the embedded ones: its prompts, its
+separator, and how long a solution may be. What `save_policy` wrote, `load_policy` reads.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.models.checkpoints import portable, without_library_notes
+from workbench.models.quantised import is_quantised
+from workbench.models.templates import OF_METHODS
+
+if TYPE_CHECKING:
+    from workbench.models.policy import HFPolicy
+
+WAY_OF_WRITING = "policy.json"
+ADAPTER = "adapter_config.json"
+
+
+def save_policy(policy: HFPolicy, folder: str | Path) -> None:
+    """Write weights, or adapters alone, tokenizer and way of writing, whole or not at all."""
+    folder = Path(folder)
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a writing that was stopped
+    save_weights(policy.model, part)
+    policy.tokenizer.save_pretrained(part)
+    own = {name: text for name, text in policy.templates.items() if OF_METHODS.get(name) != text}
+    way = {"templates": own, "separator": policy.separator, "max_tokens": policy.max_tokens}
+    text = json.dumps(way, indent=1, ensure_ascii=False)
+    (part / WAY_OF_WRITING).write_text(text + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def save_weights(model, folder: Path) -> None:
+    """Write a model, or its adapters alone, which will find a shipped base in another clone."""
+    adapters = getattr(model, "peft_config", {})
+    for config in adapters.values():
+        config.base_model_name_or_path = portable(config.base_model_name_or_path)
+    model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
+
+
+def way_of_writing(folder: str | Path) -> dict[str, Any]:
+    """What `save_policy` noted of how a policy writes; nothing for other checkpoints."""
+    file = Path(folder) / WAY_OF_WRITING
+    if not file.is_file():
+        return {}
+    way = json.loads(file.read_text(encoding="utf-8"))
+    return way | {"templates": way["templates"] | OF_METHODS}
+
+
+def base_of(folder: str | Path) -> str | None:
+    """What the adapter in a folder sits on; None for a whole checkpoint, or none."""
+    file = Path(folder) / ADAPTER
+    return json.loads(file.read_text())["base_model_name_or_path"] if file.is_file() else None
+
+
+def adapted(model, folder: str | Path):
+    """A model with the adapter in a folder: merged into its weights, in 4 bits on top of them."""
+    with without_library_notes():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(folder))
+        return model if is_quantised(model) else model.merge_and_unload()
