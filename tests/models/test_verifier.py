@@ -229,7 +229,8 @@ def test_what_describes_no_verifier_is_one_line(text, tmp_path):
 
 def test_a_name_that_nobody_has_lists_those_that_there_are():
     with pytest.raises(
-        ValueError, match=r"^no verifier 'nobody': .*shipped name \(prm, prm_base.*Qwen/"
+        ValueError,
+        match=r"^no verifier 'nobody': .*shipped name \(genrm_strong, orm_base, prm.*Qwen/",
     ):
         load_verifier("nobody")
 
