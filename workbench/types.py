@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar
 class Problem:
     """A question with a known final answer.
 
-    `kind` names the family that grades it (`quantities`, `programs`, `math`); `level` is its
+    `kind` names the family that grades it (`quantities`, `programs`, `stories`, `math`); `level` is its
     difficulty; `meta` holds what else its source says (subject, file, ...).
     """
 
