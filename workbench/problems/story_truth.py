@@ -243,17 +243,19 @@ class _Ledger:
         known = self.plot.truth[name][0] if name else self.plot.parts[point]
         return self.read[point] == known
 
-    def numbers(self, *, wrong: bool = False, ahead: bool = False) -> dict[Fraction, set[int]]:
+    def numbers(
+        self, *, wrong: bool = False, ahead: Iterable[str] = ()
+    ) -> dict[Fraction, set[int]]:
         """Value -> residues that a number may be read as: given, stated right; on demand also
-        stated wrong, and not stated at all."""
+        stated wrong, and quantities that are `ahead` of what is stated."""
         found: dict[Fraction, set[int]] = {}
         for value, point in self.plot._symbols:
             found.setdefault(value, set()).add(point)
         for point, value in self.read.items():
             if wrong or self.right(point):
                 found.setdefault(value, set()).add(point)
-        for point, name in self.plot.names.items() if ahead else ():
-            found.setdefault(self.plot.truth[name][0], set()).add(point)
+        for value, point in (self.plot.truth[name] for name in ahead):
+            found.setdefault(value, set()).add(point)
         return found
 
     def wrong_names(self) -> set[str]:
@@ -378,8 +380,8 @@ def _carried(ledger: _Ledger, name: str) -> str:
 def _wrong_operands(ledger: _Ledger, equation: Equation) -> str:
     """The fault of an equation that right numbers don't explain."""
     plot = ledger.plot
-    for wrong, ahead in ((True, False), (True, True)):
-        numbers = ledger.numbers(wrong=wrong, ahead=ahead)
+    for ahead in ((), plot.formulas):
+        numbers = ledger.numbers(wrong=True, ahead=ahead)
         fresh, old = _matches(ledger, equation, numbers)
         if fresh:
             ledger.state([fresh[0][1]], _said(fresh[0][0], equation.result))
@@ -401,9 +403,10 @@ def _not_derivable(ledger: _Ledger, equation: Equation, point: int) -> str:
         return _carried(ledger, wrong[0])
     used = set(leaves(equation.tree))
     missing = [
-        n for n in plot.formulas
-        if n in needed and plot.truth[n][1] not in ledger.stated and plot.truth[n][0] in used
-    ]  # fmt: skip
+        n
+        for n in sorted(plot.formulas, key=lambda n: n not in needed)  # those it rests on first
+        if plot.truth[n][1] not in ledger.stated and plot.truth[n][0] in used
+    ]
     if missing:
         return f"not yet derivable: no step has stated {plot.computation(missing[0])}"
     return f"wrong value carried: a wrong number stands in {show(equation.tree)}"
@@ -417,13 +420,14 @@ def _nearest(ledger: _Ledger, equation: Equation) -> str | None:
     value it states."""
     plot = ledger.plot
     todo = [n for n in plot.formulas if plot.truth[n][1] not in ledger.stated]
-    numbers = ledger.numbers(wrong=True)
-    for number in plot.constants:
-        numbers.setdefault(number, set()).add(residue(number))
-    near = {point for edited in _edits(equation.tree) for _, point in _readings(edited, numbers)}
-    by_form = [name for name in todo if plot.truth[name][1] in near]
-    by_value = [name for name in todo if plot.truth[name][0] in equation.result]
-    return next(iter(by_form + by_value), None)
+    for name in todo:
+        numbers = ledger.numbers(wrong=True, ahead=plot.needs(name) - {name})
+        for number in plot.constants:
+            numbers.setdefault(number, set()).add(residue(number))
+        readings = (_readings(edited, numbers) for edited in _edits(equation.tree))
+        if any(point == plot.truth[name][1] for row in readings for _, point in row):
+            return name
+    return next((n for n in todo if plot.truth[n][0] in equation.result), None)
 
 
 def _edits(tree: Tree) -> Iterator[Tree]:
