@@ -129,7 +129,8 @@ def _file_in(name: str, folder: Path, split: str) -> Path:
     found = next((file for file in files if file.exists()), None)
     if found is None:
         raise ValueError(
-            f"{folder} holds no {' or '.join(stems[: len(own) + 2])} ({', '.join(SUFFIXES)}): give the file itself"
+            f"{folder} holds no {' or '.join(stems[: len(own) + 2])} ({', '.join(SUFFIXES)}): "
+            "give the file itself"
         )
     return found
 

@@ -19,6 +19,7 @@ LONGEST_STEP = 400  # characters; a longer step holds no equation
 MOST_NUMBERS = 12  # on one side
 _NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,15})(?:\.[0-9]{1,6})?|\.[0-9]{1,6}"
 _TOKEN = re.compile(rf"(?P<number>{_NUMBER})|(?P<name>[A-Za-z_]\w*)|(?P<sign>[-+*/=()%])|\S")
+_BULLET = re.compile(r"\s*(?:[-*•]|[0-9]{1,2}[.)])\s+(?=\S)")
 _SIGNS = str.maketrans("×·∙✕÷−–", "***" + "*/--", "$€£")
 _WORDS = (  # units between a number and a sign, and words that stand for a sign
     (
@@ -52,6 +53,7 @@ def read_equations(text: str) -> list[Equation]:
     if len(text) > LONGEST_STEP:
         return []
     text = text.translate(_SIGNS)
+    text = text[bullet.end() :] if (bullet := _BULLET.match(text)) else text
     for pattern, sign in _WORDS:
         text = pattern.sub(sign, text)
     equations = [_equation(run) for run in _runs(text) if "=" in run]
@@ -70,6 +72,10 @@ def _runs(text: str) -> list[list[str]]:
 
 
 def _equation(run: list[str]) -> Equation | None:
+    while run and run[-1] == "*":  # bold type
+        run = run[:-1]
+    while run and run[0] == "*":
+        run = run[1:]
     sides: list[list[str]] = [[]]
     for token in run:
         if token == "=":
@@ -192,10 +198,10 @@ def put(tree: Tree, names: dict[str, Fraction]) -> Tree:
     return (tree[0], *(put(part, names) for part in tree[1:]))
 
 
-def show(tree: Tree, *, inside: int = 0) -> str:
+def tree_text(tree: Tree, *, inside: int = 0) -> str:
     """A tree as text, with the brackets that it needs.
 
-    >>> show(formula("2 * (n - 3) / 4")), show(formula("n - (k - 3)"))
+    >>> tree_text(formula("2 * (n - 3) / 4")), tree_text(formula("n - (k - 3)"))
     ('2 * (n - 3) / 4', 'n - (k - 3)')
     """
     if isinstance(tree, str):
@@ -203,12 +209,12 @@ def show(tree: Tree, *, inside: int = 0) -> str:
     if isinstance(tree, Fraction):
         return number_text(tree)
     if len(tree) == 2:
-        return f"{show(tree[1], inside=3)}%"
+        return f"{tree_text(tree[1], inside=3)}%"
     sign, left, right = tree
     if _is_minus(tree):
-        return f"-{show(right, inside=3)}"
+        return f"-{tree_text(right, inside=3)}"
     rank = 1 if sign in "+-" else 2
-    said = f"{show(left, inside=rank)} {sign} {show(right, inside=rank + 1)}"
+    said = f"{tree_text(left, inside=rank)} {sign} {tree_text(right, inside=rank + 1)}"
     return f"({said})" if rank < inside else said
 
 

@@ -24,7 +24,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from workbench.problems.equations import number_text, read_equations, show, values
+from workbench.problems.equations import number_text, read_equations, tree_text, values
 from workbench.problems.word_problems import with_truth
 from workbench.types import Problem
 
@@ -177,7 +177,7 @@ def _equations(line: str) -> list[str]:
     marked = [e for mark in re.findall(r"<<(.*?)>>", line) for e in read_equations(mark)]
     found = marked or read_equations(re.sub(r"<<.*?>>", "", line))
     return [
-        f"{show(e.tree)} = {number_text(max(values(e.said[-1])))}"
+        f"{tree_text(e.tree)} = {number_text(max(values(e.said[-1])))}"
         for e in found
         if values(e.said[-1])
     ]

@@ -21,8 +21,9 @@ from fractions import Fraction
 from functools import cache, cached_property, lru_cache
 
 from workbench.problems.equations import Tree, formula, number_text, put, read_equations, values
-from workbench.problems.story_templates import NAMES, STORIES, WORDS
-from workbench.problems.story_truth import STORY_FAULTS, Plot, judge, read_answer
+from workbench.problems.story_plot import Plot
+from workbench.problems.story_templates import PEOPLE, STORIES, WORDS
+from workbench.problems.story_truth import STORY_FAULTS, judge_steps, read_answer
 from workbench.types import Problem
 
 SPLIT_OF = ("train",) * 6 + ("validation", "test")  # by a template's place among its level's
@@ -91,7 +92,7 @@ class Template:
         if name in self.marks:
             return [r"[0-9]+(?:\.[0-9]{2})?"] if mark is None else [*_SPELLED[mark].values()]
         kind = name.rstrip("0123456789")
-        return [re.escape(word) for word in WORDS.get(kind, NAMES)]
+        return [re.escape(word) for word in WORDS.get(kind, PEOPLE)]
 
     def tell(self, rng: random.Random) -> str:
         """The question with everything put in; the sentence in square brackets or not."""
@@ -99,11 +100,11 @@ class Template:
         text = re.sub(r"\[(.*?)\] ", lambda m: f"{m[1]} " * rng.randint(0, 1), self.text)
         slots = [m[1] for m in _SLOT.finditer(text)]
         people = [n for n in dict.fromkeys(slots) if n in "ABCD"]
-        put_in = dict(zip(people, rng.sample(list(NAMES), len(people))))
+        put_in = dict(zip(people, rng.sample(list(PEOPLE), len(people))))
         for kind, words in WORDS.items():
             things = sorted({n for n in slots if n.rstrip("0123456789") == kind})
             put_in |= dict(zip(things, rng.sample(words, len(things))))
-        if people and NAMES[put_in[people[0]]] == "he":
+        if people and PEOPLE[put_in[people[0]]] == "he":
             put_in |= _PRONOUNS
         else:
             put_in |= {word: "her" if word == "him" else word for word in _PRONOUNS}
@@ -277,13 +278,13 @@ def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
 def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
     """For each step None if it is right, else its fault: a kind from `STORY_FAULTS`, a colon, and
     what was expected."""
-    return judge(plot_of(problem), steps)[0]
+    return judge_steps(plot_of(problem), steps)[0]
 
 
 def solvable(problem: Problem, steps: Sequence[str]) -> bool:
     """False if and only if a wrong value stands for a quantity that the answer needs, or the answer
     line is wrong."""
-    return judge(plot_of(problem), steps)[1]
+    return judge_steps(plot_of(problem), steps)[1]
 
 
 __all__ = [

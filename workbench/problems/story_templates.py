@@ -11,7 +11,7 @@ Of every eight templates of a level the seventh is for validation and the eighth
 
 from __future__ import annotations
 
-NAMES = {
+PEOPLE = {
     "Amira": "she", "Bella": "she", "Chloe": "she", "Daria": "she", "Elif": "she", "Freya": "she",
     "Greta": "she", "Hana": "she", "Ines": "she", "Jana": "she", "Kavya": "she", "Lucia": "she",
     "Adam": "he", "Boris": "he", "Callum": "he", "Diego": "he", "Emre": "he", "Felix": "he",

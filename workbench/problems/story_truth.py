@@ -1,33 +1,22 @@
 """Exact truth of free-text steps: which quantity does an equation compute, and is it right?
 
-A `Plot` knows the numbers of a question and how each quantity is computed from them. Two
-expressions mean the same if they agree **whatever the numbers of the question were**: each given
-number gets a random residue modulo the prime 2**61 - 1 beside its value, expressions are computed
-in both (Schwartz 1980, Zippel 1979), and equal residues are equal formulas, but for a chance of
-one in 10**16 or so. So any order, any brackets and merged steps are right, and a right result from
-wrong operands is not. A number in a step is read as every given or stated quantity of that value,
-and as itself; percentages and number words (`twice`, `a third`) count by their value, so that 20%
-off is `* 20 / 100`, `* 0.2`, `/ 5` or, merged, `* 0.8`.
+A number in a step is read as every given or stated quantity of that value, and as itself; the
+expression then is the quantity of the `Plot` (or the part of its answer) with which it agrees
+whatever the numbers of the question were: `story_plot.py`. The rules are those of `truth.py`: the
+first value stated for a quantity stands, and what builds on a wrong one is wrong.
 
-Beside the quantities of the plot a step may compute a **part** of the answer: a sum of some of its
-terms, with factors that they share taken out (`50 - 12`, then `38 - 20`, for `50 - (12 + 20)`).
-
-Deviations from `truth.py`: a step that can't be read by its operands is held for the unstated
-quantity that it misses by one number or one sign, or else whose value it states; and of equal
-readings the first in the order of the plot is taken as stated. Results are exact: `10 / 3 = 3.33`
-is an arithmetic slip.
+Deviations from there: a step that can't be read by its operands is held for the unstated quantity
+that it misses by one number or one sign, or else whose value it states. Results are exact:
+`10 / 3 = 3.33` is an arithmetic slip. Taught in notebook 10.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
-from hashlib import blake2b
-from itertools import combinations, product
+from itertools import product
 
 from workbench.problems.equations import (
     COMPUTE,
@@ -35,208 +24,54 @@ from workbench.problems.equations import (
     Tree,
     leaves,
     number_text,
-    put,
     read_equations,
-    show,
+    tree_text,
     values,
 )
+from workbench.problems.story_plot import Both, Plot, combine, residue
 
-PRIME = 2**61 - 1
 STORY_FAULTS = (
     "malformed", "after the answer", "restated", "wrong operands", "not yet derivable",
     "wrong value carried", "arithmetic slip", "wrong answer line",
 )  # fmt: skip
 MOST_READINGS = 4096
-MOST_TERMS = 8  # of which every subset may be a part
 ANSWER_LINE = re.compile(
     r"The answer is:? ?(-?)\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(\.[0-9]{1,6})?%?(?: ?\.)?"
 )
-Both = tuple[Fraction, int]  # a value, and its residue with random numbers in place of the given
-Term = tuple[tuple[Fraction, int, bool], ...]  # factors; True: it was divided by
-
-
-def residue(value: Fraction) -> int:
-    """The residue of a plain number."""
-    return value.numerator * pow(value.denominator, -1, PRIME) % PRIME
-
-
-def combine(sign: str, left: Both, right: Both) -> Both | None:
-    """Compute in both; None where it would divide by zero."""
-    if sign != "/":
-        return COMPUTE[sign](left[0], right[0]), COMPUTE[sign](left[1], right[1]) % PRIME
-    if not right[0] or not right[1]:
-        return None
-    return left[0] / right[0], left[1] * pow(right[1], -1, PRIME) % PRIME
-
-
-@dataclass(frozen=True)
-class Plot:
-    """The numbers of a question (`given`; those in `plain` count by their value alone), and each
-    quantity's formula in an order in which it can be computed; the last one is asked for."""
-
-    given: dict[str, Fraction]
-    formulas: dict[str, Tree]
-    plain: frozenset[str] = frozenset()
-
-    @property
-    def asked(self) -> str:
-        return next(reversed(self.formulas))
-
-    @cached_property
-    def truth(self) -> dict[str, Both]:
-        """Value and residue of every name. Raises ValueError where a formula divides by zero."""
-        found = {
-            name: (value, residue(value) if name in self.plain else _random(name))
-            for name, value in self.given.items()
-        }
-        for name, tree in self.formulas.items():
-            if (both := _compute(tree, found)) is None:
-                raise ValueError(f"{name} = {show(tree)} divides by zero")
-            found[name] = both
-        return found
-
-    @cached_property
-    def names(self) -> dict[int, str]:
-        """Residue -> the quantity that it is."""
-        return {self.truth[name][1]: name for name in reversed(self.formulas)}
-
-    @cached_property
-    def parts(self) -> dict[int, Fraction]:
-        """Residue -> value of every part of the answer that is above zero."""
-        found: dict[int, Fraction] = {}
-        todo = [self._terms(self.asked)]
-        for denominator in self._denominators(self.asked):
-            todo.append(self._terms(denominator))
-        for terms in todo:
-            for value, point in _parts(terms):
-                if value:
-                    found[point if value > 0 else -point % PRIME] = abs(value)
-        return {p: v for p, v in found.items() if p not in {b[1] for b in self._symbols}}
-
-    @property
-    def _symbols(self) -> list[Both]:
-        return [self.truth[name] for name in self.given if name not in self.plain]
-
-    @cached_property
-    def constants(self) -> set[Fraction]:
-        """Plain numbers that a step may use on their own: of formulas, and plain given ones."""
-        numbers = {leaf for tree in self.formulas.values() for leaf in leaves(tree)}
-        plain = {self.given[name] for name in self.given if name in self.plain}
-        return {Fraction(1), Fraction(100), *plain} | {n for n in numbers if not isinstance(n, str)}
-
-    def computation(self, name: str) -> str:
-        """`22 - 14`, the numbers of a quantity's formula."""
-        return show(put(self.formulas[name], {n: both[0] for n, both in self.truth.items()}))
-
-    def gold(self) -> list[str]:
-        """One equation a quantity, and the answer line."""
-        lines = [
-            f"{self.computation(name)} = {number_text(self.truth[name][0])}"
-            for name in self.formulas
-        ]
-        return [*lines, f"The answer is {number_text(self.truth[self.asked][0])}"]
-
-    def needs(self, name: str) -> set[str]:
-        """The quantities that one rests on, itself included."""
-        of = [leaf for leaf in leaves(self.formulas[name]) if leaf in self.formulas]
-        return {name}.union(*(self.needs(other) for other in of))
-
-    def _terms(self, tree: Tree) -> list[Term]:
-        """A formula as a sum of products of given numbers and constants."""
-        if isinstance(tree, str) and tree in self.formulas:
-            return self._terms(self.formulas[tree])
-        if not isinstance(tree, tuple):
-            both = self.truth[tree] if isinstance(tree, str) else (tree, residue(tree))
-            return [((*both, False),)]
-        sign, left, right = tree
-        terms, others = self._terms(left), self._terms(right)
-        if sign == "-":
-            others = [(*term, (Fraction(-1), PRIME - 1, False)) for term in others]
-        if sign in "+-":
-            return terms + others
-        if sign == "/":
-            whole = _compute(right, self.truth)
-            single = others[0] if len(others) == 1 else ((*whole, False),)
-            others = [tuple((1 / v, pow(p, -1, PRIME), True) for v, p, _ in single)]
-        return [a + b for a in terms for b in others]
-
-    def _denominators(self, tree: Tree) -> Iterator[Tree]:
-        """What is divided by in a formula and in all that it rests on."""
-        if isinstance(tree, str) and tree in self.formulas:
-            yield from self._denominators(self.formulas[tree])
-        elif isinstance(tree, tuple):
-            if tree[0] == "/":
-                yield tree[2]
-            for part in tree[1:]:
-                yield from self._denominators(part)
-
-
-def _random(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") % PRIME
-
-
-def _compute(tree: Tree, names: dict[str, Both]) -> Both | None:
-    if isinstance(tree, str):
-        return names[tree]
-    if isinstance(tree, Fraction):
-        return tree, residue(tree)
-    left, right = (_compute(part, names) for part in tree[1:])
-    return None if left is None or right is None else combine(tree[0], left, right)
-
-
-def _parts(terms: list[Term]) -> Iterator[Both]:
-    """Sums of some of the terms without some of the factors that they share, also multiplied by
-    what they are divided by; of a single term products of two factors or more."""
-    sizes = range(1, len(terms) + 1) if len(terms) <= MOST_TERMS else (1, 2, len(terms))
-    for some in (some for size in sizes for some in combinations(terms, size)):
-        shared = Counter(some[0])
-        for term in some[1:]:
-            shared &= Counter(term)
-        for out in _sub_multisets(shared):
-            rest = [Counter(term) - out for term in some]
-            if len(some) == 1 and sum(n for f, n in rest[0].items() if abs(f[0]) != 1) < 2:
-                continue
-            yield _sum_of(rest)
-            divided = Counter()
-            for term in rest:
-                divided |= Counter({f: n for f, n in term.items() if f[2]})
-            if divided:
-                times = Counter({(1 / v, pow(p, -1, PRIME), False): n
-                                 for (v, p, _), n in divided.items()})  # fmt: skip
-                yield _sum_of([term + times for term in rest])
-
-
-def _sub_multisets(of: Counter) -> Iterator[Counter]:
-    for counts in product(*(range(n + 1) for n in of.values())):
-        yield Counter(dict(zip(of, counts)))
-
-
-def _sum_of(terms: Iterable[Counter]) -> Both:
-    value, point = Fraction(0), 0
-    for term in terms:
-        v, p = Fraction(1), 1
-        for factor in term.elements():
-            v, p = v * factor[0], p * factor[1] % PRIME
-        value, point = value + v, (point + p) % PRIME
-    return value, point
-
-
-# -- judging steps ---------------------------------------------------------------------------------
 
 
 @dataclass
 class _Ledger:
-    """What has been stated: residue -> value; `read` holds also what an ambiguous step may have
-    stated."""
+    """What has been stated. A step that may be two quantities, since numbers are equal, is one of
+    them and makes way (`owner`, a matching) where a later step can only be that one."""
 
     plot: Plot
-    stated: dict[int, Fraction] = field(default_factory=dict)
-    read: dict[int, Fraction] = field(default_factory=dict)
+    claims: list[tuple[Sequence[int], Fraction]] = field(default_factory=list)
+    owner: dict[int, int] = field(default_factory=dict)  # residue -> number of its claim
+    read: dict[int, Fraction] = field(default_factory=dict)  # by any claim, also a possible one
 
-    def state(self, points: Sequence[int], value: Fraction) -> None:
-        self.stated.setdefault(points[0], value)
+    @property
+    def stated(self) -> dict[int, Fraction]:
+        return {point: self.claims[i][1] for point, i in self.owner.items()}
+
+    def state(self, points: Sequence[int], value: Fraction) -> bool:
+        """Enter a claim about one of these residues; False if all of them are taken."""
+        self.claims.append((points, value))
+        if not self._place(len(self.claims) - 1, set()):
+            self.claims.pop()
+            return False
         for point in points:
             self.read.setdefault(point, value)
+        return True
+
+    def _place(self, claim: int, seen: set[int]) -> bool:
+        for point in self.claims[claim][0]:
+            if point not in seen:
+                seen.add(point)
+                if point not in self.owner or self._place(self.owner[point], seen):
+                    self.owner[point] = claim
+                    return True
+        return False
 
     def right(self, point: int) -> bool:
         name = self.plot.names.get(point)
@@ -249,7 +84,7 @@ class _Ledger:
         """Value -> residues that a number may be read as: given, stated right; on demand also
         stated wrong, and quantities that are `ahead` of what is stated."""
         found: dict[Fraction, set[int]] = {}
-        for value, point in self.plot._symbols:
+        for value, point in self.plot.symbols:
             found.setdefault(value, set()).add(point)
         for point, value in self.read.items():
             if wrong or self.right(point):
@@ -265,7 +100,7 @@ class _Ledger:
 
 
 def _readings(tree: Tree, numbers: dict[Fraction, set[int]]) -> set[Both]:
-    """All that an expression may mean: value as written, and residue."""
+    """All that an expression may mean: value as tree_text, and residue."""
     if tree == _ANY:
         return {(value, p) for value, points in numbers.items() for p in points}
     if isinstance(tree, Fraction):
@@ -284,7 +119,7 @@ def _readings(tree: Tree, numbers: dict[Fraction, set[int]]) -> set[Both]:
     return found
 
 
-def judge(plot: Plot, steps: Sequence[str]) -> tuple[list[str | None], bool]:
+def judge_steps(plot: Plot, steps: Sequence[str]) -> tuple[list[str | None], bool]:
     """For each step None or its fault, and whether the answer can still be reached."""
     ledger, reasons, right_answer = _Ledger(plot), [], None
     for step in steps:
@@ -326,22 +161,24 @@ def _answer_fault(ledger: _Ledger, answer: Fraction) -> str | None:
 def _fault(ledger: _Ledger, equation: Equation) -> str | None:
     """The fault of one equation; what it states is entered into the ledger."""
     plot, result = ledger.plot, equation.result
-    fresh, old = _matches(ledger, equation, ledger.numbers())
-    if fresh:
-        name, value = plot.names.get(fresh[0][1]), _said(fresh[0][0], result)
-        ledger.state([point for _, point in fresh], value)
-        if name and (wrong := ledger.wrong_names() & (plot.needs(name) - {name})):
-            return _carried(ledger, min(wrong, key=list(plot.formulas).index))
-        return _slip(equation, fresh[0][0])
-    if old:
-        said = show(equation.tree)
-        return f"restated: {said} stands at {number_text(ledger.stated[old[0][1]])} already"
-    return _wrong_operands(ledger, equation)
+    known = _matches(ledger, equation, ledger.numbers())
+    if not known:
+        return _wrong_operands(ledger, equation)
+    fresh = [both for both in known if both[1] not in ledger.stated]
+    value, point = (fresh or known)[0]
+    same = [p for v, p in known if v == value] if value in result else [p for _, p in fresh[:1]]
+    if not ledger.state(same, _said(value, result)):
+        stands = number_text(ledger.stated[point])
+        return f"restated: {tree_text(equation.tree)} stands at {stands} already"
+    name = plot.names.get(point)
+    if name and (wrong := ledger.wrong_names() & (plot.needs(name) - {name})):
+        return _carried(ledger, min(wrong, key=list(plot.formulas).index))
+    return _slip(equation, value)
 
 
-def _matches(ledger: _Ledger, equation: Equation, numbers) -> tuple[list[Both], list[Both]]:
-    """Readings that are a quantity or a part of the answer: not yet stated, and stated; those that
-    the result says first, then in the order of the plot."""
+def _matches(ledger: _Ledger, equation: Equation, numbers: dict[Fraction, set[int]]) -> list[Both]:
+    """Readings that are a quantity or a part of the answer: those that the result says first, then
+    in the order of the plot."""
     plot, said = ledger.plot, equation.result
     found = _readings(equation.tree, numbers)
     bare = all(leaf in plot.constants or leaf in numbers for leaf in leaves(equation.tree))
@@ -354,8 +191,7 @@ def _matches(ledger: _Ledger, equation: Equation, numbers) -> tuple[list[Both], 
             if point in plot.parts and point not in order and (bare or point != residue(value))
         ]
     known.sort(key=lambda both: (both[0] not in said, order.get(both[1], len(order)), both[1]))
-    fresh = [both for both in known if both[1] not in ledger.stated]
-    return fresh, [both for both in known if both[1] in ledger.stated]
+    return known
 
 
 def _said(value: Fraction, result: set[Fraction]) -> Fraction:
@@ -367,7 +203,8 @@ def _slip(equation: Equation, value: Fraction) -> str | None:
     wrong = [side for side in equation.said if value not in values(side)]
     if not wrong:
         return None
-    return f"arithmetic slip: {show(equation.tree)} is {number_text(value)}, not {show(wrong[0])}"
+    said = tree_text(equation.tree)
+    return f"arithmetic slip: {said} is {number_text(value)}, not {tree_text(wrong[0])}"
 
 
 def _carried(ledger: _Ledger, name: str) -> str:
@@ -382,12 +219,12 @@ def _wrong_operands(ledger: _Ledger, equation: Equation) -> str:
     plot = ledger.plot
     for ahead in ((), plot.formulas):
         numbers = ledger.numbers(wrong=True, ahead=ahead)
-        fresh, old = _matches(ledger, equation, numbers)
-        if fresh:
-            ledger.state([fresh[0][1]], _said(fresh[0][0], equation.result))
-        if fresh or old:
-            return _not_derivable(ledger, equation, (fresh or old)[0][1])
-    said = show(equation.tree)
+        if known := _matches(ledger, equation, numbers):
+            fresh = [both for both in known if both[1] not in ledger.stated]
+            value, point = (fresh or known)[0]
+            ledger.state([point], _said(value, equation.result))
+            return _not_derivable(ledger, equation, point)
+    said = tree_text(equation.tree)
     if (name := _nearest(ledger, equation)) is None:
         return f"wrong operands: the question asks for no {said}"
     ledger.state([plot.truth[name][1]], _said(plot.truth[name][0], equation.result))
@@ -409,7 +246,7 @@ def _not_derivable(ledger: _Ledger, equation: Equation, point: int) -> str:
     ]
     if missing:
         return f"not yet derivable: no step has stated {plot.computation(missing[0])}"
-    return f"wrong value carried: a wrong number stands in {show(equation.tree)}"
+    return f"wrong value carried: a wrong number stands in {tree_text(equation.tree)}"
 
 
 _ANY = ("any",)

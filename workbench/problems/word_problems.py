@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
-from workbench.problems.equations import Tree, formula, number_text, show, values
+from workbench.problems.equations import Tree, formula, number_text, tree_text, values
 from workbench.problems.stories import check_steps, plot_of
 from workbench.types import Problem
 
@@ -31,7 +31,7 @@ def unroll(tree: Tree) -> list[str]:
             return part
         step = (part[0], *map(value_of, part[1:]))
         (result,) = values(step)
-        lines.append(f"{show(step)} = {number_text(result)}")
+        lines.append(f"{tree_text(step)} = {number_text(result)}")
         return result
 
     value_of(tree)
@@ -78,7 +78,7 @@ def _record(id: str, question: str, answer: str, equation: str, meta: dict) -> P
 
 
 def _exact(answer: str) -> Fraction | None:
-    """A number as written, without the noise of floating point."""
+    """A number as tree_text, without the noise of floating point."""
     if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,20})?", answer.strip()):
         return None
     return Fraction(round(Fraction(answer.strip()), 6))
