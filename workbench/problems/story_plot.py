@@ -77,12 +77,10 @@ class Plot:
 
     @cached_property
     def parts(self) -> dict[int, Fraction]:
-        """Residue -> value of every part of the answer that is above zero."""
+        """Residue -> value of every part of a quantity that is above zero."""
         found: dict[int, Fraction] = {}
-        todo = [self._terms(self.asked)]
-        for denominator in self._denominators(self.asked):
-            todo.append(self._terms(denominator))
-        for terms in todo:
+        wanted = [*self.formulas, *self._denominators(self.asked)]
+        for terms in (_uncancelled(self._terms(tree)) for tree in wanted):
             for value, point in _parts(terms):
                 if value:
                     found[point if value > 0 else -point % PRIME] = abs(value)
@@ -157,6 +155,19 @@ def _compute(tree: Tree, names: dict[str, Both]) -> Both | None:
         return tree, residue(tree)
     left, right = (_compute(part, names) for part in tree[1:])
     return None if left is None or right is None else combine(tree[0], left, right)
+
+
+def _uncancelled(terms: list[Term]) -> list[Term]:
+    """The terms without pairs whose sum is zero: these are parts of nothing."""
+    kept: list[tuple[int, Term]] = []
+    for term in terms:
+        _, point = _sum_of([Counter(term)])
+        opposite = next((i for i, (p, _) in enumerate(kept) if (p + point) % PRIME == 0), None)
+        if opposite is None:
+            kept.append((point, term))
+        else:
+            del kept[opposite]
+    return [term for _, term in kept]
 
 
 def _parts(terms: list[Term]) -> Iterator[Both]:

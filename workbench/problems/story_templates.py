@@ -252,7 +252,7 @@ that?
     read = k * d; left = n - read; daily = left / m
 
 To join the gym {A} pays ${j} once and then ${m} a month. How many dollars will {she} have paid
-after {y:word} years?
+after {y} years?
     j 20..90/5, m 15..45, y 2..5
     months = y * 12; fees = months * m; total = fees + j
 

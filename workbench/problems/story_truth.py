@@ -99,18 +99,23 @@ class _Ledger:
         return {name for name, value in named if value != self.plot.truth[name][0]}
 
 
-def _readings(tree: Tree, numbers: dict[Fraction, set[int]]) -> set[Both]:
-    """All that an expression may mean: value as tree_text, and residue."""
+def _readings(
+    tree: Tree, numbers: dict[Fraction, set[int]], constants: set[Fraction] | None = None
+) -> set[Both]:
+    """All that an expression may mean: value as written, and residue. With `constants`, a number of
+    the story is a plain one only if it is one of these."""
     if tree == _ANY:
         return {(value, p) for value, points in numbers.items() for p in points}
     if isinstance(tree, Fraction):
-        return {(tree, residue(tree)), *((tree, point) for point in numbers.get(tree, ()))}
+        found = {(tree, point) for point in numbers.get(tree, ())}
+        plain = constants is None or tree in constants or not found
+        return found | {(tree, residue(tree))} if plain else found
     if len(tree) == 2:
         hundredth = Fraction(1, 100), residue(Fraction(1, 100))
-        whole = _readings(tree[1], numbers)
+        whole = _readings(tree[1], numbers, constants)
         return whole | {combine("*", both, hundredth) for both in whole}
-    lefts, rights = (_readings(part, numbers) for part in tree[1:])
-    found: set[Both] = set()
+    lefts, rights = (_readings(part, numbers, constants) for part in tree[1:])
+    found = set()
     for left, right in product(lefts, rights):
         if (both := combine(tree[0], left, right)) is not None:
             found.add(both)
@@ -178,10 +183,19 @@ def _fault(ledger: _Ledger, equation: Equation) -> str | None:
 
 def _matches(ledger: _Ledger, equation: Equation, numbers: dict[Fraction, set[int]]) -> list[Both]:
     """Readings that are a quantity or a part of the answer: those that the result says first, then
-    in the order of the plot."""
+    in the order of the plot. That a number of the story is meant as a plain one is thought of
+    last: of `60 / 5` as 20% of 60, where there are also 5 friends."""
+    strict = _readings(equation.tree, numbers, ledger.plot.constants)
+    return _known(ledger, equation, strict) or _known(
+        ledger, equation, _readings(equation.tree, numbers)
+    )
+
+
+def _known(ledger: _Ledger, equation: Equation, found: set[Both]) -> list[Both]:
     plot, said = ledger.plot, equation.result
-    found = _readings(equation.tree, numbers)
-    bare = all(leaf in plot.constants or leaf in numbers for leaf in leaves(equation.tree))
+    # of plain numbers alone, such as 100 - 20, only those that the story itself has
+    plain = plot.constants | {v for point, v in ledger.read.items() if point == residue(v)}
+    bare = all(leaf in plain for leaf in leaves(equation.tree))
     order = {point: i for i, point in enumerate(reversed(plot.names))}
     known = [both for both in found if both[1] in order]
     if not any(point not in ledger.stated for _, point in known):  # parts are many: looked at last
