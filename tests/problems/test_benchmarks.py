@@ -55,8 +55,9 @@ SYMBOLIC = {
     "answer": "3*4=<<3*4=12>>12\n12-5=<<12-5=7>>7\n#### 7",
     "id_orig": 1,
     "id_shuffled": 2,
-    "question_annotated": "{name,Ann} has {n,3} bags of {k,4} nuts and eats {e,5}. How many are left?"
-    "\n\n#init:\n- name = sample(names)\n- $n = range(20, 30)\n- $k = range(40, 80, 5)\n"
+    "question_annotated": "{name,Ann} has {n,3} bags of {k,4} nuts and eats {e,5}. "
+    "How many are left?\n\n#init:\n- name = sample(names)\n- $n = range(20, 30)\n"
+    "- $k = range(40, 80, 5)\n"
     "- $e = range(2, 2000)\n\n#conditions:\n- e < n*k\n- divides(e, 3)\n\n#answer: n*k-e",
     "answer_annotated": "First {n}*{k}=<<{n}*{k}={n*k}>>{n*k} nuts.\n"
     "{name} has {n*k} - {e} = <<{n*k}-{e}={n*k-e}>>{n*k-e} left.\n#### {n*k-e}",

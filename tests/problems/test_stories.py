@@ -340,8 +340,10 @@ def test_another_sign_is_wrong(problem, rng):
     # a product of two numbers that are multiplied later on would be a right step of its own
     left = f"{left[: sign.start()]} {rng.choice('+-')} {left[sign.end() :]}"
     (value,) = values(read_equations(f"{left} = 0")[0].tree)
-    # where half is spent, what is left of the other half is computed from either
-    assume((value * 10**4) % 1 == 0 and value not in told(problem)[1].values())
+    # percentages and number words count by their value: of half taken or left either may be meant
+    assume(not stories.read_question(problem.question).plain)
+    known = told(problem)[1].values()  # of equal numbers either may be meant
+    assume((value * 10**4) % 1 == 0 and value not in known and len(set(known)) == len(known))
     steps[at] = f"{left} = {number_text(value)}"
     assert check_steps(problem, steps)[: at + 1] == [True] * at + [False]
 

@@ -5,7 +5,8 @@ given number gets a random residue modulo the prime 2**61 - 1 beside its value, 
 computed in both (Schwartz 1980, Zippel 1979), and equal residues are equal formulas, but for a
 chance of one in 10**16 or so. So any order, any brackets and merged steps are the same, and a right
 result from wrong operands is not. Percentages and number words (`twice`, `a third`) count by their
-value, so that 20% off is `* 20 / 100`, `* 0.2`, `/ 5` or, merged, `* 0.8`.
+value, so that 20% off is `* 20 / 100`, `* 0.2`, `/ 5` or, merged, `* 0.8`; the price is that wrong
+operands pass where such numbers coincide (`48 + 12` for `80 - 80 / 4` after 40% off).
 
 Beside the quantities of the plot there are **parts** of the answer: a sum of some of its terms,
 with factors that they share taken out (`50 - 12`, then `38 - 20`, for `50 - (12 + 20)`). Taught in
