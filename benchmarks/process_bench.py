@@ -40,13 +40,14 @@ from workbench.analyse.trial import trial
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.baselines import Position, Random
-from workbench.problems import KINDS, frozen, programs
+from workbench.problems import frozen, programs
 from workbench.problems.benchmarks import SUBSETS, load
 from workbench.search import METHODS
 from workbench.types import LabelledSolution, Meter, SearchResult, Unreadable, Verifier
 
 BASELINES = {"random": lambda: Random(seed=0), "position": Position}
 SCORES = {"processbench": ("error", "correct", "f1"), "prmbench": ("right_f1", "wrong_f1", "score")}
+KINDS = ("quantities", "programs")  # what the shipped policies write
 EMBEDDED = "embedded"  # in place of a folder of data
 HIDDEN = ("threshold", "chosen_here")  # in the title instead
 

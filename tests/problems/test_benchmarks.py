@@ -3,11 +3,12 @@
 import dataclasses
 import gzip
 import json
+import re
 from collections import Counter
 
 import pytest
 
-from workbench.problems import benchmarks
+from workbench.problems import benchmarks, check_steps
 from workbench.problems.benchmarks import load
 from workbench.types import Problem
 
@@ -33,6 +34,33 @@ PRM = {
     "modified_process": ["a", "b"],
     "error_steps": [2, 3],
     "classification": "circular",
+}
+
+MAWPS = {
+    "id": 7,
+    "original_text": "Ann had $ 22 , lost 14 and gave the rest to 4 boys . How much did each get ?",
+    "equation": "X=((22.0-14.0)/4.0)",
+    "ans": 2.0,
+}
+SVAMP = {
+    "ID": "chal-1",
+    "Body": "A pack costs 76 dollars",
+    "Question": "How much is it with 25 dollars off?",
+    "Equation": "( 76.0 - 25.0 )",
+    "Answer": 51.0,
+    "Type": "Subtraction",
+}
+SYMBOLIC = {
+    "question": "Ann has 3 bags of 4 nuts and eats 5. How many are left?",
+    "answer": "3*4=<<3*4=12>>12\n12-5=<<12-5=7>>7\n#### 7",
+    "id_orig": 1,
+    "id_shuffled": 2,
+    "question_annotated": "{name,Ann} has {n,3} bags of {k,4} nuts and eats {e,5}. "
+    "How many are left?\n\n#init:\n- name = sample(names)\n- $n = range(20, 30)\n"
+    "- $k = range(40, 80, 5)\n"
+    "- $e = range(2, 2000)\n\n#conditions:\n- e < n*k\n- divides(e, 3)\n\n#answer: n*k-e",
+    "answer_annotated": "First {n}*{k}=<<{n}*{k}={n*k}>>{n*k} nuts.\n"
+    "{name} has {n*k} - {e} = <<{n*k}-{e}={n*k-e}>>{n*k-e} left.\n#### {n*k-e}",
 }
 
 
@@ -115,6 +143,67 @@ def test_prmbench_index_past_the_end(tmp_path):
     )
     with pytest.raises(ValueError, match="error_steps"):
         load("prmbench", path=write(tmp_path / "q.jsonl", PRM | {"error_steps": [0]}))
+
+
+def test_mawps_and_svamp_become_stories_with_one_operation_a_line(tmp_path):
+    (tmp_path / "trainset.json").write_text(json.dumps([MAWPS]))
+    (problem,) = load("mawps", path=tmp_path, split="train")
+    assert (problem.id, problem.kind, problem.answer, problem.level) == (
+        "mawps/train/1", "stories", "2", 2,
+    )  # fmt: skip
+    assert problem.question.startswith("Ann had $22, lost 14 and gave the rest to 4 boys. How")
+    assert problem.solution == "22 - 14 = 8\n8 / 4 = 2\nThe answer is 2"
+    assert check_steps(problem, ["(22 - 14) / 4 = 2", "The answer is 2"]) == [True, True]
+    assert check_steps(problem, ["22 - 14 = 8", "8 / 4 = 3"]) == [True, False]
+    (tmp_path / "SVAMP.json").write_text(json.dumps([SVAMP]))
+    (problem,) = load("svamp", path=tmp_path)
+    assert problem.question == "A pack costs 76 dollars. How much is it with 25 dollars off?"
+    assert (problem.kind, problem.solution) == ("stories", "76 - 25 = 51\nThe answer is 51")
+
+
+@pytest.mark.parametrize(
+    ("equation", "answer"),
+    [("(6.0+x)*(x-6.0)=189.0", -15.0), ("x=40/7", "5"), ("x=1/0", 1), ("", 3), ("X=2+", 2)],
+)
+def test_an_equation_that_gives_no_steps_leaves_a_plain_problem(tmp_path, equation, answer):
+    (tmp_path / "m.json").write_text(json.dumps([MAWPS | {"equation": equation, "ans": answer}]))
+    (problem,) = load("mawps", path=tmp_path / "m.json")
+    assert (problem.kind, problem.solution, problem.level) == ("math", None, None)
+    assert problem.answer == str(int(float(answer)))
+
+
+def test_gsm_symbolic_draws_numbers_that_fulfil_the_conditions(tmp_path):
+    folder = tmp_path / "symbolic"
+    folder.mkdir()
+    (folder / "0000.json").write_text(json.dumps(SYMBOLIC))
+    (problem,) = load("gsm_symbolic", path=tmp_path, split="symbolic")
+    n, k, e = map(int, re.findall(r"[0-9]+", problem.question))
+    assert n in range(20, 30) and k in range(40, 80, 5) and e % 3 == 0 and e < n * k
+    assert problem.kind == "stories" and problem.meta["fulfilled"]
+    assert problem.solution == (
+        f"{n} * {k} = {n * k}\n{n * k} - {e} = {n * k - e}\nThe answer is {n * k - e}"
+    )
+    assert load("gsm_symbolic", path=tmp_path, split="symbolic") == [problem]
+    with pytest.raises(ValueError, match=r"holds no p1/\*\.json"):
+        load("gsm_symbolic", path=tmp_path, split="p1")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["__import__('os').getcwd() == e", "e.__class__ == n", "[x for x in (1,)] == e", "2**99 > e"],
+)
+def test_what_a_template_may_not_say_is_not_run(tmp_path, condition):
+    row = json.loads(json.dumps(SYMBOLIC).replace("divides(e, 3)", condition))
+    (tmp_path / "0000.json").write_text(json.dumps(row))
+    (problem,) = load("gsm_symbolic", path=tmp_path, split="symbolic")
+    assert problem.question == SYMBOLIC["question"] and problem.answer == "7"
+    assert not problem.meta["fulfilled"]
+
+
+def test_competition_answers_are_whole_numbers(tmp_path):
+    write(tmp_path / "amc23.jsonl", {"question": "Q", "answer": 27.0, "url": "u"})
+    (problem,) = load("competition", path=tmp_path, split="amc23")
+    assert problem == Problem("competition/amc23/1", "math", "Q", "27", meta={"url": "u"})
 
 
 def test_json_array_and_limit(tmp_path):
@@ -207,6 +296,39 @@ def test_real_math(real_data):
         len(load("math", path=real_data / "math" / "openr_extracted_problems_and_answers.json"))
         == 7500
     )
+
+
+@pytest.mark.slow
+def test_real_mawps_and_svamp(real_data):
+    sizes = {"train": 1898, "valid": 237, "test": 238}
+    rows = [p for s in sizes for p in load("mawps", path=real_data / "mawps", split=s)]
+    assert Counter(p.id.split("/")[1] for p in rows) == sizes and unique_ids(rows)
+    svamp = load("svamp", path=real_data / "svamp")
+    assert len(svamp) == 1000 and unique_ids(svamp)
+    # steps are known but for unknowns within an equation, and endless decimals
+    for problems, share in ((rows, 0.92), (svamp, 0.99)):
+        told = [p for p in problems if p.kind == "stories"]
+        assert len(told) > share * len(problems)
+        assert all(all(check_steps(p, p.solution.split("\n"))) for p in told)
+
+
+@pytest.mark.slow
+def test_real_gsm_symbolic(real_data):
+    rows = load("gsm_symbolic", path=real_data / "gsm_symbolic" / "templates")
+    parts = Counter(p.id.split("/")[1] for p in rows)
+    assert parts == {"symbolic": 100, "p1": 100, "p2": 50} and unique_ids(rows)
+    told = [p for p in rows if p.kind == "stories"]
+    assert len(told) > 170 and sum(p.meta["fulfilled"] for p in told) > 150
+    for problem in told:
+        *steps, last = problem.solution.split("\n")
+        assert all(check_steps(problem, [*steps, last]))
+        assert check_steps(problem, ["907 + 911 = 1818"]) == [False]
+
+
+def test_real_competition(real_data):
+    rows = load("competition", path=real_data / "competition")
+    assert Counter(p.id.split("/")[1] for p in rows) == {"aime24": 30, "amc23": 40}
+    assert unique_ids(rows) and all(p.answer and "." not in p.answer for p in rows)
 
 
 def test_real_processbench(real_data):

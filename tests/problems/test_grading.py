@@ -334,3 +334,25 @@ def test_real_model_answers(real_data):
             )
     # the other answers are wrong, or lost their braces before they were published (\\frac*sqrt(3)3)
     assert verdicts["gpt"] >= 481 and verdicts["qwen3"] >= 298
+
+
+@pytest.mark.parametrize(
+    ("gold", "prediction", "equal"),
+    [
+        ("1000", "1e3", True),
+        ("1e3", "1000", True),
+        ("1,200", "1.2E+3", True),
+        ("0.005", "5e-3", True),
+        ("-1000", "-1e3", True),
+        ("1e3", "$1,000$", True),
+        ("1e3", "1003", False),
+        ("1e3", "13", False),
+        ("1e3", "1e4", False),
+        ("2", "2e", False),
+        ("20", "2e", False),
+        ("2e", "2e0", False),
+        ("100", "1e", False),
+    ],
+)
+def test_a_power_of_ten_as_programs_write_it_is_a_number(gold, prediction, equal):
+    assert is_equal(gold, prediction) == equal

@@ -589,6 +589,7 @@ def test_every_kind_of_fault_occurs_and_says_what_was_expected():
 @pytest.mark.parametrize("function", [check_steps, explain, solvable])
 def test_a_kind_without_exact_truth_is_refused_by_name(function):
     with pytest.raises(
-        ValueError, match=r"no exact truth for kind 'math' \(m/1\): only for quantities, programs"
+        ValueError,
+        match=r"no exact truth for kind 'math' \(m/1\): only for quantities, programs, stories",
     ):
         function(Problem("m/1", "math", "What is 1 + 1?", "2"), ["2"])

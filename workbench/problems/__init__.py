@@ -6,12 +6,12 @@ the final answer of any problem at all.
 
 from collections.abc import Sequence
 
-from workbench.problems import programs, quantities
+from workbench.problems import programs, quantities, stories
 from workbench.problems.truth import ANSWER
 from workbench.types import Prefix, Problem
 
 # the kinds with exact truth of their steps
-KINDS = {"quantities": quantities, "programs": programs}
+KINDS = {"quantities": quantities, "programs": programs, "stories": stories}
 
 
 def _kind(problem: Problem):
@@ -59,6 +59,8 @@ def states_answer(problem: Problem, step: str) -> bool:
     """
     from workbench.problems.grading import extract_answer
 
+    if problem.kind == "stories":  # money, decimals and percent signs are answers there
+        return stories.read_answer(step) is not None
     if problem.kind in KINDS:
         return ANSWER.fullmatch(step.strip()) is not None
     # a stated answer stays the same whatever number follows; a last number does not

@@ -5,6 +5,9 @@ r"""Public benchmarks as our records, from a file, a folder or the Hugging Face 
 | `gsm8k` | `Problem` | Cobbe et al. 2021, arXiv 2110.14168; the answer is what follows `####` |
 | `math` | `Problem` | Hendrycks et al. 2021, 2103.03874 |
 | `math500` | `Problem` | 500 of them: Lightman et al. 2023, 2305.20050 |
+| `mawps`, `svamp` | `Problem` | equations as steps: `word_problems.py` |
+| `gsm_symbolic` | `Problem` | GSM8K's wording, new numbers, steps known: `gsm_symbolic.py` |
+| `competition` | `Problem` | AIME 2024 (`split="aime24"`) and AMC 2023 (`amc23`) |
 | `jsonl` | `Problem` | your own: `question` (or `problem`), `answer`, what else a `Problem` has |
 | `processbench` | `LabelledSolution` | Zheng et al. 2024, 2412.06559; first wrong step, 0-based |
 | `prmbench` | `LabelledSolution` | Song et al. 2025, 2501.03124; every wrong step, 1-based |
@@ -27,6 +30,8 @@ from itertools import islice
 from pathlib import Path
 
 from workbench.problems.grading import extract_answer
+from workbench.problems.gsm_symbolic import gsm_symbolic
+from workbench.problems.word_problems import mawps, svamp
 from workbench.types import LabelledSolution, Problem
 
 HUB = {  # name -> repository and configuration, or file; ProcessBench's subsets are its splits
@@ -38,6 +43,11 @@ HUB = {  # name -> repository and configuration, or file; ProcessBench's subsets
     "prmbench": ("hitsmy/PRMBench_Preview", "prmbench_preview.jsonl"),
 }
 SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
+PARTS = {
+    "processbench": SUBSETS,
+    "gsm_symbolic": ("symbolic", "p1", "p2"),
+    "competition": ("aime24", "amc23"),
+}
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json")
 
 
@@ -47,15 +57,15 @@ def load(
     """The first `limit` records of a benchmark, from `path` (a file, or a folder that holds it) or
     else the hub.
 
-    `split` is `test` or `train`; for ProcessBench one of its four subsets. Left out, it is `test`
-    (ProcessBench: all four). Ids are unique and the same on every load. Raises ValueError, with
+    `split` is `test` or `train`; where a benchmark has parts (`PARTS`), one of them. Left out, it
+    is `test`, or all parts. Ids are unique and the same on every load. Raises ValueError, with
     file and line, for what it can't read.
     """
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark {name!r}: use {', '.join(BENCHMARKS)}")
-    if name == "processbench" and split is None and (path is None or Path(path).is_dir()):
+    if name in PARTS and split is None and (path is None or Path(path).is_dir()):
         records = [
-            r for subset in SUBSETS for r in load(name, path=path, split=subset, limit=limit)
+            r for part in PARTS[name] for r in load(name, path=path, split=part, limit=limit)
         ]
         return records[:limit]
     split = split or "test"
@@ -79,6 +89,9 @@ def _rows_of_path(name: str, path: Path, split: str) -> Iterator[tuple[str, dict
         raise ValueError(
             f"{path} does not exist: give a {', '.join(SUFFIXES)} file or a folder with one"
         )
+    if name == "gsm_symbolic" and path.is_dir():  # one file a template
+        yield from _rows_of_folder(path, split)
+        return
     file = _file_in(name, path, split) if path.is_dir() else path
     if file.suffix == ".json":
         try:
@@ -97,14 +110,27 @@ def _rows_of_path(name: str, path: Path, split: str) -> Iterator[tuple[str, dict
         raise ValueError(f"{file}:{number}: corrupt or cut-off JSON line: {error}") from None
 
 
+def _rows_of_folder(folder: Path, split: str) -> Iterator[tuple[str, dict]]:
+    files = sorted(folder.glob(f"**/{split}/*.json")) or sorted(folder.glob("*.json"))
+    if not files:
+        raise ValueError(f"{folder} holds no {split}/*.json: give the folder of the templates")
+    for file in files:
+        try:
+            yield str(file), json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file}: corrupt or cut-off JSON: {error}") from None
+
+
 def _file_in(name: str, folder: Path, split: str) -> Path:
     """The file of a folder that holds a split: named for it, or for the benchmark."""
-    stems = [f"{name}_{split}", *([name] if split == "test" else []), split]
+    own = [name] if split == "test" else []
+    stems = [f"{name}_{split}", *own, split, f"{split}set", *(stem.upper() for stem in own)]
     files = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     found = next((file for file in files if file.exists()), None)
     if found is None:
         raise ValueError(
-            f"{folder} holds no {' or '.join(stems)} ({', '.join(SUFFIXES)}): give the file itself"
+            f"{folder} holds no {' or '.join(stems[: len(own) + 2])} ({', '.join(SUFFIXES)}): "
+            "give the file itself"
         )
     return found
 
@@ -180,6 +206,14 @@ def _math(row: dict, id: str) -> Problem:
     )
 
 
+def _competition(row: dict, id: str) -> Problem:
+    answer = row["answer"]
+    answer = str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
+    question = row["problem"] if "problem" in row else row["question"]
+    meta = {"url": row.get("url")}
+    return Problem(id, "math", question, answer, row.get("solution"), meta=meta)
+
+
 def _own(row: dict, id: str) -> Problem:
     known = {field.name: row[field.name] for field in fields(Problem) if field.name in row}
     known["question"] = (
@@ -226,6 +260,10 @@ BENCHMARKS = {
     "gsm8k": _gsm8k,
     "math500": _math,
     "math": _math,
+    "mawps": mawps,
+    "svamp": svamp,
+    "gsm_symbolic": gsm_symbolic,
+    "competition": _competition,
     "jsonl": _own,
     "processbench": _processbench,
     "prmbench": _prmbench,

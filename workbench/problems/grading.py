@@ -137,6 +137,7 @@ _FRAC = re.compile(
 _PLAIN = re.compile(
     rf"([-+]?)\s*(?:(\d+)\s+(?=\d+\s*/))?({_NUM})(?:\s*/\s*({_NUM}))?(?:\^\{{?\\circ\}}?|°)?"
 )
+_POWER = re.compile(rf"([-+]?)\s*({_NUM})[eE]([-+]?[0-9]{{1,3}})")  # 1e3, of programs
 _BASED = re.compile(r"\d+_(?:\d|\{\d+\})")
 
 
@@ -154,6 +155,8 @@ def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bo
     (True, False)
     >>> is_equal("3", "13"), is_equal("10000", "10001"), is_equal("1/2", None)
     (False, False, False)
+    >>> is_equal("1000", "1e3"), is_equal("1003", "1e3")
+    (True, False)
     """
     if gold is None or prediction is None:
         return False
@@ -193,8 +196,11 @@ def _read(answer: str) -> tuple[str, Fraction | None]:
 
 
 def _number(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction or mixed number; None for anything else."""
+    """The exact value of an integer, decimal, fraction, mixed number or power of ten such as 1e3;
+    None for anything else."""
     text = _FRAC.sub(lambda frac: f" {frac[1].strip('{ }')}/{frac[2].strip('{ }')}", text)
+    if power := _POWER.fullmatch(text.strip()):
+        return Fraction(f"{power[1]}{power[2].replace(',', '')}e{power[3]}")
     match = _PLAIN.fullmatch(text.strip())
     if not match:
         return None
