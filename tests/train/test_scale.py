@@ -1,5 +1,6 @@
 """Our rewards inside TRL's trainer: what it is given, an advantage a token, two processes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from workbench.train import rewards
 from workbench.train.advantages import ends_of, process_advantages
 
 scale = pytest.importorskip("workbench.train.scale", reason="needs trl")
-LAUNCHED = Path(__file__).with_name("launched_by_accelerate.py")
+LAUNCHED = Path(__file__).with_name("two_processes.py")
 
 
 def arguments(folder, **options):
@@ -76,13 +77,15 @@ def test_a_reward_a_rollout_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_under_accelerate(tmp_path):
+def test_two_processes_learn_together(tmp_path):
     """Half of the ids are even at first; both processes end with the same, better policy."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
-    where = {"cwd": Path(__file__).parents[1], "timeout": 600, "text": True}
-    done = subprocess.run(
-        [*command, str(LAUNCHED), str(tmp_path)], capture_output=True, check=False, **where
-    )
+    # `accelerate launch` starts several processes on CPUs by MPI alone; torchrun's are the same
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", str(LAUNCHED), str(tmp_path)]
+    tests = Path(__file__).parents[1]
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    where = {"env": os.environ | {"PYTHONPATH": path}, "timeout": 600, "text": True}
+    done = subprocess.run(command, capture_output=True, check=False, **where)
     assert done.returncode == 0, done.stderr[-3000:]
     said = [line.split() for line in done.stdout.splitlines() if line.startswith("process")]
     (_, _, before, after, digest), (*_, other) = said

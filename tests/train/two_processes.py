@@ -1,4 +1,4 @@
-"""What `accelerate launch` runs in test_scale: a tiny policy learns to write even ids."""
+"""What each of two processes runs in test_scale: a tiny policy learns to write even ids."""
 
 import sys
 from hashlib import sha256
@@ -27,6 +27,7 @@ before = judged(policy)
 args = GRPOConfig(
     output_dir=sys.argv[1], max_steps=40, learning_rate=1e-2, per_device_train_batch_size=16,
     num_generations=8, max_completion_length=8, beta=0.0, use_cpu=True, bf16=False, report_to=[],
+    ddp_backend="gloo",
     save_strategy="no", disable_tqdm=True, gradient_checkpointing=False, seed=0,
 )  # fmt: skip
 StepTrainer(policy, PROBLEMS, even_steps, args=args).train()
