@@ -54,7 +54,7 @@ Rows = Iterator[dict[str, float]]
 class Arm:
     """A method, its settings, and the reward, made with the meter that its verifier adds to."""
 
-    method: str  # one of `_methods`
+    method: str  # rft, grpo, ppo or dpo
     settings: dict[str, Any] = field(default_factory=dict)
     reward: Callable[[Meter], Reward] = lambda meter: answer
 
