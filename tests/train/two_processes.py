@@ -13,8 +13,6 @@ from workbench.drive import solve
 from workbench.search import METHODS
 from workbench.train.scale import StepTrainer
 
-torch.set_num_threads(1)
-
 
 def judged(policy):
     policy.engine.cache.clear()
@@ -22,17 +20,34 @@ def judged(policy):
     return np.mean([even(result.problem, r) for result in results for r in result.rollouts])
 
 
-policy = bandit()
-before = judged(policy)
-args = GRPOConfig(
-    output_dir=sys.argv[1], max_steps=40, learning_rate=1e-2, per_device_train_batch_size=16,
-    num_generations=8, max_completion_length=8, beta=0.0, use_cpu=True, bf16=False, report_to=[],
-    ddp_backend="gloo",
-    save_strategy="no", disable_tqdm=True, gradient_checkpointing=False, seed=0,
-)  # fmt: skip
-StepTrainer(policy, PROBLEMS, even_steps, args=args).train()
-policy.model.eval()
-weights = torch.cat([p.detach().flatten() for p in policy.model.parameters()])
-digest = sha256(weights.numpy().tobytes()).hexdigest()[:12]
-number = PartialState().process_index
-print(f"process {number} {before:.3f} {judged(policy):.3f} {digest}", flush=True)
+def main(folder):
+    torch.set_num_threads(1)
+    policy = bandit()
+    before = judged(policy)
+    args = GRPOConfig(
+        output_dir=folder,
+        max_steps=40,
+        learning_rate=1e-2,
+        per_device_train_batch_size=16,
+        num_generations=8,
+        max_completion_length=8,
+        beta=0.0,
+        seed=0,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        ddp_backend="gloo",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    StepTrainer(policy, PROBLEMS, even_steps, args=args).train()
+    policy.model.eval()
+    weights = torch.cat([p.detach().flatten() for p in policy.model.parameters()])
+    digest = sha256(weights.numpy().tobytes()).hexdigest()[:12]
+    number = PartialState().process_index
+    print(f"process {number} {before:.3f} {judged(policy):.3f} {digest}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
