@@ -15,7 +15,8 @@ ALLOWED = {
     "analyse": {"types", "problems"},
     "jsonl": {"types"},  # records on disk, for the driver and for training
     "allowance": {"types"},  # what a budget still pays for
-    "drive": {"types", "jsonl", "fingerprint", "allowance"},
+    "workers": {"types"},  # what the driver and an engine that runs problems elsewhere exchange
+    "drive": {"types", "jsonl", "fingerprint", "allowance", "workers"},
     "tree": {"types", "jsonl"},
     "supervise": {"types", "fingerprint", "problems", "analyse", "tree"},
     "search": {"types", "problems", "analyse", "tree"},

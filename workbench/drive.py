@@ -33,7 +33,8 @@ What the real one adds. Every draw has its own random stream, keyed by (seed, pr
 occurrence, request number, row): what a problem gets does not depend on which problems run beside
 it. Search methods see the problem without answer and solution; a method marked `@sees_answer`
 (labellers) sees it whole. No reply is believed unseen: as many as asked, scores in [0, 1]. Budgets,
-interrupts, errors of one problem, result files. Models arrive as arguments. Taught in notebook 00.
+interrupts, errors of one problem, result files. Models arrive as arguments, or with an engine whose
+workers have their own (`workbench.workers`). Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -70,8 +72,11 @@ from workbench.types import (
     Stopped,
     Verifier,
 )
+from workbench.workers import Finished, Numbered, Work, Workers
 
 NOTHING = Portion(0)
+EVERYTHING = 2**63 - 1  # as a number of problems
+INTERRUPTED = "interrupted: problems in flight return their best so far"
 Models = Mapping[str, Any]  # who answers, by the name that requests use: policies and verifiers
 
 
@@ -94,9 +99,10 @@ def stream(
     problems: Sequence[Problem],
     method: Method,
     *,
-    policy: Policy,
+    policy: Policy | None = None,
     verifier: Verifier | None = None,
     helpers: Mapping[str, Policy | Verifier] | None = None,
+    engine: Workers | None = None,
     seed: int = 0,
     budget: Budget | None = None,
     in_flight: int = 64,
@@ -115,77 +121,188 @@ def stream(
     are read back instead of run. It belongs to one run: ValueError if the method, its options (by
     content), seed, budget or models were others. A model with a method `fingerprint() -> str` is
     known by that (weights, adapters, settings), any other one by its `name`.
+
+    `engine` runs the problems elsewhere, with its own models instead of `policy`, `verifier` and
+    `helpers`, `in_flight` of them in each worker; results and file are the same. Only problems on
+    their way are held then, but `problems`, which is gone through more than once, by the caller.
     """
-    if in_flight < 1:
-        raise ValueError(f"in_flight={in_flight}: need at least 1")
+    work = Work(method, options, seed, budget, in_flight)
     models = {"policy": policy, "verifier": verifier, **(helpers or {})}
     models = {by: model for by, model in models.items() if model is not None}
-    tasks = _tasks(problems, method, seed, options)
+    _check_arguments(problems, work, models, engine)
     file = None
     if save:
-        file = jsonl.ResultFile(save, _identity(models, method, options, seed, budget))
-        saved = [(task, file.get(task.problem.id, task.occurrence)) for task in tasks]
-        if other := [task for task, result in saved if result and result.problem != task.problem]:
-            raise ValueError(
-                f"{save} holds another problem by the id {other[0].problem.id!r}: name a new file"
-            )
-        yield from ((task.index, result) for task, result in saved if result)
-        tasks = [task for task, result in saved if not result]
-    for task in _run(tasks, models, budget, in_flight, file):
-        assert task.result is not None
-        yield task.index, task.result
+        about = engine.about() if engine else {by: identify(m) for by, m in models.items()}
+        file = jsonl.ResultFile(save, about | _identity(work))
+    there = bytearray(len(problems))  # 1 where the result has come
+    for index, result in _read_back(problems, file) if file else ():
+        there[index] = 1
+        yield index, result
+    left = (at for at in _numbered(problems) if not (file and file.has(*_key(at))))
+    if engine:
+        finished = _elsewhere(engine, left, there.count(0), work, file)
+        finished = _with_the_rest(finished, problems, there)
+    else:
+        finished = _here([_task(at, work) for at in left], models, work, file)
+    for at, result, _ in finished:
+        yield at.index, result
 
 
-def _identity(
-    models: Models, method: Method, options: Mapping[str, Any], seed: int, budget: Budget | None
-) -> dict[str, str]:
-    """What a result file belongs to, in words: who answers, what is run, and how."""
+def _check_arguments(
+    problems: Sequence[Problem], work: Work, models: Models, engine: Workers | None
+) -> None:
+    """ValueError for what can't be run; the first problem shows if the method is one."""
+    if work.in_flight < 1:
+        raise ValueError(f"in_flight={work.in_flight}: need at least 1")
+    if engine and models:
+        raise ValueError(f"{', '.join(models)} beside an engine: its workers have their own models")
+    if not engine and not models:
+        raise ValueError("no model to answer: give a policy, or an engine that has one")
+    for at in islice(_numbered(problems), 1):
+        _task(at, work)
+
+
+def _numbered(problems: Sequence[Problem]) -> Iterator[Numbered]:
+    seen = Counter[str]()
+    for index, problem in enumerate(problems):
+        yield Numbered(index, seen[problem.id], problem)
+        seen[problem.id] += 1
+
+
+def _key(at: Numbered) -> tuple[str, int]:
+    """By what a result file knows a problem."""
+    return at.problem.id, at.occurrence
+
+
+def _read_back(
+    problems: Sequence[Problem], file: jsonl.ResultFile
+) -> Iterator[tuple[int, SearchResult]]:
+    """The results that the file holds; ValueError where one is of another problem."""
+    for at in _numbered(problems):
+        if result := file.get(*_key(at)):
+            if result.problem != at.problem:
+                raise ValueError(
+                    f"{file.path} holds another problem by the id {at.problem.id!r}: "
+                    "name a new file"
+                )
+            yield at.index, result
+
+
+def identify(model: Any) -> str:
+    """What a model is, for the first line of a result file: its name and its fingerprint, if any.
+
+    A model without weights is known by its name alone.
+    """
+    return " ".join([_name(model), *([digest(model)] if hasattr(model, "fingerprint") else [])])
+
+
+def _identity(work: Work) -> dict[str, str]:
+    """What a result file belongs to beside its models, in words: what is run, and how."""
 
     def content(value: Any) -> str:
         plain = isinstance(value, PLAIN) and len(repr(value)) < 80
         return repr(value) if plain else f"{type(value).__name__} {digest(value)}"
 
-    def model(value: Any) -> str:  # without weights, the name says all
-        return " ".join([_name(value), *([digest(value)] if hasattr(value, "fingerprint") else [])])
-
+    method = work.method
     name = f"{method.__module__.rpartition('.')[2]}.{method.__qualname__}"
-    made = "<" in name or name.startswith(
-        "__main__"
-    )  # on the way: its code and what it holds count
-    about = {by: model(value) for by, value in models.items()}
-    about["method"] = f"{name} {digest(method)}" if made else name
-    about |= {f"option {key}": content(value) for key, value in sorted(options.items())}
-    return about | {"seed": repr(seed), "budget": repr(budget)}
+    # made on the way (a lambda, a partial, a cell): its code and what it holds count
+    made = "<" in name or name.startswith("__main__")
+    about = {"method": f"{name} {digest(method)}" if made else name}
+    about |= {f"option {key}": content(value) for key, value in sorted(work.options.items())}
+    return about | {"seed": repr(work.seed), "budget": repr(work.budget)}
 
 
 def _name(model: Any) -> str:
     return str(getattr(model, "name", type(model).__name__))
 
 
+def work_off(
+    take: Callable[[int], Iterable[Numbered]], work: Work, models: Models
+) -> Iterator[Finished]:
+    """Run the problems that `take(n)` hands out, at most n, until there are none: for a worker.
+
+    It is asked between calls to models. Where it raises `Stopped`, the problems in flight, and all
+    that it then has left, are finished with the best so far.
+    """
+
+    def more(n: int) -> Iterator[_Task]:
+        return (_task(at, work) for at in take(n))
+
+    return (task.finished for task in _run(more, models, work, None))
+
+
+def _here(
+    tasks: list[_Task], models: Models, work: Work, file: jsonl.ResultFile | None
+) -> Iterator[Finished]:
+    """Run the tasks in this process."""
+    waiting = iter(tasks)
+    return (task.finished for task in _run(lambda n: islice(waiting, n), models, work, file))
+
+
+def _elsewhere(
+    engine: Workers, left: Iterator[Numbered], total: int, work: Work, file: jsonl.ResultFile | None
+) -> Iterator[Finished]:
+    """Run the problems on an engine; save and yield the finished."""
+    running, stopped = engine.run(left, total, work), False
+    try:
+        while True:
+            done = None
+            try:
+                done = next(running, None)
+                if done is None:
+                    return
+                if file and done.keep:
+                    file.append(done.result, done.at.occurrence)
+            except KeyboardInterrupt:
+                if stopped:  # asked twice: don't wait for them
+                    raise
+                warnings.warn(INTERRUPTED, stacklevel=3)
+                stopped = True
+                running.stop()
+            if done:
+                yield done
+    finally:
+        running.close()
+
+
+def _with_the_rest(
+    finished: Iterator[Finished], problems: Sequence[Problem], there: bytearray
+) -> Iterator[Finished]:
+    """The finished, each once, and after an interrupt those that nobody ran: `there` is 1 where a
+    problem has its result."""
+    for done in finished:
+        if not there[done.at.index]:
+            there[done.at.index] = 1
+            yield done
+    for at in _numbered(problems) if there.count(0) else ():
+        if not there[at.index]:
+            yield Finished(at, SearchResult(at.problem, stopped="interrupt"), False)
+
+
 def _run(
-    tasks: list[_Task],
+    more: Callable[[int], Iterator[_Task]],
     models: Models,
-    budget: Budget | None,
-    in_flight: int,
+    work: Work,
     file: jsonl.ResultFile | None,
 ) -> Iterator[_Task]:
-    """Keep `in_flight` tasks going and answer what they wait for; save and yield the finished."""
-    waiting = iter(tasks)
+    """Keep as many tasks going as the work says and answer what they wait for; save and yield the
+    finished. `more` gives the next n, if there are any."""
     live: list[_Task] = []
     while True:
         try:
-            for _, task in zip(range(in_flight - len(live)), waiting):
+            for task in more(work.in_flight - len(live)):
                 live.append(task)  # an interrupt amid its start must not lose it
                 task.start()
             if not live:
                 return
-            _answer_all([task for task in live if not task.over], models, budget)
+            _answer_all([task for task in live if not task.over], models, work.budget)
             over = [task for task in live if task.over]
             for task in over:
                 task.save(file)
-        except KeyboardInterrupt:
-            warnings.warn("interrupted: problems in flight return their best so far", stacklevel=4)
-            for task in [*live, *waiting]:
+        except (KeyboardInterrupt, Stopped) as stop:
+            if isinstance(stop, KeyboardInterrupt):
+                warnings.warn(INTERRUPTED, stacklevel=4)
+            for task in [*live, *more(EVERYTHING)]:
                 task.stop("interrupt")
                 task.save(file)
                 yield task
@@ -201,9 +318,7 @@ def _run(
 class _Task:
     """A problem's generator, its meter, and the request it waits for."""
 
-    index: int
-    problem: Problem
-    occurrence: int
+    at: Numbered
     seed: int
     generator: Generator[Request, Reply, Any]
     whole: bool  # a labeller: its requests are answered whole
@@ -224,8 +339,19 @@ class _Task:
     saved: bool = False
 
     @property
+    def problem(self) -> Problem:
+        return self.at.problem
+
+    @property
     def over(self) -> bool:
         return self.result is not None
+
+    @property
+    def finished(self) -> Finished:
+        """Its result; one that an interrupt or an outage stopped is not to be saved."""
+        assert self.result is not None
+        keep = self.result.stopped != "interrupt" and not self.unanswered
+        return Finished(self.at, self.result, keep)
 
     def start(self) -> None:
         self.resume(lambda: next(self.generator))
@@ -308,11 +434,10 @@ class _Task:
         self.result = SearchResult(self.problem, meter=self.meter, error=name)
 
     def save(self, file: jsonl.ResultFile | None) -> None:
-        """Append the result to the file, once; what an interrupt or an outage stopped is none."""
-        whole = self.result and self.result.stopped != "interrupt" and not self.unanswered
-        if file and not self.saved and self.result and whole:
+        """Append the result to the file, once, if it is to be kept."""
+        if file and not self.saved and self.result and self.finished.keep:
             self.saved = True  # first: an interrupt amid the writing must not lead to a second row
-            file.append(self.result, self.occurrence)
+            file.append(self.result, self.at.occurrence)
 
     def lay_out(self) -> None:
         """The rows of the new request; only the problem's `Sample`s are numbered for streams."""
@@ -322,7 +447,7 @@ class _Task:
         self.rows = [prefix for prefix in request.prefixes for _ in range(n)]
         self.now = Portion(len(self.rows))
         if isinstance(request, Sample):
-            name = (self.seed, self.problem.id, self.occurrence, self.sampled)
+            name = (self.seed, *_key(self.at), self.sampled)
             self.sampled += 1
             self.keys = [stream_key(*name, row) for row in range(len(self.rows))]
             self.words = [words for words in request.words for _ in range(n)]
@@ -370,20 +495,15 @@ class _Task:
             self.reply(self.drawn)
 
 
-def _tasks(
-    problems: Sequence[Problem], method: Method, seed: int, options: Mapping[str, Any]
-) -> list[_Task]:
-    whole, seen = getattr(method, "sees_answer", False), Counter[str]()
-    tasks = []
-    for i, problem in enumerate(problems):
-        generator = method(problem if whole else problem.blind(), **options)
-        if not isinstance(generator, Generator):
-            raise ValueError(
-                f"{method.__name__} is no generator function: a method yields its requests"
-            )
-        tasks.append(_Task(i, problem, seen[problem.id], seed, generator, whole))
-        seen[problem.id] += 1
-    return tasks
+def _task(at: Numbered, work: Work) -> _Task:
+    """A problem about to be run; ValueError for a method that is no generator function."""
+    method, whole = work.method, getattr(work.method, "sees_answer", False)
+    generator = method(at.problem if whole else at.problem.blind(), **work.options)
+    if not isinstance(generator, Generator):
+        raise ValueError(
+            f"{method.__name__} is no generator function: a method yields its requests"
+        )
+    return _Task(at, work.seed, generator, whole)
 
 
 # -- answering -------------------------------------------------------------------------------------

@@ -35,10 +35,19 @@ def read_lines(path: str | Path, *, drop_cut_off: bool = False) -> Iterator[dict
 
     `drop_cut_off`: a last line without its newline (the writer was killed) is left out instead.
     """
+    return (row for row, _, _ in _placed_lines(path, drop_cut_off))
+
+
+def _placed_lines(
+    path: str | Path, drop_cut_off: bool
+) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """The objects of a JSONL file, each with the bytes where its line begins and ends."""
+    end = 0
     with Path(path).open("rb") as file:  # bytes: a line may be cut off inside a letter
         for number, line in enumerate(file, 1):
             if drop_cut_off and not line.endswith(b"\n"):
                 return
+            start, end = end, end + len(line)
             try:
                 row = json.loads(line.decode())
             except ValueError as error:
@@ -47,7 +56,7 @@ def read_lines(path: str | Path, *, drop_cut_off: bool = False) -> Iterator[dict
                 raise ValueError(
                     f"{path}, line {number}: need an object, found {line.decode()[:40]!r}"
                 )
-            yield row
+            yield row, start, end
 
 
 # -- values as JSON --------------------------------------------------------------------------------
@@ -146,30 +155,43 @@ class ResultFile:
 
     def __init__(self, path: str | Path, run: Mapping[str, Any]):
         self.path = Path(path)
-        self._results: dict[tuple[str, int], SearchResult] = {}
+        self._lines: dict[tuple[str, int], int] = {}  # where each one begins: results may be many
         if self.path.exists() and self.path.stat().st_size:
             self._read(run)
         else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write({"run": dict(run)})
 
+    def has(self, id: str, occurrence: int) -> bool:
+        """Was the result of this problem there when the file was opened?"""
+        return (id, occurrence) in self._lines
+
     def get(self, id: str, occurrence: int) -> SearchResult | None:
         """The saved result of a problem, None if it is still to be run."""
-        return self._results.get((id, occurrence))
+        if not self.has(id, occurrence):
+            return None
+        with self.path.open("rb") as file:
+            file.seek(self._lines[id, occurrence])
+            row = json.loads(file.readline())
+        del row["occurrence"]
+        return from_json(row)
 
     def append(self, result: SearchResult, occurrence: int) -> None:
         """Write one finished problem; it is on disk when this returns."""
         self._write({"occurrence": occurrence, **to_json(result)})
 
     def _read(self, run: Mapping[str, Any]) -> None:
-        rows = list(read_lines(self.path, drop_cut_off=True))
-        if rows:
-            self._compare(rows[0].get("run"), run)
-        for row in rows[1:]:
-            occurrence = row.pop("occurrence")
-            self._results[row["problem"]["id"], occurrence] = from_json(row)
-        self._cut_off_tail()
-        if not rows:
+        """Remember where each result stands; drop what follows the last newline, so that the
+        next line starts on its own."""
+        end = 0
+        for row, start, stop in _placed_lines(self.path, drop_cut_off=True):
+            if start == 0:
+                self._compare(row.get("run"), run)
+            else:
+                self._lines[row["problem"]["id"], row["occurrence"]] = start
+            end = stop
+        os.truncate(self.path, end)
+        if not end:
             self._write({"run": dict(run)})
 
     def _compare(self, written: Any, run: Mapping[str, Any]) -> None:
@@ -184,11 +206,6 @@ class ResultFile:
             raise ValueError(
                 f"{self.path} belongs to another run ({'; '.join(differs)}): name a new file"
             )
-
-    def _cut_off_tail(self) -> None:
-        """Drop what follows the last newline, so that the next line starts on its own."""
-        data = self.path.read_bytes()
-        os.truncate(self.path, data.rfind(b"\n") + 1)
 
     def _write(self, row: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SHIPPED_ROUNDS = frozen.FOLDER.parent / "iteration"  # what notebook 07 reads
 TURNS = 3
-SPENT = 2_000_000  # tokens by which a round improves the policy
+SPENT = 1_000_000  # tokens by which a round improves the policy
 LABELLED = 1_250  # problems whose solutions are labelled in a round
 CHOSEN_OF = 16  # samples of a problem, for search and for the test
 GO_ON_WITH = replace(verifiers.PRM, epochs=1.0, matrix_rate=0.007)

@@ -38,16 +38,17 @@ from workbench.types import Meter, Problem, SearchResult
 if TYPE_CHECKING:
     from workbench.models.policy import HFPolicy
 
-BUDGET = 4_000_000  # tokens of an arm
+BUDGET = 2_000_000  # tokens of an arm
 LEARNT, TRAINING = range(3, 7), 20_000  # levels of the problems to learn from; how many there are
 RFT_DRAWS = 128  # problems at a time
 A_ROUND = {"group": 8, "problems": 32, "beta": 0.0}
 RATE, GAINS = 8e-4, 0.04  # of AdamW, and of the gains of norms: chosen for GRPO on validation
-EVERY = 10  # measures along a run
+EVERY = 5  # measures along a run
 TESTED = 8  # samples of each test problem
 SHIPPED_ARMS = frozen.FOLDER.parent / "learning"  # logs and samples that notebook 06 reads
 
 Rows = Iterator[dict[str, float]]
+ArmPools = dict[tuple[str, int], list[SearchResult]]
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,19 @@ def measured(policy: HFPolicy, *, samples: int = 2) -> dict[str, float]:
     found = measures(Drawn(results, right.flatten().tolist(), right))
     kept = {name: found[name] for name in ("accuracy", "right_by_wrong_steps") if name in found}
     return {f"eval/{name}": x for name, x in kept.items()}
+
+
+def shipped_pools(problems: Sequence[Problem], what: str = "") -> ArmPools:
+    """What the arms answered to the first test problems, by (arm, seed).
+
+    `what`: "" for `TESTED` samples, "_greedy" for the likeliest one, "_64" for 64 of the first
+    problems, by the arms of seed 0.
+    """
+    places = {
+        (arm, seed): SHIPPED_ARMS / f"{arm}_{seed}{what}.npz" for arm in ARMS for seed in SEEDS
+    }
+    there = {key: place for key, place in places.items() if place.exists()}
+    return {key: frozen.read_pool(place, problems) for key, place in there.items()}
 
 
 def write_rounds(rows: Sequence[dict[str, float]], path: Path, *, every: int = 5) -> None:

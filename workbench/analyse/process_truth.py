@@ -1,0 +1,52 @@
+"""Are right answers reached by right steps? Exactly known for the embedded problems.
+
+A reward that sees only the answer is content with a solution that guesses, or whose fault does not
+matter for what was asked. Process supervision is for these (Lightman et al. 2023, arXiv 2305.20050;
+Uesato et al. 2022, 2211.14275, count them by hand as "trace error"). Taught in notebook 06.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from workbench.analyse.metrics import Floats, resample, with_interval
+from workbench.problems import check_steps
+from workbench.types import SearchResult
+
+
+def wrong_steps(results: Sequence[SearchResult]) -> NDArray[np.bool_]:
+    """Which solutions hold a wrong step, by the exact truth: (problems, n).
+
+    ValueError for problems without exact truth, or unless all pools are of one size.
+    """
+    if len(sizes := {len(result.rollouts) for result in results}) != 1:
+        raise ValueError(f"pools of {sorted(sizes)} samples: need as many for every problem")
+    return np.array(
+        [[not all(check_steps(s.problem, s.texts)) for s in r.rollouts] for r in results]
+    )
+
+
+def trace_error(right: ArrayLike, wrong: ArrayLike, *, seed: int) -> dict[str, float]:
+    """The share of right answers that were reached by a wrong step: value, low, high.
+
+    `right` and `wrong` (problems, n) say which samples end right, and which hold a wrong step
+    (`scaling.correctness`, `wrong_steps`). The interval is over problems. NaN without a right one.
+
+    >>> found = trace_error([[1, 1, 0], [1, 1, 1]], [[1, 0, 1], [0, 0, 0]], seed=0)
+    >>> found["value"]
+    0.2
+    """
+    right, wrong = np.asarray(right, bool), np.asarray(wrong, bool)
+    if right.shape != wrong.shape:
+        raise ValueError(f"right {right.shape} and wrong {wrong.shape}: need one shape")
+    counts = np.stack([right.sum(1), (right & wrong).sum(1)], 1)  # (problems, 2)
+    value = _share(counts.sum(0, keepdims=True))[0]
+    return with_interval(value, _share(resample(counts, seed=seed, statistic=np.sum)))
+
+
+def _share(sums: Floats) -> Floats:
+    """Of rows (right, right by wrong steps) the second over the first; NaN for none. (n,)"""
+    return np.where(sums[:, 0] > 0, sums[:, 1] / np.maximum(sums[:, 0], 1), np.nan)
