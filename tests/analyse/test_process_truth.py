@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from workbench.analyse.process_truth import trace_error, wrong_steps
+from workbench.analyse.process_truth import trace_error, trace_error_ratio, wrong_steps
 from workbench.problems import check_steps, quantities
 from workbench.types import Prefix, SearchResult, Step
 
@@ -39,3 +39,14 @@ def test_without_a_right_answer_there_is_no_share():
     assert all(np.isnan(x) for x in none.values())
     with pytest.raises(ValueError, match="need one shape"):
         trace_error(np.zeros((3, 2)), np.ones((3, 1)), seed=0)
+
+
+def test_a_ratio_is_paired_over_problems():
+    rng = np.random.default_rng(1)
+    right, wrong = rng.random((2, 60, 8)) < [[[0.6]], [[0.3]]]
+    same = trace_error_ratio((right, wrong), (right, wrong), seed=0)
+    assert same == {"value": 1.0, "low": 1.0, "high": 1.0}
+    half = wrong & (np.arange(8) % 2 == 0)
+    found = trace_error_ratio((right, half), (right, wrong), seed=0)
+    assert found["value"] == (right & half).sum() / (right & wrong).sum()
+    assert found["low"] < found["value"] < found["high"] < 1

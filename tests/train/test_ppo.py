@@ -313,6 +313,34 @@ def test_a_critic_learns_what_the_rollouts_earn():
     assert rows[-1]["train/value_loss"] < 0.5 * rows[0]["train/value_loss"]
 
 
+def test_parts_of_a_round_share_out_its_rollouts_and_leave_the_policy_its_update():
+    _, drawn, *_ = prepared(PPO())
+    number = len(drawn.rollouts)
+    policy = bandit(dtype=torch.float64)
+    whole, totals = batches_of(policy, drawn.results, None, PPO(), 200)
+    parts, same = batches_of(policy, drawn.results, None, PPO(), 200, parts=4)
+    assert same == totals and min(len(parts), len(whole)) > 1
+    seen = [batch.tensors["rollout"].tolist() for batch in parts]
+    assert all(len({i % 4 for i in own}) == 1 for own in seen)
+    assert sorted(i for own in seen for i in own) == list(range(number))
+    found = []
+    for n in (1, 4):  # critics differ, the first update of the policy does not
+        policy = bandit()
+        settings = PPO(shared=False, critic_batches=n, problems=2, group=4, beta=0.0)
+        list(ppo(policy, PROBLEMS, settings=settings, recipe=FAST, seed=0, rounds=1, reward=even))
+        found.append(torch.cat([p.detach().flatten() for p in policy.model.parameters()]))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
+
+
+def test_a_critic_starts_from_a_model_that_is_given():
+    policy, critic = bandit(), bandit(seed=1).model
+    start = [p.detach().clone() for p in critic.parameters()]
+    settings = PPO(shared=False, critic_batches=2, problems=2, group=4, beta=0.0)
+    list(ppo(policy, PROBLEMS, settings=settings, recipe=FAST, seed=0, rounds=2, reward=even,
+             critic=critic))  # fmt: skip
+    assert any(not torch.equal(a, b) for a, b in zip(start, critic.parameters()))
+
+
 def test_a_group_of_one_teaches_and_equal_rewards_are_told():
     one = {"problems": 2, "group": 1, "beta": 0.0}
     (row,) = ppo(bandit(), PROBLEMS, settings=PPO(**one), seed=0, rounds=1, reward=even)
@@ -335,6 +363,11 @@ def test_a_group_of_one_teaches_and_equal_rewards_are_told():
             lambda: ppo(None, PROBLEMS, seed=0, rounds=1, critic_recipe=FAST),
             "a shared critic learns by the policy's own recipe",
         ),
+        (
+            lambda: ppo(None, PROBLEMS, seed=0, rounds=1, critic=torch.nn.Linear(1, 1)),
+            "critic: a shared one is the policy itself",
+        ),
+        (lambda: PPO(critic_batches=2), "critic_batches=2, shared=True: need at least 1"),
         (
             lambda: list(
                 ppo(bandit(), PROBLEMS, settings=PPO(beta=0.0, refresh=2), seed=0, rounds=1)

@@ -39,12 +39,30 @@ def trace_error(right: ArrayLike, wrong: ArrayLike, *, seed: int) -> dict[str, f
     >>> found["value"]
     0.2
     """
+    counts = _counts(right, wrong)
+    drawn = resample(counts, seed=seed, statistic=np.sum)  # (draws, 2)
+    return with_interval(_share(counts.sum(0)[None])[0], _share(drawn))
+
+
+def trace_error_ratio(
+    ours: tuple[ArrayLike, ArrayLike], theirs: tuple[ArrayLike, ArrayLike], *, seed: int
+) -> dict[str, float]:
+    """Our `trace_error` over that of another policy on the same problems: value, low, high.
+
+    Each is (right, wrong), (problems, n) both; samples may be more for one than for the other.
+    """
+    counts = np.concatenate([_counts(*ours), _counts(*theirs)], 1)  # (problems, 4)
+    drawn = resample(counts, seed=seed, statistic=np.sum)
+    value, *ratios = (_share(x[:, :2]) / _share(x[:, 2:]) for x in (counts.sum(0)[None], drawn))
+    return with_interval(value[0], ratios[0])
+
+
+def _counts(right: ArrayLike, wrong: ArrayLike) -> Floats:
+    """Of each problem, how many samples are right, and right by a wrong step. (problems, 2)"""
     right, wrong = np.asarray(right, bool), np.asarray(wrong, bool)
     if right.shape != wrong.shape:
         raise ValueError(f"right {right.shape} and wrong {wrong.shape}: need one shape")
-    counts = np.stack([right.sum(1), (right & wrong).sum(1)], 1)  # (problems, 2)
-    value = _share(counts.sum(0, keepdims=True))[0]
-    return with_interval(value, _share(resample(counts, seed=seed, statistic=np.sum)))
+    return np.stack([right.sum(1), (right & wrong).sum(1)], 1).astype(float)
 
 
 def _share(sums: Floats) -> Floats:

@@ -9,7 +9,7 @@
 | `grpo-mixed` | the answer, and the PRM's worst step |
 | `grpo-exact` | the answer and all steps, by the exact checker: for comparison |
 | `pure` | the PRM's lowest score from a step on |
-| `tppo`, `appo` | the answer, by a value function per token, per step |
+| `tppo`, `appo` | the answer, by a value function per token, per step, which starts as `orm_base` |
 | `vine` | the answer, by completions of every prefix |
 | `prm-alone`, `likelihood-alone` | the worst step by the PRM, by base's likelihood: no answers |
 | `prm-held` | as `prm-alone`, held to the start by a KL term |
@@ -43,6 +43,7 @@ LEARNT, TRAINING = range(3, 7), 20_000  # levels of the problems to learn from; 
 RFT_DRAWS = 128  # problems at a time
 A_ROUND = {"group": 8, "problems": 32, "beta": 0.0}
 RATE, GAINS = 8e-4, 0.04  # of AdamW, and of the gains of norms: chosen for GRPO on validation
+CRITIC_RATE = 3e-4  # of the critic's AdamW
 EVERY = 5  # measures along a run
 TESTED = 8  # samples of each test problem
 SHIPPED_ARMS = frozen.FOLDER.parent / "learning"  # logs and samples that notebook 06 reads
@@ -82,6 +83,7 @@ def mixed_reward(meter: Meter, name: str | Path = "prm_base") -> Reward:
 
 
 STEPS = partial(prm_reward, aggregate="steps")
+CRITIC = {"shared": False, "critic_batches": 8}
 ARMS = {
     "rft": Arm("rft"),
     "dpo": Arm("dpo", {"pairs": "whole", "beta": 0.1}),
@@ -92,8 +94,8 @@ ARMS = {
     "grpo-exact": Arm("grpo", {}, lambda meter: exact),
     "pure": Arm("grpo", {"advantage": "pure"}, STEPS),
     "vine": Arm("grpo", {"advantage": "vine", "completions": 2, "group": 4}),
-    "tppo": Arm("ppo", {"action": "token", "shared": False}),
-    "appo": Arm("ppo", {"action": "step", "shared": False}),
+    "tppo": Arm("ppo", {"action": "token", **CRITIC}),
+    "appo": Arm("ppo", {"action": "step", **CRITIC}),
     "prm-alone": Arm("grpo", {}, prm_reward),
     "prm-held": Arm("grpo", {"beta": 0.05}, prm_reward),
     "likelihood-alone": Arm("grpo", {}, likelihood_reward),
@@ -178,6 +180,7 @@ def taught(
 
     `held` are options of `loop.repeat`; the budget is `BUDGET`, unless it is given.
     """
+    from workbench.models import load_verifier
     from workbench.train.grpo import GRPO, RECIPE, grpo
     from workbench.train.ppo import PPO, ppo
     from workbench.train.preferences import DPO, dpo
@@ -190,7 +193,8 @@ def taught(
     recipe = replace(RECIPE, learning_rate=RATE, vector_rate=GAINS, adam_epsilon=1e-4, clip=0.07)
     options, meter = dict(held, recipe=recipe), Meter()
     if arm.method == "ppo":
-        options["critic_recipe"] = replace(RECIPE, learning_rate=1e-3, decay=0.0)
+        options["critic_recipe"] = replace(RECIPE, learning_rate=CRITIC_RATE, decay=0.0)
+        options["critic"] = load_verifier("orm_base", dtype="float32").model
     settings, reward = settings(**A_ROUND | arm.settings), arm.reward(meter)
     about = {"settings": settings, "reward": reward, "meter": meter, "until": budget}
     for row in method(policy, training_problems(seed), seed=seed, **about, **options):

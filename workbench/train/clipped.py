@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -64,8 +65,11 @@ def batches_of(
     micro_tokens: int | None = None,
     *,
     online: bool = True,
+    parts: int = 1,
 ) -> tuple[list[Batch], dict[str, int]]:
     """The rollouts of a round in micro-batches by length, and the totals of their loss's mean.
+
+    Each batch is of one of so many `parts` of the round: every rollout number i of part i % parts.
 
     `advantages` in the rollouts' order: (P, G), or a number a rollout, or one a token, (T,) each.
     Rollouts without any have no gradient: unless the KL term holds them (`beta`), they are left
@@ -77,10 +81,11 @@ def batches_of(
     weights = [len(rollout.ids) if settings.normalise == "token" else 1 for rollout in rollouts]
     flat = advantages.flatten() if isinstance(advantages, torch.Tensor) else advantages
     keep_all = flat is None or settings.beta
-    length, useful = [len(ids) for ids, _ in rows].__getitem__, range(len(rows))
-    useful = [i for i in useful if keep_all or flat[i].any()]
+    length = [len(ids) for ids, _ in rows].__getitem__
+    useful = [i for i in range(len(rows)) if keep_all or flat[i].any()]
+    shares = [sorted((i for i in useful if i % parts == k), key=length) for k in range(parts)]
     batches = []
-    for some in split_by_tokens(sorted(useful, key=length), micro_tokens, length):
+    for some in chain.from_iterable(split_by_tokens(x, micro_tokens, length) for x in shares):
         batch = batch_of([rows[i] for i in some], pad_id(policy.tokenizer))
         own = {"rollout": torch.tensor(some)}  # (B,)
         own["sampled"] = torch.tensor([x for i in some for x in rollouts[i].logprobs])  # (N,)

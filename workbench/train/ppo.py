@@ -17,23 +17,26 @@ $$L = -\min(\rho A, \text{clip}(\rho) A) + \beta\, \text{KL} + c\, \tfrac12 \max
 averaged over actions as `normalise` says. The end token is an action like any other; the reward of
 a whole rollout falls to the last action; beyond it the value is 0, also where room ran out.
 
-The critic shares the policy's body, whose states then serve both (`shared`), or is a second model,
-a copy of the policy at the start with an optimiser of its own.
+The critic shares the policy's body, whose states then serve both (`shared`), or is a second model
+with an optimiser of its own. That one starts as a copy of the policy, or better from a verifier,
+which knows already what a mistake is (as in InstructGPT, Ouyang et al. 2022, 2203.02155), and
+learns in `critic_batches` from each round: it has far more to learn than the policy.
 
-How this deviates: the KL divergence is a term of the loss, not of the rewards; there are no
-mini-batches, each of the `updates` is on the whole round; an action's KL is the sum of its tokens'
+How this deviates: the KL divergence is a term of the loss, not of the rewards; the policy has no
+mini-batches, each of its `updates` is on the whole round; an action's KL is the sum of its tokens'
 estimates. Taught in notebook 06.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from workbench.models.checkpoints import weights_digest
 from workbench.models.policy import HFPolicy
 from workbench.train import rl
 from workbench.train.clipped import Clipped, Reference, Watched, batches_of, logps_of_batch, several
@@ -58,6 +61,7 @@ class PPO(Clipped):
     shared: bool = True  # the critic reads the policy's own states; False: it is a second model
     value_weight: float = 0.5  # of the critic's loss beside the policy's, if shared
     value_epsilon: float | None = 0.2  # how far a value may move in a round; None: anywhere
+    critic_batches: int = 1  # parts of a round, an update each of a critic of its own
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,6 +69,9 @@ class PPO(Clipped):
             raise ValueError(f"action={self.action!r}: use one of {', '.join(ACTS)}")
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise ValueError(f"gamma={self.gamma}, lam={self.lam}: need both in [0, 1]")
+        if self.critic_batches < 1 or (self.shared and self.critic_batches > 1):
+            given = f"critic_batches={self.critic_batches}, shared={self.shared}"
+            raise ValueError(f"{given}: need at least 1, more only for a critic of its own")
         if self.value_weight < 0 or (self.value_epsilon is not None and self.value_epsilon <= 0):
             given = f"value_weight={self.value_weight}, value_epsilon={self.value_epsilon}"
             raise ValueError(f"{given}: need at least 0, and above 0 or None")
@@ -131,6 +138,7 @@ def ppo(
     settings: PPO | None = None,
     recipe: Recipe = RECIPE,
     critic_recipe: Recipe | None = None,
+    critic: torch.nn.Module | None = None,
     seed: int,
     rounds: int | None = None,
     until: int | None = None,
@@ -140,7 +148,9 @@ def ppo(
 ) -> Iterator[dict[str, float]]:
     """Train `policy` in place on its own rollouts, yielding metrics after every round; as `grpo`.
 
-    `critic_recipe` is that of a critic of its own (`recipe`, unless given). Beside what `grpo`
+    `critic_recipe` is that of a critic of its own (`recipe`, unless given), and `critic` the causal
+    LM that it starts from: one that reads what the policy reads, token for token, as the `model` of
+    a verifier hosted on it does. It is changed. None: a copy of the policy. Beside what `grpo`
     reports there are `train/value_loss` (a mean over the updates) and `train/explained_variance`
     (of the values before the round's first update; not if all returns are equal);
     `train/clip_fraction` is over actions; `train/critic_tokens` are what a critic of its own was
@@ -150,22 +160,31 @@ def ppo(
     settings = settings or PPO()
     if settings.shared and critic_recipe is not None:
         raise ValueError("critic_recipe: a shared critic learns by the policy's own recipe")
+    if settings.shared and critic is not None:
+        raise ValueError("critic: a shared one is the policy itself; use PPO(shared=False)")
     settings = replace(settings, constant_length=settings.constant_length or policy.max_tokens)
     options |= {"seed": seed, "rounds": rounds, "until": until, "reward": reward}
-    return _rounds(policy, problems, settings, recipe, critic_recipe, ref_policy, options)
+    known, of_critic = {"method": "ppo", "reference": ref_policy}, None
+    if not settings.shared:
+        critic = copy.deepcopy(policy.model) if critic is None else critic
+        of_critic = Learner(Valued(critic).eval(), critic_recipe or recipe)
+        known |= {"critic": weights_digest(critic), "critic recipe": repr(of_critic.recipe)}
+    options |= {"known": known}
+    return _rounds(policy, problems, settings, recipe, of_critic, ref_policy, options)
 
 
 def _rounds(
-    policy, problems, settings: PPO, recipe: Recipe, critic_recipe, ref_policy, options: dict
-) -> Iterator[dict[str, float]]:
+    policy, problems, settings: PPO, recipe: Recipe, of_critic: Learner | None, ref_policy,
+    options: dict[str, Any],
+) -> Iterator[dict[str, float]]:  # fmt: skip
     reference, model = Reference(policy, ref_policy, settings), policy.model.eval()
-    critic = Valued(model if settings.shared else copy.deepcopy(model)).eval()
-    learner = Learner(critic if settings.shared else model, recipe)
-    of_critic = None if settings.shared else Learner(critic, critic_recipe or recipe)
+    critic = of_critic.model if of_critic else Valued(model).eval()
+    learner = Learner(model if of_critic else critic, recipe)
 
     def learn(drawn: Drawn, rate: float) -> tuple[dict[str, float], torch.Tensor]:
         # 1. batches, and what critic and reference say of them
         how = {"micro_tokens": recipe.micro_tokens, "online": drawn.online}
+        how |= {"parts": settings.critic_batches}
         batches, totals = batches_of(policy, drawn.results, None, settings, **how)
         batches, totals = with_ends(batches, totals, drawn, settings)
         reference.renew(drawn.number)
@@ -175,8 +194,7 @@ def _rounds(
         parts = shared_parts if settings.shared else policy_parts
         metrics |= several(learner, batches, totals, settings, rate, parts)
         if of_critic:
-            told = several(of_critic, batches, totals, settings, rate, critic_parts)
-            metrics["train/value_loss"] = told["train/value_loss"]
+            metrics["train/value_loss"] = _foretell(of_critic, batches, settings, rate)
             metrics["train/critic_tokens"] = of_critic.done.tokens
         sums = drawn.sums
         return metrics, (sums == sums[0, 0]).all().expand(len(sums))
@@ -189,8 +207,17 @@ def _rounds(
         if of_critic:
             of_critic.restore(kept["critic"])
 
-    known = {"method": "ppo", "reference": ref_policy, "critic recipe": repr(critic_recipe)}
     yield from take_rounds(
-        learner, learn, policy, problems, settings, state=state, restore=restore, known=known,
-        **options,
-    )  # fmt: skip
+        learner, learn, policy, problems, settings, state=state, restore=restore, **options
+    )
+
+
+def _foretell(critic: Learner, batches: Sequence[Batch], settings: PPO, rate: float) -> float:
+    """Teach a critic of its own what the rollouts did earn; returns its loss before."""
+    losses = []
+    for part in range(settings.critic_batches):
+        own = [b for b in batches if b.tensors["rollout"][0] % settings.critic_batches == part]
+        totals = {"weight": sum(batch.terms["weight"] for batch in own)}
+        told = several(critic, own, totals, settings, rate, critic_parts)
+        losses += [told["train/value_loss"]] if own else []
+    return sum(losses) / len(losses)
