@@ -63,6 +63,18 @@ def search(folder: Path, method: str, judge: str = "") -> str:
     return shown[["score", "vote", "own", "tokens"]].mean().round(3).to_string()
 
 
+def shipped_searches(judge: str) -> dict[str, pd.DataFrame]:
+    """The rows of every method that was judged by this verifier, by method.
+
+    ValueError for a verifier other than those of `JUDGES`.
+    """
+    known = {name: suffix for suffix, name in JUDGES.items()}
+    if judge not in known:
+        raise ValueError(f"verifier {judge!r}: searches were recorded with {', '.join(known)}")
+    places = {name: SHIPPED_SEARCHES / f"{name}{known[judge]}.csv" for name in SIZES_OF}
+    return {name: pd.read_csv(place) for name, place in places.items() if place.exists()}
+
+
 def rows_of_results(results: Sequence[SearchResult]) -> Iterator[dict[str, Any]]:
     """Of each problem: which ways to choose are right, and what the search cost."""
     for result in results:
