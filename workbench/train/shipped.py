@@ -51,14 +51,19 @@ POLICIES = {  # base is strong half-way: warm, so its samples differ and one of 
 REPEATS = 400  # updates on random tokens said twice, before the first lesson
 
 
-def new_model(seed: int) -> torch.nn.Module:
-    """A Llama of 3.6 M parameters with random weights; 4 heads share 2 key-value heads."""
+def new_model(seed: int, *, layers: int = 6, width: int = 256) -> torch.nn.Module:
+    """A Llama of 3.6 M parameters, or another size, with random weights.
+
+    Four heads share two key-value heads, so the width must be a multiple of 8 (rotary positions
+    take a head's numbers in pairs).
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = build_tokenizer()
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=6,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=512,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width,
+        num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=width // 4, max_position_embeddings=512,
         bos_token_id=None, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(seed)
