@@ -1,0 +1,134 @@
+"""Which method, and how much of it, for problems as hard as these? Compute-optimal test time.
+
+Snell et al. 2024 (arXiv 2408.03314, section 3.2): problems fall into bins by difficulty; in every
+bin that setting is used which was right most often among those within the budget, chosen on one
+half of the problems and measured on the other. Two ways to know the difficulty: by the true share
+of right samples, which shows what could be had, and by an estimate, which has a price.
+
+Deviations: a budget is one of tokens, or whatever unit the costs are in, instead of samples; the
+price of an estimate is paid by every problem. Taught in notebook 09.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from workbench.analyse.metrics import Floats
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One setting of one method on all problems: is it right, and what did it cost? (problems,)
+
+    `values` are 0 or 1, or the chance to be right; `costs` in tokens, FLOPs ... of all models.
+    """
+
+    name: str
+    values: Floats
+    costs: Floats
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What a choice by bins brings: per problem the value and the cost, and who was chosen."""
+
+    values: Floats  # (problems,)
+    costs: Floats  # (problems,)
+    names: list[str]  # of the setting, one a problem
+
+
+def difficulty_bins(ease: ArrayLike, bins: int = 5) -> Ints:
+    """Bins of about equal size, 0 the hardest: by the share of right samples, or an estimate of it.
+
+    Problems of equal ease share a bin, so bins may be fewer, and unequal. (problems,)
+
+    >>> difficulty_bins([0.0, 0.1, 0.5, 0.5, 0.9, 1.0], 3).tolist()
+    [0, 0, 1, 1, 2, 2]
+    """
+    ease = np.asarray(ease, float)
+    if ease.ndim != 1 or not len(ease) or bins < 1:
+        raise ValueError(f"ease of shape {ease.shape}, bins={bins}: need (problems,), one at least")
+    borders = np.quantile(ease, np.arange(1, bins) / bins)
+    return np.searchsorted(borders, ease, side="left").astype(np.int64)
+
+
+def compute_optimal(
+    tried: Sequence[Tried],
+    bins: ArrayLike,
+    budget: float,
+    *,
+    seed: int,
+    folds: int = 2,
+    price: ArrayLike = 0.0,
+) -> Strategy:
+    """In every bin the setting that was best on the *other* folds, within a budget a problem.
+
+    A setting is within the budget if its mean cost over the choosing problems of the bin is, with
+    the `price` of knowing the bin, one number or one a problem. Equal ones: the cheaper. `bins` are
+    (problems,). ValueError if nothing is within the budget, or shapes differ.
+    """
+    bins, costs, values, price = _checked(tried, bins, price)
+    fold = np.random.default_rng(seed).permutation(len(bins)) % folds
+    chosen = np.empty(len(bins), np.int64)
+    for number in range(folds):
+        for own in np.unique(bins):
+            here, there = (bins == own) & (fold == number), (bins == own) & (fold != number)
+            # a bin too small to be split chooses by all problems of the other folds
+            there = there if there.any() else fold != number
+            chosen[here] = _best(values[:, there], costs[:, there] + price[there], budget)
+    at = chosen, np.arange(len(bins))
+    return Strategy(values[at], costs[at] + price, [tried[int(i)].name for i in chosen])
+
+
+def one_for_all(tried: Sequence[Tried], budget: float, *, seed: int, folds: int = 2) -> Strategy:
+    """The best single setting within the budget, chosen in the same way, without any bins."""
+    return compute_optimal(
+        tried, np.zeros(len(tried[0].values), int), budget, seed=seed, folds=folds
+    )
+
+
+def cost_of_reaching(value: float, curve: Mapping[float, float]) -> float:
+    """At what cost a curve {cost: value} first reaches a value: between points on a log scale.
+
+    Infinity if it never does; the first cost if it does from the start.
+
+    >>> cost_of_reaching(0.5, {100: 0.4, 400: 0.6})
+    200.0
+    """
+    points = sorted(curve.items())
+    for (left, low), (right, high) in pairwise(points):
+        if low < value <= high:
+            part = (value - low) / (high - low)
+            return float(np.exp(np.log(left) + part * (np.log(right) - np.log(left))).round(9))
+    return float(points[0][0]) if points and points[0][1] >= value else float("inf")
+
+
+def _best(values: Floats, costs: Floats, budget: float) -> int:
+    """The setting of the highest mean value within the budget: (settings, problems) each."""
+    price = costs.mean(1)
+    able = np.flatnonzero(price <= budget)
+    if not len(able):
+        raise ValueError(f"budget={budget:g}: the cheapest setting costs {price.min():g} a problem")
+    return int(min(able, key=lambda i: (-values[i].mean(), price[i])))
+
+
+def _checked(
+    tried: Sequence[Tried], bins: ArrayLike, price: ArrayLike
+) -> tuple[Ints, Floats, Floats, Floats]:
+    """Bins and price (problems,), costs and values (settings, problems)."""
+    own = np.asarray(bins, np.int64)
+    for one in tried:
+        if one.values.shape != own.shape or one.costs.shape != own.shape:
+            shapes = f"values {one.values.shape}, costs {one.costs.shape}, bins {own.shape}"
+            raise ValueError(f"{one.name}: {shapes}: need one number a problem")
+    if not tried or own.ndim != 1 or len(own) < 2:
+        raise ValueError(f"{len(tried)} settings, bins {own.shape}: need a setting, two problems")
+    costs, values = np.array([(one.costs, one.values) for one in tried]).swapaxes(0, 1)
+    return own, costs, values, np.broadcast_to(np.asarray(price, float), own.shape)
