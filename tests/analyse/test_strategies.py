@@ -57,6 +57,14 @@ def test_knowing_the_difficulty_has_its_price():
         compute_optimal(tried, HARD, 150, seed=0, price=90.0)
 
 
+def test_where_a_bin_can_pay_for_nothing_it_takes_the_cheapest():
+    costs = np.where(HARD == 0, 300.0, 10.0)
+    tried = [Tried("small", np.zeros(N), costs), Tried("large", np.ones(N), 2 * costs)]
+    found = compute_optimal(tried, HARD, 200, seed=0)
+    assert set(np.array(found.names)[HARD == 0]) == {"small"}
+    assert set(np.array(found.names)[HARD == 1]) == {"large"}
+
+
 def test_equal_settings_the_cheaper_and_bins_of_one():
     same = [Tried("dear", np.ones(4), np.full(4, 9.0)), Tried("cheap", np.ones(4), np.ones(4))]
     found = compute_optimal(same, [0, 1, 2, 3], 10, seed=0)

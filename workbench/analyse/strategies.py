@@ -71,10 +71,13 @@ def compute_optimal(
     """In every bin the setting that was best on the *other* folds, within a budget a problem.
 
     A setting is within the budget if its mean cost over the choosing problems of the bin is, with
-    the `price` of knowing the bin, one number or one a problem. Equal ones: the cheaper. `bins` are
-    (problems,). ValueError if nothing is within the budget, or shapes differ.
+    the `price` of knowing the bin, one number or one a problem. Equal ones: the cheaper. In a bin
+    where none is, the cheapest (look at the costs). `bins` are (problems,). ValueError if none is
+    within the budget over all problems, or shapes differ.
     """
     bins, costs, values, price = _checked(tried, bins, price)
+    if (least := float((costs + price).mean(1).min())) > budget:
+        raise ValueError(f"budget={budget:g}: the cheapest setting costs {least:g} a problem")
     fold = np.random.default_rng(seed).permutation(len(bins)) % folds
     chosen = np.empty(len(bins), np.int64)
     for number in range(folds):
@@ -113,9 +116,7 @@ def cost_of_reaching(value: float, curve: Mapping[float, float]) -> float:
 def _best(values: Floats, costs: Floats, budget: float) -> int:
     """The setting of the highest mean value within the budget: (settings, problems) each."""
     price = costs.mean(1)
-    able = np.flatnonzero(price <= budget)
-    if not len(able):
-        raise ValueError(f"budget={budget:g}: the cheapest setting costs {price.min():g} a problem")
+    able = np.flatnonzero(price <= max(budget, price.min()))
     return int(min(able, key=lambda i: (-values[i].mean(), price[i])))
 
 

@@ -9,17 +9,23 @@ budgets of them are read from the pools (`analyse.scaling`). Taught in notebooks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from workbench.analyse.metrics import weighted_vote
+from workbench.analyse.strategies import Tried
 from workbench.problems import answer_of, frozen, is_right
 from workbench.problems.grading import is_equal
-from workbench.types import SearchResult
+from workbench.types import Meter, Problem, SearchResult, Verifier
+
+if TYPE_CHECKING:
+    from workbench.models.policy import HFPolicy
 
 SHIPPED_SEARCHES = frozen.FOLDER.parent / "searches"  # what notebooks 08 and 09 read
 JUDGES = {"": "prm_base", "-strong": "prm_strong"}
@@ -73,6 +79,45 @@ def shipped_searches(judge: str) -> dict[str, pd.DataFrame]:
         raise ValueError(f"verifier {judge!r}: searches were recorded with {', '.join(known)}")
     places = {name: SHIPPED_SEARCHES / f"{name}{known[judge]}.csv" for name in SIZES_OF}
     return {name: pd.read_csv(place) for name, place in places.items() if place.exists()}
+
+
+def chosen_on_validation(table: pd.DataFrame) -> str:
+    """How a method best chooses among what it found, over all its sizes: score, vote or own."""
+    tried = table[table["split"] == "validation"].groupby("size")[["score", "vote", "own"]]
+    return str(tried.mean().mean().idxmax())
+
+
+def settings_of(tables: Mapping[str, pd.DataFrame], problems: Sequence[Problem]) -> list[Tried]:
+    """Every method at every size on these test problems, choosing as it did best on validation."""
+    ids, out = [problem.id for problem in problems], []
+    for name, table in tables.items():
+        way = chosen_on_validation(table)
+        for size, rows in table[table["split"] == "test"].groupby("size"):
+            own = rows.set_index("problem").loc[ids]
+            values, costs = own[way].to_numpy(float), own["tokens"].to_numpy(float)
+            out.append(Tried(f"{name} {size}", values, costs))
+    return out
+
+
+def score_in_parts(
+    pool: Iterable[SearchResult], verifier: Verifier, policy: HFPolicy, sizes: Sequence[int]
+) -> tuple[list[list[Any]], NDArray[np.float64]]:
+    """Scores of all samples, and what the first k of a problem cost, (problems, sizes), in tokens.
+
+    The first k samples of a pool are exactly those of a run with n = k. Its costs are the question,
+    read once, what was written, and what the verifier had to read: that remembers, so it is asked
+    in growing parts.
+    """
+    scores, costs = [], []
+    for result in pool:
+        meter, question, row = Meter(), len(policy.prompt_ids(result.problem)), []
+        for before, k in zip([0, *sizes], sizes):
+            verifier.score(result.rollouts[before:k], meters=[meter] * (k - before))
+            written = sum(len(rollout.ids) for rollout in result.rollouts[:k])
+            row.append(question + written + meter.verifier)
+        costs.append(row)
+        scores.append(verifier.score(result.rollouts))  # remembered, not read again
+    return scores, np.array(costs, float)
 
 
 def rows_of_results(results: Sequence[SearchResult]) -> Iterator[dict[str, Any]]:
