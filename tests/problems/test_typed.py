@@ -3,7 +3,7 @@
 import pytest
 
 from workbench.problems import check_steps, frozen
-from workbench.problems.typed import EXAMPLE, LONGEST_STEP, plain, typed_problem, typed_steps
+from workbench.problems.typed import EXAMPLE, LONGEST_LINE, plain, typed_problem, typed_steps
 
 
 def test_a_frozen_question_that_is_typed_has_the_same_answer_and_truth():
@@ -35,7 +35,7 @@ def test_steps_are_cut_to_lines_and_bounded():
     with pytest.raises(ValueError, match="at most 16 steps"):
         typed_steps("a\n" * 17)
     with pytest.raises(ValueError, match="of 160 characters"):
-        typed_steps("a" * (LONGEST_STEP + 1))
+        typed_steps("a" * (LONGEST_LINE + 1))
 
 
 def test_nothing_unprintable_is_left():

@@ -9,7 +9,7 @@ from workbench.runs import controls
 from workbench.runs.explorer import (
     OFFERED,
     Explorer,
-    in_words,
+    as_typed,
     moment_view,
     pair_view,
     problem_of,
@@ -50,9 +50,9 @@ def test_what_is_not_offered_is_refused(explorer, change, words):
 
 
 def test_problems_by_number_and_in_words():
-    assert problem_of(" 8 ") == PROBLEM and problem_of(in_words(PROBLEM)) == PROBLEM
+    assert problem_of(" 8 ") == PROBLEM and problem_of(as_typed(PROBLEM)) == PROBLEM
     typed = problem_of(PROBLEM.question)
-    assert (typed.answer, in_words(typed)) == (PROBLEM.answer, PROBLEM.question)
+    assert (typed.answer, as_typed(typed)) == (PROBLEM.answer, PROBLEM.question)
     for text in ("200", "9" * 5000):
         with pytest.raises(ValueError, match="there are 0 to 199"):
             problem_of(text)

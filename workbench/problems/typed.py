@@ -12,7 +12,7 @@ import re
 from workbench.problems.quantities import ITEMS, LARGEST, NAMES, read_question
 from workbench.types import Problem
 
-MOST_CHARACTERS, MOST_STEPS, LONGEST_STEP = 600, 16, 160  # of a question; of a solution; of a step
+LONGEST_QUESTION, MOST_LINES, LONGEST_LINE = 600, 16, 160  # of a question; of a solution; of a step
 EXAMPLE = "How many shells does Ava have? Max has 5 shells. Ava has 4 more than Max."
 
 
@@ -24,8 +24,8 @@ def typed_problem(text: str) -> Problem:
     >>> typed_problem(EXAMPLE).answer
     '9'
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"{len(text):,} characters: a question has at most {MOST_CHARACTERS}")
+    if len(text) > LONGEST_QUESTION:
+        raise ValueError(f"{len(text):,} characters: a question has at most {LONGEST_QUESTION}")
     question = re.sub(r" (?=[?.])", "", " ".join(plain(text).split()))
     story = read_question(question)
     _check_words(question)
@@ -54,10 +54,10 @@ def typed_steps(text: str) -> list[str]:
     """
     steps = [" ".join(plain(line).split()) for line in text.split("\n") if line.strip()]
     longest = max(map(len, steps), default=0)
-    if len(steps) > MOST_STEPS or longest > LONGEST_STEP:
+    if len(steps) > MOST_LINES or longest > LONGEST_LINE:
         raise ValueError(
             f"{len(steps)} steps, the longest of {longest} characters: "
-            f"at most {MOST_STEPS} steps of {LONGEST_STEP} characters"
+            f"at most {MOST_LINES} steps of {LONGEST_LINE} characters"
         )
     return steps
 

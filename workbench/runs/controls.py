@@ -14,15 +14,15 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
-from workbench.problems.typed import MOST_CHARACTERS, typed_steps
+from workbench.problems.typed import LONGEST_QUESTION, typed_steps
 from workbench.runs.explorer import (
     BUDGETS,
     OFFERED,
-    POLICIES,
+    SOLVERS,
     VERIFIERS,
     Explorer,
     Seen,
-    in_words,
+    as_typed,
     moment_view,
     pair_view,
     problem_of,
@@ -33,7 +33,7 @@ from workbench.search.watched import Moment
 from workbench.show import explorer as views
 from workbench.types import Problem
 
-WIDE = {"width": "auto", "max_width": "760px"}
+BROAD = {"width": "auto", "max_width": "760px"}
 LABEL = {"description_width": "90px"}
 
 
@@ -84,7 +84,7 @@ def stepping(explorer: Explorer, seen: Seen, **models: Any) -> None:
         return show(html, f"simulation {number} of {number}")
     problem, ask = _problem_box(seen.problem)
     picks, button, view = _models(models), _button("search"), _view(html)
-    slider = w.IntSlider(number, 1, number, description="simulation", style=LABEL, layout=WIDE)
+    slider = w.IntSlider(number, 1, number, description="simulation", style=LABEL, layout=BROAD)
 
     def look(_: Any = None) -> None:
         at = min(slider.value, len(state["seen"].moments))
@@ -137,7 +137,7 @@ def editing(
     if not is_live():
         return show(html, "\n".join(edited))
     box = w.Textarea("\n".join(edited), rows=len(steps) + 1, description="steps", style=LABEL)
-    box.layout = WIDE
+    box.layout = BROAD
     judge, button, view = _pick("verifier", VERIFIERS, verifier), _button("judge"), _view(html)
 
     def again() -> None:
@@ -154,10 +154,9 @@ def _problem_box(problem: Problem) -> tuple[Any, Callable[[], str]]:
     """A number or a question to type, and what is asked for."""
     import ipywidgets as w
 
-    hint = f"0 to 199, or a question of at most {MOST_CHARACTERS} characters"
-    box = w.Textarea(
-        in_words(problem), rows=3, description="problem", placeholder=hint, style=LABEL, layout=WIDE
-    )
+    hint = f"0 to 199, or a question of at most {LONGEST_QUESTION} characters"
+    looks = {"description": "problem", "placeholder": hint, "style": LABEL, "layout": BROAD}
+    box = w.Textarea(as_typed(problem), rows=3, **looks)
     return box, lambda: box.value
 
 
@@ -171,7 +170,7 @@ def _pick(what: str, names: Any, value: Any) -> Any:
 
 def _models(models: dict[str, Any]) -> dict[str, Any]:
     """The choices of policy, verifier and budget, by the names that `Explorer.search` uses."""
-    known = {"policy": POLICIES, "verifier": VERIFIERS, "budget": BUDGETS}
+    known = {"policy": SOLVERS, "verifier": VERIFIERS, "budget": BUDGETS}
     given = {"policy": "base", "verifier": "prm_base", "budget": BUDGETS[-1]} | models
     all_of = {name: sorted({*known[name], given[name]}) for name in known}
     return {name: _pick(name, all_of[name], given[name]) for name in known}

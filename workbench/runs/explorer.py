@@ -23,7 +23,7 @@ from workbench.search.watched import Growing, Moment, followed_mcts, watched
 from workbench.show import explorer as views
 from workbench.types import Budget, Prefix, Problem, SearchResult
 
-POLICIES, VERIFIERS = ("weak", "base", "strong"), ("prm_base", "prm_strong")
+SOLVERS, VERIFIERS = ("weak", "base", "strong"), ("prm_base", "prm_strong")
 BUDGETS = (500, 1000, 2000, 4000, 8000)  # tokens of policy and verifier
 # what the shipped policies can do, in sizes whose trees fit on a screen
 OFFERED: dict[str, dict[str, Any]] = {
@@ -63,14 +63,14 @@ class Explorer:
 
     def policy(self, name: str) -> Any:
         """A shipped policy; ValueError for another name."""
-        return self._model(name, POLICIES, partial(load_policy, max_tokens=256))
+        return self._model(name, SOLVERS, partial(load_policy, max_tokens=256))
 
     def verifier(self, name: str) -> Any:
         """A shipped verifier; ValueError for another name."""
         return self._model(name, VERIFIERS, load_verifier)
 
     def _model(self, name: str, known: Sequence[str], load: Callable[[str], Any]) -> Any:
-        chosen("model", name, known)
+        one_of("model", name, known)
         if name not in self.models:
             self.models[name] = load(name)
         return self.models[name]
@@ -90,7 +90,7 @@ class Explorer:
 
         ValueError for a method or a model that is not offered, or a budget out of bounds.
         """
-        chosen("method", method, list(OFFERED))
+        one_of("method", method, list(OFFERED))
         if not 1 <= budget <= BUDGETS[-1]:
             raise ValueError(f"budget={budget} tokens: use 1 to {BUDGETS[-1]:,}")
         moments: list[Moment] = []
@@ -117,7 +117,7 @@ class Explorer:
         return list(row)
 
 
-def chosen(what: str, name: str, known: Sequence[str]) -> str:
+def one_of(what: str, name: str, known: Sequence[str]) -> str:
     """The name, if it is known; ValueError, with all names, if it is not."""
     if name not in known:
         raise ValueError(f"{what} {name[:40]!r}: use one of {', '.join(known)}")
@@ -140,7 +140,7 @@ def problem_of(text: str) -> Problem:
     return problems[int(number)]
 
 
-def in_words(problem: Problem) -> str:
+def as_typed(problem: Problem) -> str:
     """What `problem_of` makes this problem of: its number, or its question."""
     ids = [frozen_one.id for frozen_one in frozen.load("validation")]
     return str(ids.index(problem.id)) if problem.id in ids else problem.question
