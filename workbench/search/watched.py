@@ -111,7 +111,8 @@ class Growing:
             said = f"{len(reply)} scored"
         elif request.prompt == "solve" and request.by == "policy":
             self.drawn(request, reply)
-            said = f"{len(reply)} {'steps' if request.until == 'step' else 'solutions'} drawn"
+            what = "step" if request.until == "step" else "solution"
+            said = f"{len(reply)} {what}{'s' * (len(reply) != 1)} drawn"
         else:  # other words of the question, a critique, another model: no steps of this tree
             said = f"{len(reply)} answers by {request.by} to the prompt {request.prompt!r}"
         self.tell(Moment(said, deepcopy(self.root)))

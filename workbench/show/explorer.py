@@ -8,6 +8,7 @@ stand below each other where there is no room. Taught in notebook 11.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from workbench.problems import explain, is_right, solvable
@@ -15,9 +16,9 @@ from workbench.show.cards import BLUE, table
 from workbench.show.steps import QUESTION, step_strip
 from workbench.show.trees import labelled_tree, tree_view
 from workbench.tree import Node, grow
-from workbench.types import Prefix, Problem, SearchResult
+from workbench.types import Prefix, Problem, SearchResult, Step
 
-COLUMN = "display:inline-block;vertical-align:top;min-width:300px;max-width:100%"
+COLUMN = "display:inline-block;vertical-align:top;min-width:min(100%, 440px)"
 HEAD = f"padding:6px 10px;margin:4px 0;background-color:{BLUE}"
 SMALL = "font-size:90%;opacity:.8"
 MESSAGE = "padding:6px 10px;margin:4px 0;border-left:3px solid rgba(213,94,0,.8)"
@@ -26,10 +27,13 @@ MESSAGE = "padding:6px 10px;margin:4px 0;border-left:3px solid rgba(213,94,0,.8)
 def search_view(
     problem: Problem, name: str, root: Node, said: str, result: SearchResult | None = None
 ) -> str:
-    """A search: its name and what has just happened, its outcome once it is over, its tree."""
+    """A search: its name and what has just happened, its outcome once it is over, its tree.
+
+    The question is not said again: `question_view` stands above.
+    """
     line = f"<b>{escape(name)}</b> · {escape(said if result is None else outcome(result))}"
     best = result.best if result is not None else None
-    return f'<div style="{HEAD}">{line}</div>{tree_view(judged_tree(problem, root, best))}'
+    return f'<div style="{HEAD}">{line}</div>{_drawn(judged_tree(problem, root, best))}'
 
 
 def judged_tree(problem: Problem, root: Node, best: Prefix | None = None) -> Node:
@@ -63,9 +67,13 @@ def simulation_view(
     """
     forks = "".join(_fork(depth, rows) for depth, rows in enumerate(ways, start=1))
     empty = Node(root.step) if before is None else before
-    tree = tree_view(labelled_tree(problem, root, empty))
+    tree = _drawn(labelled_tree(problem, root, empty))
     why = f"<details><summary>why this way: {escape(said)}, fork by fork</summary>{forks}</details>"
     return f'<div style="{HEAD}"><b>{escape(said)}</b></div>{why}{tree}'
+
+
+def _drawn(tree: Node) -> str:
+    return tree_view(replace(tree, step=Step("question")))
 
 
 def _fork(depth: int, rows: Sequence[Mapping]) -> str:
