@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,9 +39,22 @@ def address():
     paths = filter(None, [str(ROOT), environment.get("PYTHONPATH")])
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
-    yield f"http://127.0.0.1:{port}/"
-    server.terminate()
-    server.wait(30)
+    try:
+        _wait_for(port, server)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_for(port, server):
+    for _ in range(600):
+        with socket.socket() as door:
+            if door.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert server.poll() is None, "the server ended before it could be reached"
+        time.sleep(0.5)
+    raise TimeoutError("the server can't be reached")
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +66,11 @@ def page(address):
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(2 * MINUTE)
-        _open(page, address)
+        page.goto(address, timeout=15 * MINUTE, wait_until="domcontentloaded")
+        # the widgets of the last panel
+        page.get_by_role("button", name="judge").wait_for(timeout=15 * MINUTE)
         yield page
         browser.close()
-
-
-def _open(page, address):
-    """Wait for the server, then for the widgets of the last panel."""
-    from playwright.sync_api import Error
-
-    for _ in range(120):
-        try:
-            page.goto(address, timeout=15 * MINUTE, wait_until="domcontentloaded")
-            break
-        except Error as error:
-            if "ERR_CONNECTION_REFUSED" not in str(error):
-                raise
-            page.wait_for_timeout(1000)
-    page.get_by_role("button", name="judge").wait_for(timeout=15 * MINUTE)
 
 
 def _done(page, name, text):
