@@ -19,7 +19,7 @@ from workbench.tree import Node, grow
 from workbench.types import Prefix, Problem, SearchResult, Step
 
 COLUMN = "display:inline-block;vertical-align:top;min-width:min(100%, 440px)"
-HEAD = f"padding:6px 10px;margin:4px 0;background-color:{BLUE}"
+HEAD = f"padding:6px 10px;margin:4px 0;line-height:1.4;background-color:{BLUE}"
 SMALL = "font-size:90%;opacity:.8"
 MESSAGE = "padding:6px 10px;margin:4px 0;border-left:3px solid rgba(213,94,0,.8)"
 
