@@ -28,7 +28,7 @@ lab: .venv/installed
 # a visitor's process ends ten minutes after the last click; no cell may run longer than two
 demo: .venv/installed
 	@$(BIN)/python -m pip install --quiet $(PIP_EXTRA) -c constraints.txt -e '.[demo]'
-	@$(BIN)/voila notebooks/11_explorer.ipynb $(DEMO)
+	@TQDM_DISABLE=1 $(BIN)/voila notebooks/11_explorer.ipynb $(DEMO)
 
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -37,7 +37,11 @@ def address():
     command = [sys.executable, "-m", "voila", "notebooks/11_explorer.ipynb", *options]
     environment = {k: v for k, v in os.environ.items() if k != "WORKBENCH_RUN_DIR"}
     paths = filter(None, [str(ROOT), environment.get("PYTHONPATH")])
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    environment |= {
+        "OMP_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
     try:
         _wait_for(port, server)
