@@ -2,6 +2,7 @@
 # make test   all tests
 # make lint   ruff and mypy
 # make lab    JupyterLab in notebooks/
+# make demo   the explorer (notebook 11) as a page, at http://localhost:8866
 #
 # Needs Python 3.11 or newer and nothing else; the first call makes .venv and installs into it.
 #   make test PYTHON=python3.12
@@ -11,6 +12,8 @@
 PYTHON ?= python3
 PIP_EXTRA ?=
 SMOLLM2 ?= yes
+DEMO ?= --no-browser --Voila.port=8866 --VoilaExecutor.timeout=120 --MappingKernelManager.cull_interval=60 \
+	--MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_connected=True
 BIN = .venv/bin
 
 run: .venv/installed
@@ -21,6 +24,11 @@ test: .venv/installed
 
 lab: .venv/installed
 	@$(BIN)/jupyter lab notebooks
+
+# a visitor's process ends ten minutes after the last click; no cell may run longer than two
+demo: .venv/installed
+	@$(BIN)/python -m pip install --quiet $(PIP_EXTRA) -c constraints.txt -e '.[demo]'
+	@TQDM_DISABLE=1 $(BIN)/voila notebooks/11_explorer.ipynb $(DEMO)
 
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -39,4 +47,4 @@ clean:
 		echo 'SmolLM2 could not be had: what needs it is skipped'
 	@touch $@
 
-.PHONY: run test lab lint clean
+.PHONY: run test lab demo lint clean
