@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,14 @@ def weights_digest(model) -> str:
 
 
 # -- loading ---------------------------------------------------------------------------------------
+
+
+def no_bars_in_notebooks() -> None:
+    """In a kernel, load without transformers' bars: they would stay in the notebook as widgets."""
+    if "ipykernel" in sys.modules:
+        from transformers.utils import logging as told
+
+        told.disable_progress_bar()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.models.checkpoints import without_library_notes
+from workbench.models.checkpoints import no_bars_in_notebooks, without_library_notes
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -55,6 +55,7 @@ def load_model(
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     options |= {"dtype": dtype, "output_loading_info": True}
     options |= four_bit(dtype, device) if quantise else {}
+    no_bars_in_notebooks()
     model, loaded = family.from_pretrained(path, **options)
     if lost := sorted(loaded["missing_keys"]):
         raise ValueError(f"{path} is not whole: {lost[0]} and {len(lost) - 1} more weights missing")

@@ -45,8 +45,6 @@ def start(name: str, *, profile: str, seed: int) -> Run:
         raise ValueError(f"seed {seed!r}: use an integer")
     from workbench.show.plots import use_style
 
-    # bars of loading would stay in the notebook as widgets; transformers reads this at its import
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     manifest.watch()
     use_style()
     _register_views()
