@@ -365,6 +365,7 @@ def test_a_url_is_a_policy_and_what_changes_its_writing_changes_its_fingerprint(
     [
         {"base_url": "localhost:8000"}, {"base_url": "ftp://host"}, {"concurrency": 0},
         {"separator": ""}, {"max_tokens": 0}, {"timeout": 0}, {"draws_per_request": 0},
+        {"separator": "\nStep {n}:"},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(wrong):

@@ -201,6 +201,8 @@ def test_missing_or_contradicting_formats_are_one_line(tmp_path):
         replace(form, end=5).bound(TOKENIZER)
     with pytest.raises(ValueError, match="separator '' is no token"):
         StepFormat(separator="").bound(TOKENIZER)
+    with pytest.raises(ValueError, match="verifiers read steps without numbers"):
+        StepFormat(separator="\nStep {n}:").bound(TOKENIZER)
     with pytest.raises(ValueError, match="need one known token"):
         StepFormat(good="5 apples").bound(TOKENIZER)
     with pytest.raises(ValueError, match="in training, this tokenizer has"):

@@ -6,10 +6,10 @@ from played import Branches, Hostile, play, scores_by
 from scripted import Judge, Walker, constant, oracle
 
 from workbench.drive import solve
+from workbench.models.prompts import with_layout
 from workbench.models.templates import render
 from workbench.problems import check_steps, is_right, quantities
 from workbench.search import METHODS
-from workbench.search.critic_search import CRITIC_PROMPTS
 from workbench.types import Budget, Problem, Sample
 
 PROBLEMS = quantities.generate(30, levels=[3, 4, 5], seed=3)
@@ -80,10 +80,10 @@ def test_the_critique_is_of_the_steps_up_to_the_doubt_and_the_rewriting_is_told_
 
 
 def test_templates_ask_for_what_is_brought():
-    told = render(CRITIC_PROMPTS, "critique", ONE, {"attempt": "1 + 1 = {3}"})
-    assert "1 + 1 = {3}" in told and "How many?" in told and told.endswith("\n")
-    told = render(CRITIC_PROMPTS, "rewrite", ONE, {"critique": "it is 2"})
-    assert "it is 2" in told and "How many?" in told and told.endswith("\n")
+    told = render(with_layout(), "critique", ONE, {"attempt": "1 + 1 = {3}"})
+    assert "1 + 1 = {3}" in told and "How many?" in told
+    told = render(with_layout(), "rewrite", ONE, {"critique": "it is 2"})
+    assert "it is 2" in told and "How many?" in told
 
 
 def test_a_verifier_of_whole_solutions_has_all_written_anew():

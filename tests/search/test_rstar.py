@@ -9,10 +9,11 @@ from played import Branches, Hostile, Listener, play
 
 from workbench.analyse.metrics import majority_vote
 from workbench.drive import solve
+from workbench.models.prompts import with_layout
 from workbench.models.templates import TAUGHT, render
 from workbench.problems import answer_of, is_right, quantities
 from workbench.search import METHODS
-from workbench.search.rstar import ACTIONS, RSTAR_PROMPTS, ThoughtTree, uct
+from workbench.search.rstar import ACTIONS, ThoughtTree, uct
 from workbench.tree import walk
 from workbench.types import Budget, Problem
 
@@ -164,10 +165,9 @@ def test_the_chosen_way_is_marked():
 
 
 def test_templates_there_are_for_each_action():
-    templates, words = TAUGHT | RSTAR_PROMPTS, {"subquestion": "Who ?"}
     for prompt, _ in ACTIONS.values():
-        text = render(templates, prompt, ONE, words)
-        assert "How many?" in text and "{" not in text and text.endswith("\n")
+        text = render(with_layout(), prompt, ONE, {"subquestion": "Who ?"})
+        assert "How many?" in text and "{" not in text
     taught = {action for action, (prompt, _) in ACTIONS.items() if prompt in TAUGHT}
     assert taught == {"step", "rest", "rephrase"} == set(ThoughtTree(ONE).actions)
 

@@ -192,6 +192,15 @@ def test_a_lesson_may_teach_another_text_than_the_solution():
 
 
 @pytest.mark.slow
+def test_steps_are_parted_as_the_policy_that_is_taught_parts_them():
+    lesson = Lesson(PROBLEMS[0], text="2 + 3 = 5 .\nThe answer is 5 .")
+    (plain,), (blank,) = (encode(TOKENIZER, [lesson], separator=s) for s in ("\n", "\n\n"))
+    (step,) = TOKENIZER("\n", add_special_tokens=False).input_ids
+    ids, start = plain
+    border = ids.index(step, start)
+    assert blank == ([*ids[:border], step, *ids[border:]], start)
+
+
 def test_the_curriculum_is_seeded_and_grows_in_level_and_order():
     lessons = list(islice(curriculum(1, ramp=1000), 3000))
     assert lessons[:200] == list(islice(curriculum(1, ramp=1000), 200))

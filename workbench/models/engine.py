@@ -28,6 +28,7 @@ from workbench.models.checkpoints import adapter_state
 from workbench.models.draws import draw, uniforms
 from workbench.models.flops import Flops
 from workbench.models.prefix_cache import Context, Entry, KeyValues, PrefixCache
+from workbench.models.stops import Stops
 from workbench.types import Meter
 
 ROOM = 32  # columns to decode before the buffer is assembled anew
@@ -71,6 +72,7 @@ class Row:
     key: int
     meter: Meter
     wanted: tuple[int, ...] = ()  # after how many tokens logits are wanted; by default after all
+    before: tuple[int, ...] = ()  # the end of what was written earlier: a text may begin there
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     done: bool = False
@@ -130,7 +132,7 @@ def right_aligned(
 class Drawing:
     """What all rows of one run have in common."""
 
-    stops: np.ndarray  # (V,) of bool: tokens that end a continuation
+    stops: Stops  # what ends a continuation
     temperature: float
     keep: bool  # put the key-values of finished rows into the cache
 
@@ -155,10 +157,14 @@ class Engine:
 
     @torch.inference_mode()
     def run(
-        self, rows: Sequence[Row], *, stops: np.ndarray, temperature: float, keep: bool
+        self, rows: Sequence[Row], *, stops: np.ndarray | Stops, temperature: float, keep: bool
     ) -> None:
-        """Continue all rows to a stop token or the end of their room; fills `ids`, `logprobs`."""
+        """Continue all rows to a stop or the end of their room; fills `ids`, `logprobs`.
+
+        `stops`: a table (V,) of tokens, or more than that.
+        """
         self.refresh()
+        stops = stops if isinstance(stops, Stops) else Stops(stops)
         drawing = Drawing(stops, temperature, keep)
         longest_first = sorted(rows, key=lambda row: (-len(row.context.ids), row.context.names[-1]))
         waiting = deque(longest_first)
@@ -241,7 +247,7 @@ class Engine:
         tokens, logprobs = draw(torch.cat(logits), drawing.temperature, u)
         for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist()):
             row.extend([token], [logprob])
-            row.done = bool(drawing.stops[token]) or row.room <= 1
+            row.done = drawing.stops.over([*row.before, token]) or row.room <= 1
         return list(entries)
 
     def _compute(self, rows: Sequence[Row]) -> dict[tuple, tuple[Entry, torch.Tensor]]:
@@ -325,7 +331,8 @@ class Engine:
             newest, logprob = draw(logits, drawing.temperature, u[:, t])
             tokens[:, t], logprobs[:, t] = newest.cpu(), logprob.cpu()
             count += ~done
-            done |= drawing.stops[tokens[:, t]] | (count >= left)
+            done |= drawing.stops.sure[tokens[:, t]] | (count >= left)
+            self._look_back(live, tokens[:, : t + 1], drawing.stops, done)
             if done.sum() >= max(1, n // 8):
                 break
         for b, row in enumerate(live):
@@ -336,6 +343,13 @@ class Engine:
             if drawing.keep and row.done:
                 longer = row.context.extended(row.ids)
                 self.cache.put(longer, buffer.entry(b, row.stored, start + fed))
+
+    @staticmethod
+    def _look_back(live: list[Row], tokens: np.ndarray, stops: Stops, done: np.ndarray) -> None:
+        """Mark as done the rows in which the newest of `tokens` (B, new) completes a text."""
+        if stops.maybe is not None:
+            for b in np.flatnonzero(stops.maybe[tokens[:, -1]] & ~done):
+                done[b] = stops.completes([*live[b].before, *live[b].ids, *tokens[b]])
 
     def _forward(
         self, ids: torch.Tensor, buffer: Buffer, lengths: Sequence[int], keep: int | torch.Tensor

@@ -1,8 +1,9 @@
 """Models that write: any Hugging Face causal LM behind `Policy.sample`.
 
-A solution is sampled as token ids and kept as token ids: steps are cut after the tokens that hold
+A solution is sampled as token ids and kept as token ids: steps are cut after the tokens that end
 the step separator, and nothing is ever re-tokenised. Prefixes that come as text (a data set's
-solutions) are tokenised once, step by step. Taught in notebooks 00 and 09.
+solutions) are tokenised once, step by step. How a model is asked: `prompts`. Taught in notebooks 00
+and 09.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from workbench.models.checkpoints import locate, weights_digest
 from workbench.models.engine import Engine, Row
+from workbench.models.memory import check_fits
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import load_model
+from workbench.models.prompts import prompts_for
+from workbench.models.quantised import load_model, settled
 from workbench.models.saved_policy import adapted, base_of, way_of_writing
+from workbench.models.stops import NEWLINE, Stops, stops_at, with_separator, without_ending
 from workbench.models.templates import EMBEDDED, OF_METHODS, front_ids, render, start_ids
 from workbench.types import Meter, Prefix, Problem, Step
 
@@ -26,8 +31,10 @@ from workbench.types import Meter, Prefix, Problem, Step
 class HFPolicy:
     """A causal LM that writes step by step. Use `load_policy` to get one from a name or a folder.
 
-    `separator` ends a step; `max_tokens` bounds a whole solution; `temperature` is what `Sample`
-    uses unless it says otherwise; `templates` are the prompts by name; `sizes` go to `Engine`.
+    `separator` ends a step (a line, a blank line, the next number: `stops`), and a text of `stop`
+    the solution, as the end token does; `max_tokens` bounds a whole solution; `temperature` is what
+    `Sample` uses unless it says otherwise; `templates` are the prompts by name; `sizes` go to
+    `Engine`.
     """
 
     def __init__(
@@ -38,13 +45,16 @@ class HFPolicy:
         name: str = "policy",
         temperature: float = 1.0,
         max_tokens: int = 384,
-        separator: str = "\n",
+        separator: str = NEWLINE,
+        stop: Sequence[str] = (),
         templates: Mapping[str, str] = EMBEDDED,
         **sizes: int,
     ):
+        if not separator or isinstance(stop, str) or not all(stop):
+            raise ValueError(f"separator={separator!r}, stop={stop!r}: need a text, and a list of")
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.temperature, self.max_tokens = temperature, max_tokens
-        self.separator, self.templates = separator, templates
+        self.separator, self.stop, self.templates = separator, tuple(stop), templates
         self.engine = Engine(model, **sizes)
         self._stops, self._front = self._stop_tables(), front_ids(tokenizer)
 
@@ -76,6 +86,8 @@ class HFPolicy:
             raise ValueError(f"temperature {temperature}: use 0 (greedy) or more")
         contexts = self._contexts(prefixes, prompt, words)
         rows = [Row(*context, *own) for context, *own in zip(contexts, keys, meters)]
+        for row, prefix in zip(rows, prefixes):
+            row.before = prefix.steps[-1].ids if prefix.steps else ()
         for row, most in zip(rows, room or ()):
             row.room = min(row.room, most)
         stops, keep = self._stops[until], until == "step"
@@ -103,12 +115,13 @@ class HFPolicy:
     def fingerprint(self) -> str:
         """What this policy is, exactly: weights, adapters in use, dtype, and how it writes."""
         settings = float(self.temperature), self.max_tokens, self.separator, self._front
+        settings += (self.stop,) if self.stop else ()
         digest = blake2b(weights_digest(self.model).encode(), digest_size=16)
         # what methods ask is code, as they are: a new prompt leaves known what others drew
         own = sorted(pair for pair in self.templates.items() if pair not in OF_METHODS.items())
         digest.update(str((self.model.dtype, *settings, own)).encode())
-        for table in self._stops.values():
-            digest.update(table.tobytes())
+        for stops in self._stops.values():
+            digest.update(stops.sure.tobytes())
         return digest.hexdigest()
 
     # -- text to ids ------------------------------------------------------------------------------
@@ -138,7 +151,8 @@ class HFPolicy:
         if prefix.ended:
             raise ValueError(f"{name}: the solution has ended, there is nothing to continue")
         start = self.prompt_ids(prefix.problem, prompt, words)
-        steps = [step.ids or self._step_ids(step.text) for step in prefix.steps]
+        numbered = enumerate(prefix.steps, start=1)
+        steps = [step.ids or self._step_ids(step.text, number) for number, step in numbered]
         written = sum(map(len, steps))
         room = min(self.max_tokens, window - len(start)) - written
         if room <= 0:
@@ -148,9 +162,10 @@ class HFPolicy:
             )
         return Context([start, *steps]), room
 
-    def _step_ids(self, text: str) -> list[int]:
+    def _step_ids(self, text: str, number: int = 1) -> list[int]:
         """A step that came as text; its separator comes as ids, as joined strings could merge."""
-        parts = self.tokenizer([text, self.separator], add_special_tokens=False).input_ids
+        both = [*with_separator(text, self.separator, number)]
+        parts = self.tokenizer(both, add_special_tokens=False).input_ids
         return parts[0] + parts[1]
 
     # -- ids to text ------------------------------------------------------------------------------
@@ -162,38 +177,41 @@ class HFPolicy:
 
     def _extend(self, prefixes: Sequence[Prefix], rows: list[Row], prompt: str) -> list[Prefix]:
         """The prefixes with what their rows drew, cut into steps after each separator or end."""
-        cuts = [self._cut(row.ids) for row in rows]
+        cuts = [self._cut(row.ids, row.before) for row in rows]
+        endings = (*self.stop, self.separator)
         pieces = [row.ids[a:b] for row, spans in zip(rows, cuts) for a, b in spans]
         texts = iter(self.tokenizer.batch_decode(pieces, skip_special_tokens=True))
         out = []
         for prefix, row, spans in zip(prefixes, rows, cuts):
             new = [(tuple(row.ids[a:b]), tuple(row.logprobs[a:b])) for a, b in spans]
-            steps = [Step(next(texts).strip(), *piece) for piece in new]
+            steps = [Step(without_ending(next(texts), endings), *piece) for piece in new]
             over = "length" if len(row.ids) >= row.room else None
-            if self._stops["end"][row.ids[-1]]:
+            if self._stops["end"].over([*row.before, *row.ids]):
                 over = "end"
             out.append(Prefix(prefix.problem, (*prefix.steps, *steps), over, prompt))
         return out
 
-    def _cut(self, ids: list[int]) -> list[tuple[int, int]]:
-        borders = [i + 1 for i, stop in enumerate(self._stops["step"][ids]) if stop]
+    def _cut(self, ids: list[int], before: Sequence[int] = ()) -> list[tuple[int, int]]:
+        stops, sofar = self._stops["step"], [*before, *ids]
+        borders = [i + 1 for i, stop in enumerate(stops.sure[ids]) if stop]
+        if stops.maybe is not None:
+            ends = range(1, len(ids) + 1)
+            borders = [i for i in ends if stops.over(sofar[: len(before) + i])]
         if not borders or borders[-1] != len(ids):
             borders.append(len(ids))
         return list(zip([0, *borders], borders))
 
-    def _stop_tables(self) -> dict[str, np.ndarray]:
-        """(V,) tables of the tokens that end a solution, and of those that end a step or it."""
+    def _stop_tables(self) -> dict[str, Stops]:
+        """What ends a solution, and what ends a step or it."""
         size = self.model.get_output_embeddings().weight.shape[0]
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
         end = np.zeros(size, bool)
         if ends is not None:
             end[ends] = True  # one, or a list of them
-        tokens = [[i] for i in range(min(size, len(self.tokenizer)))]
-        step = end.copy()
-        for i, text in enumerate(self.tokenizer.batch_decode(tokens)):
-            step[i] |= self.separator in text
-        return {"end": end, "step": step}
+        words = self.tokenizer.batch_decode([[i] for i in range(min(size, len(self.tokenizer)))])
+        texts = {"end": self.stop, "step": (*self.stop, self.separator)}
+        return {name: stops_at(self.tokenizer, words, end, own) for name, own in texts.items()}
 
 
 def load_policy(
@@ -202,27 +220,45 @@ def load_policy(
     dtype: str | torch.dtype = "float32",
     device: str | None = None,
     quantise: bool = False,
+    asked: Mapping[str, Any] | None = None,
     **options,
 ) -> HFPolicy:
     """A policy from a shipped name (`weak`, `base`, `strong`), a folder, or the Hugging Face hub.
 
     `smollm2` is a real pretrained one (`models.smollm2`). A folder may hold an adapter, whose base
     is found by its name. `quantise`: weights in 4 bits, which stay as they are while adapters train
-    (`quantised`). `options` go to `HFPolicy` (temperature, max_tokens, separator, templates ...);
-    what `save_policy` noted of them need not be said. ValueError when there is no whole checkpoint
-    under that name, and where there is no computing in 4 bits.
+    (`quantised`). It is asked by its own chat template where its tokenizer has one, else by plain
+    prompts; `asked` says more of that (`prompts_for`): system prompt, examples, boxed answers ...
+    `options` go to `HFPolicy` (temperature, max_tokens, separator, templates ...); what
+    `save_policy` noted of them need not be said. ValueError when there is no whole checkpoint under
+    that name, where it does not fit into memory, and where there is no computing in 4 bits.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    if asked is not None and "templates" in options:
+        raise ValueError("asked and templates: give one of them, asked makes the templates")
     path, settings = locate(name_or_path), {"dtype": dtype, "device": device, "quantise": quantise}
-    options = {"name": Path(str(name_or_path)).name, **way_of_writing(path), **options}
+    way = way_of_writing(path)
     if base := base_of(path):
         host = load_policy(base, **settings)
-        return HFPolicy(adapted(host.model, path), host.tokenizer, **options)
+        model, tokenizer = adapted(host.model, path), host.tokenizer
+        way = way or {"templates": host.templates, "separator": host.separator, "stop": host.stop}
+    else:
+        model, tokenizer = _read(name_or_path, path, settings)
+    options = {"name": Path(str(name_or_path)).name, **way, **options}
+    if asked is not None or "templates" not in options:
+        fresh = prompts_for(tokenizer, options.get("separator", NEWLINE), **(asked or {}))
+        options = {"stop": (), **fresh} | {k: v for k, v in options.items() if k != "templates"}
+    return HFPolicy(model, tokenizer, **options)
+
+
+def _read(name: str | Path, path: str, settings: dict[str, Any]) -> tuple[torch.nn.Module, Any]:
+    """Model and tokenizer of a whole checkpoint."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = load_model(AutoModelForCausalLM, path, **settings)
+        dtype, device = settled(settings["dtype"], settings["device"])
+        check_fits(path, dtype=dtype, device=device, quantise=settings["quantise"])
+        return load_model(AutoModelForCausalLM, path, **settings), tokenizer
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"cannot load {str(name_or_path)!r}: {reason}") from error
-    return HFPolicy(model, tokenizer, **options)
+        raise ValueError(f"cannot load {str(name)!r}: {reason}") from error

@@ -50,9 +50,7 @@ def load_model(
     `options` go to `from_pretrained`. ValueError for a checkpoint that lacks weights, which
     transformers would draw at random, and where there is no computing in 4 bits.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = fast_dtype(device) if dtype == "fast" else dtype
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    dtype, device = settled(dtype, device)
     options |= {"dtype": dtype, "output_loading_info": True}
     options |= four_bit(dtype, device) if quantise else {}
     no_bars_in_notebooks()
@@ -60,6 +58,13 @@ def load_model(
     if lost := sorted(loaded["missing_keys"]):
         raise ValueError(f"{path} is not whole: {lost[0]} and {len(lost) - 1} more weights missing")
     return keep_plain_layout(model.to(device))
+
+
+def settled(dtype: str | torch.dtype, device: str | None) -> tuple[torch.dtype, str]:
+    """What a dtype by name and a device left open come to here."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = fast_dtype(device) if dtype == "fast" else dtype
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype, device
 
 
 def four_bit(dtype: torch.dtype, device: str) -> dict:

@@ -32,6 +32,7 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
     policy.tokenizer.save_pretrained(part)
     own = {name: text for name, text in policy.templates.items() if OF_METHODS.get(name) != text}
     way = {"templates": own, "separator": policy.separator, "max_tokens": policy.max_tokens}
+    way |= {"stop": policy.stop} if policy.stop else {}
     text = json.dumps(way, indent=1, ensure_ascii=False)
     (part / WAY_OF_WRITING).write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
@@ -52,7 +53,7 @@ def way_of_writing(folder: str | Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     way = json.loads(file.read_text(encoding="utf-8"))
-    return way | {"templates": way["templates"] | OF_METHODS}
+    return way | {"templates": OF_METHODS | way["templates"]}
 
 
 def base_of(folder: str | Path) -> str | None:

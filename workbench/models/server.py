@@ -20,7 +20,9 @@ How this deviates from `HFPolicy`:
   seed for all that runs (use `concurrency=1`), and draws only if the model's generation config says
   so. What a server adds by itself is turned off by `extra`: llama.cpp `{"top_k": 0, "min_p": 0}`.
 - A chat goes on where a step ended only with vLLM and SGLang, and chat templates may trim the last
-  separator. For searches by steps rather write the chat template into `templates`.
+  separator. For searches by steps rather write the chat template into `templates`
+  (`prompts.prompts_for(tokenizer)`, by completions). With `chat=True`, `prompts.with_layout()` are
+  messages in ordinary English.
 
 A row that gets no answer fails for its own problem (`types.RowsFailed`).
 """
@@ -75,10 +77,10 @@ class ServerPolicy:
         draws_per_request: int = 1,
         **connection: Any,
     ):
-        if not separator or max_tokens < 1 or draws_per_request < 1:
+        if not separator or "{n}" in separator or max_tokens < 1 or draws_per_request < 1:
             raise ValueError(
                 f"separator={separator!r}, max_tokens={max_tokens}, "
-                f"draws_per_request={draws_per_request}: need a text, and at least 1"
+                f"draws_per_request={draws_per_request}: need a text without a number, at least 1"
             )
         self.client = ServerClient(base_url, **connection)
         self.model, self.chat, self.name = model, chat, name or model or self.client.base_url

@@ -38,6 +38,8 @@ class StepFormat:
 
     def bound(self, tokenizer) -> StepFormat:
         """The format with the ids of this tokenizer; ValueError if training had others."""
+        if "{n}" in self.separator:
+            raise ValueError(f"separator {self.separator!r}: verifiers read steps without numbers")
         separator = tuple(tokenizer(self.separator, add_special_tokens=False).input_ids)
         if not separator:
             raise ValueError(f"separator {self.separator!r} is no token here, need at least one")

@@ -1,8 +1,8 @@
 """Prompts by name: what a policy reads before it writes. `solve` is the plain question.
 
 A template is a format string over what a request brings: `question`, `answer`, and words of the
-method (`Sample.words`: an attempt, a critique, a sub-question). A policy of another family brings
-its own (a chat template, say) under the same names. Used by `Sample(prompt=...)`.
+method (`Sample.words`: an attempt, a critique, a sub-question). Those of other models, in ordinary
+English and within their chat templates, are made by `prompts`. Used by `Sample(prompt=...)`.
 """
 
 from __future__ import annotations

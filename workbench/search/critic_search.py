@@ -13,7 +13,7 @@ et al. 2023, arXiv 2303.17651). One round:
    comes into doubt last.
 
 Deviations: the verifier decides where to begin, the critique is only read, and there is no tree of
-drafts. The templates are `CRITIC_PROMPTS`, for models that follow instructions; the embedded
+drafts. Models that follow instructions have the templates (`models.prompts`); the embedded
 policies were not taught them and rewrite without. A verifier of whole solutions doubts all or
 nothing: then everything is written anew. Taught in notebook 08.
 """
@@ -26,13 +26,6 @@ from functools import partial
 
 from workbench.search.stepwise import Beam, check, judged, result
 from workbench.types import Prefix, Problem, Reply, Request, Sample, SearchResult, Stopped
-
-CRITIC_PROMPTS = {
-    "critique": "{question}\n\nA student has begun so:\n{attempt}\n\nThe last line may be wrong. "
-    "Check it against the question and the lines before, and say what is wrong with it.\n\n",
-    "rewrite": "{question}\n\nAn earlier attempt was criticised:\n{critique}\n\nSolve the question "
-    "step by step without that mistake.\n\n",
-}
 
 
 def critic_search(

@@ -23,7 +23,7 @@ Qi et al. 2024, arXiv 2408.06195. No verifier: what a solution is worth is how o
    of it the solution with the highest score.
 
 `actions` must be named in the templates of the policy (`ACTIONS` says which one an action reads;
-`RSTAR_PROMPTS` has texts for models that follow instructions). The embedded policies were taught
+models that follow instructions have them: `models.prompts`). The embedded policies were taught
 `step`, `rest` and `rephrase`, the default; the other two are left out for them.
 
 Deviations: rewards are counted anew whenever a solution joins, so that early ones don't keep what
@@ -60,14 +60,6 @@ ACTIONS = {
     "ask": ("subquestion", "step"),
     "answer_again": ("answer_again", "step"),
     "rephrase": ("rephrase", "end"),
-}
-RSTAR_PROMPTS = {  # the steps so far stand beneath
-    "subquestion": "{question}\n\nWork towards the answer by smaller questions. On one line, ask "
-    "the next one, then answer it. If nothing is left to ask, write: The answer is ...\n\n",
-    "answer_again": "{question}\n\nOn one line, think this part through from the beginning and "
-    "answer it: {subquestion}\n\n",
-    "rephrase": "{question}\n\nSay this in other words. Keep every number and every condition, "
-    "leave out what the question does not need, and do not solve it.\n\n",
 }
 
 

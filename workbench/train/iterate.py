@@ -51,7 +51,7 @@ def fine_tune(
     data = batches(
         chain.from_iterable(passes(lessons, f"lessons/{seed}")), policy.tokenizer,
         batch_tokens=recipe.batch_tokens, micro_tokens=recipe.micro_tokens, seed=seed,
-        longest=window(policy.model), templates=policy.templates,
+        longest=window(policy.model), templates=policy.templates, separator=policy.separator,
     )  # fmt: skip
     *_, last = train(learner, data, next_token_loss, until=tokens)
     policy.model.eval()

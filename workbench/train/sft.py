@@ -19,6 +19,7 @@ from itertools import count
 import torch
 from torch.nn.functional import cross_entropy
 
+from workbench.models.stops import NEWLINE, written_as
 from workbench.models.templates import EMBEDDED, front_ids, render
 from workbench.problems import programs, quantities
 from workbench.train.learner import Batch, Recipe
@@ -93,15 +94,21 @@ def repeats(tokenizer, *, batch_tokens: int, seed: int) -> Iterator[list[Batch]]
 
 
 def encode(
-    tokenizer, lessons: Sequence[Lesson], templates: Mapping[str, str] = EMBEDDED
+    tokenizer,
+    lessons: Sequence[Lesson],
+    templates: Mapping[str, str] = EMBEDDED,
+    separator: str = NEWLINE,
 ) -> list[Encoded]:
     """For each lesson the ids of prompt + text + end; loss begins behind the prompt.
+
+    The lines of a text are its steps, which the `separator` of the policy shall part.
 
     A tokenizer's own beginning-of-text id stands before the prompt, as in sampling, and nowhere
     else; an end that it adds to every text stands at the row's end alone.
     """
     prompts = [render(templates, lesson.prompt, lesson.problem) for lesson in lessons]
-    texts = [lesson.text or lesson.problem.solution for lesson in lessons]
+    solutions = [lesson.text or lesson.problem.solution for lesson in lessons]
+    texts = [written_as(text, separator) for text in solutions]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     front, plain = front_ids(tokenizer), {"add_special_tokens": False}
     rows = []
@@ -145,15 +152,17 @@ def batches(
     chunk: int = 1024,
     longest: int = 10**9,
     templates: Mapping[str, str] = EMBEDDED,
+    separator: str = NEWLINE,
 ) -> Iterator[list[Batch]]:
     """Updates on a stream of lessons, as `loop.train` takes them; rows of like length share one.
 
-    `templates` are the prompts of the policy that is taught. Rows of more than `longest` tokens are
-    left out with a warning; ValueError if all of a chunk are.
+    `templates` and `separator` are those of the policy that is taught. Rows of more than `longest`
+    tokens are left out with a warning; ValueError if all of a chunk are.
     """
     stream, number = iter(lessons), 0
     while block := [lesson for _, lesson in zip(range(chunk), stream)]:
-        rows = [row for row in encode(tokenizer, block, templates) if len(row[0]) <= longest]
+        rows = encode(tokenizer, block, templates, separator)
+        rows = [row for row in rows if len(row[0]) <= longest]
         check_window(len(rows), len(block), longest, "lessons")
         rows.sort(key=_length)
         updates = split_by_tokens(rows, batch_tokens, _length)
