@@ -10,6 +10,8 @@ from __future__ import annotations
 from workbench.recipes.iteration import ITERATION_RECIPES
 from workbench.recipes.policies import POLICY_RECIPES
 from workbench.recipes.searches import SEARCH_RECIPES
+from workbench.recipes.smollm2 import SMOLLM2_RECIPES
 from workbench.recipes.verifiers import VERIFIER_RECIPES
 
 RECIPES = VERIFIER_RECIPES | POLICY_RECIPES | ITERATION_RECIPES | SEARCH_RECIPES
+RECIPES |= SMOLLM2_RECIPES

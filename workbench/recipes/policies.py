@@ -83,7 +83,7 @@ def mixed_reward(meter: Meter, name: str | Path = "prm_base") -> Reward:
 
 
 STEPS = partial(prm_reward, aggregate="steps")
-CRITIC = {"shared": False, "critic_batches": 8}
+OWN_CRITIC = {"shared": False, "critic_batches": 8}
 ARMS = {
     "rft": Arm("rft"),
     "dpo": Arm("dpo", {"pairs": "whole", "beta": 0.1}),
@@ -94,8 +94,8 @@ ARMS = {
     "grpo-exact": Arm("grpo", {}, lambda meter: exact),
     "pure": Arm("grpo", {"advantage": "pure"}, STEPS),
     "vine": Arm("grpo", {"advantage": "vine", "completions": 2, "group": 4}),
-    "tppo": Arm("ppo", {"action": "token", **CRITIC}),
-    "appo": Arm("ppo", {"action": "step", **CRITIC}),
+    "tppo": Arm("ppo", {"action": "token", **OWN_CRITIC}),
+    "appo": Arm("ppo", {"action": "step", **OWN_CRITIC}),
     "prm-alone": Arm("grpo", {}, prm_reward),
     "prm-held": Arm("grpo", {"beta": 0.05}, prm_reward),
     "likelihood-alone": Arm("grpo", {}, likelihood_reward),

