@@ -2,7 +2,7 @@
 
 from scripted import Judge, Walker
 
-from workbench.drive import stream_key
+from workbench.task import stream_key
 from workbench.types import Meter, Prefix, Sample, Step, Stopped
 
 

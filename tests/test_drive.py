@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from workbench import jsonl
-from workbench.drive import solve, stream, stream_key
+from workbench.drive import solve, stream
 from workbench.search import METHODS
 from workbench.supervise import replay
+from workbench.task import stream_key
 from workbench.types import (
     Budget,
     LabelledSolution,

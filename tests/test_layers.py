@@ -16,7 +16,9 @@ ALLOWED = {
     "jsonl": {"types"},  # records on disk, for the driver and for training
     "allowance": {"types"},  # what a budget still pays for
     "workers": {"types"},  # what the driver and an engine that runs problems elsewhere exchange
-    "drive": {"types", "jsonl", "fingerprint", "allowance", "workers"},
+    "task": {"types", "jsonl", "allowance", "workers"},  # one problem on its way
+    "replies": {"types", "task"},  # what models say to many of them
+    "drive": {"types", "jsonl", "fingerprint", "workers", "task", "replies"},
     "tree": {"types", "jsonl"},
     "supervise": {"types", "fingerprint", "problems", "analyse", "tree"},
     "search": {"types", "problems", "analyse", "tree"},

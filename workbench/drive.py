@@ -5,6 +5,7 @@ requests, gets the reply at the same line, and returns a `SearchResult` (or a li
 `LabelledSolution`s). The driver lets all problems in flight run to their next request, answers
 requests of a kind in one call, and hands each problem its reply. The whole idea in a toy:
 
+>>> from workbench.types import Sample
 >>> def toy_solve(problems, method, write):
 ...     generators = [method(problem) for problem in problems]
 ...     requests = {g: next(g) for g in generators}  # every problem runs to its first request
@@ -39,51 +40,22 @@ workers have their own (`workbench.workers`). Taught in notebook 00.
 
 from __future__ import annotations
 
-import time
-import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from workbench import jsonl
-from workbench.allowance import Portion, portion
 from workbench.fingerprint import PLAIN, digest
-from workbench.types import (
-    Budget,
-    LabelledSolution,
-    Meter,
-    Method,
-    Policy,
-    Prefix,
-    Problem,
-    Reply,
-    Request,
-    RowsFailed,
-    Sample,
-    Score,
-    SearchResult,
-    Stopped,
-    Verifier,
-)
+from workbench.replies import answer_all, name_of
+from workbench.task import Models, Task, task_of
+from workbench.types import Budget, Method, Policy, Problem, SearchResult, Stopped, Verifier
 from workbench.workers import Finished, Numbered, Work, Workers
 
-NOTHING = Portion(0)
 EVERYTHING = 2**63 - 1  # as a number of problems
 INTERRUPTED = "interrupted: problems in flight return their best so far"
-Models = Mapping[str, Any]  # who answers, by the name that requests use: policies and verifiers
-
-
-def stream_key(seed: int, problem_id: str, occurrence: int, request: int, row: int) -> int:
-    """The 64-bit key of one row's random stream."""
-    name = f"{seed}\0{problem_id}\0{occurrence}\0{request}\0{row}"
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 def solve(problems: Sequence[Problem], method: Method, **arguments: Any) -> list[SearchResult]:
@@ -138,12 +110,12 @@ def stream(
     for index, result in _read_back(problems, file) if file else ():
         there[index] = 1
         yield index, result
-    left = (at for at in _numbered(problems) if not (file and file.has(*_key(at))))
+    left = (at for at in _numbered(problems) if not (file and file.has(*at.key)))
     if engine:
         finished = _elsewhere(engine, left, there.count(0), work, file)
         finished = _with_the_rest(finished, problems, there)
     else:
-        finished = _here([_task(at, work) for at in left], models, work, file)
+        finished = _here([task_of(at, work) for at in left], models, work, file)
     for at, result, _ in finished:
         yield at.index, result
 
@@ -159,7 +131,7 @@ def _check_arguments(
     if not engine and not models:
         raise ValueError("no model to answer: give a policy, or an engine that has one")
     for at in islice(_numbered(problems), 1):
-        _task(at, work)
+        task_of(at, work)
 
 
 def _numbered(problems: Sequence[Problem]) -> Iterator[Numbered]:
@@ -169,17 +141,12 @@ def _numbered(problems: Sequence[Problem]) -> Iterator[Numbered]:
         seen[problem.id] += 1
 
 
-def _key(at: Numbered) -> tuple[str, int]:
-    """By what a result file knows a problem."""
-    return at.problem.id, at.occurrence
-
-
 def _read_back(
     problems: Sequence[Problem], file: jsonl.ResultFile
 ) -> Iterator[tuple[int, SearchResult]]:
     """The results that the file holds; ValueError where one is of another problem."""
     for at in _numbered(problems):
-        if result := file.get(*_key(at)):
+        if result := file.get(*at.key):
             if result.problem != at.problem:
                 raise ValueError(
                     f"{file.path} holds another problem by the id {at.problem.id!r}: "
@@ -193,7 +160,7 @@ def identify(model: Any) -> str:
 
     A model without weights is known by its name alone.
     """
-    return " ".join([_name(model), *([digest(model)] if hasattr(model, "fingerprint") else [])])
+    return " ".join([name_of(model), *([digest(model)] if hasattr(model, "fingerprint") else [])])
 
 
 def _identity(work: Work) -> dict[str, str]:
@@ -212,10 +179,6 @@ def _identity(work: Work) -> dict[str, str]:
     return about | {"seed": repr(work.seed), "budget": repr(work.budget)}
 
 
-def _name(model: Any) -> str:
-    return str(getattr(model, "name", type(model).__name__))
-
-
 def work_off(
     take: Callable[[int], Iterable[Numbered]], work: Work, models: Models
 ) -> Iterator[Finished]:
@@ -225,14 +188,14 @@ def work_off(
     that it then has left, are finished with the best so far.
     """
 
-    def more(n: int) -> Iterator[_Task]:
-        return (_task(at, work) for at in take(n))
+    def more(n: int) -> Iterator[Task]:
+        return (task_of(at, work) for at in take(n))
 
     return (task.finished for task in _run(more, models, work, None))
 
 
 def _here(
-    tasks: list[_Task], models: Models, work: Work, file: jsonl.ResultFile | None
+    tasks: list[Task], models: Models, work: Work, file: jsonl.ResultFile | None
 ) -> Iterator[Finished]:
     """Run the tasks in this process."""
     waiting = iter(tasks)
@@ -280,14 +243,11 @@ def _with_the_rest(
 
 
 def _run(
-    more: Callable[[int], Iterator[_Task]],
-    models: Models,
-    work: Work,
-    file: jsonl.ResultFile | None,
-) -> Iterator[_Task]:
+    more: Callable[[int], Iterator[Task]], models: Models, work: Work, file: jsonl.ResultFile | None
+) -> Iterator[Task]:
     """Keep as many tasks going as the work says and answer what they wait for; save and yield the
     finished. `more` gives the next n, if there are any."""
-    live: list[_Task] = []
+    live: list[Task] = []
     while True:
         try:
             for task in more(work.in_flight - len(live)):
@@ -295,7 +255,7 @@ def _run(
                 task.start()
             if not live:
                 return
-            _answer_all([task for task in live if not task.over], models, work.budget)
+            answer_all([task for task in live if not task.over], models, work.budget)
             over = [task for task in live if task.over]
             for task in over:
                 task.save(file)
@@ -309,323 +269,3 @@ def _run(
             return
         live = [task for task in live if not task.over]
         yield from over
-
-
-# -- one problem on its way ------------------------------------------------------------------------
-
-
-@dataclass
-class _Task:
-    """A problem's generator, its meter, and the request it waits for."""
-
-    at: Numbered
-    seed: int
-    generator: Generator[Request, Reply, Any]
-    whole: bool  # a labeller: its requests are answered whole
-    request: Request | None = None
-    rows: list[Prefix] = field(default_factory=list)  # of the request, as the model sees it
-    keys: list[int] = field(default_factory=list)  # one stream a row
-    words: list[Mapping[str, str]] = field(default_factory=list)  # a mapping a row, or none at all
-    drawn: Reply = field(default_factory=list)  # the reply so far
-    now: Portion = NOTHING  # what is answered next
-    owed: Reply = field(default_factory=list)  # drawn to be scored, and not scored yet
-    longest: dict[tuple[Any, ...], int] = field(default_factory=dict)  # tokens of a row, by kind
-    cut: str | None = None  # why a request was answered in part, or was the last
-    told: bool = False  # to stop
-    meter: Meter = field(default_factory=Meter)
-    sampled: int = 0  # Sample requests so far
-    result: SearchResult | None = None
-    unanswered: bool = False  # its error is a lost connection: to be asked again another time
-    saved: bool = False
-
-    @property
-    def problem(self) -> Problem:
-        return self.at.problem
-
-    @property
-    def over(self) -> bool:
-        return self.result is not None
-
-    @property
-    def finished(self) -> Finished:
-        """Its result; one that an interrupt or an outage stopped is not to be saved."""
-        assert self.result is not None
-        keep = self.result.stopped != "interrupt" and not self.unanswered
-        return Finished(self.at, self.result, keep)
-
-    def start(self) -> None:
-        self.resume(lambda: next(self.generator))
-
-    def reply(self, value: Reply) -> None:
-        self.meter.calls += 1
-        self.resume(lambda: self.generator.send(value))
-
-    def stop(self, reason: str) -> None:
-        """Ask for the best so far at the yield where it waits."""
-        if self.over:
-            return
-        if 0 < len(self.drawn) < len(self.rows):
-            self.hand_over_part(reason)
-            if self.over:
-                return
-        if self.request is None:
-            self.finish(SearchResult(self.problem), stopped=reason)
-        else:
-            self.resume(lambda: self.generator.throw(Stopped(reason)), stopped=reason)
-
-    def resume(self, advance: Callable[[], Request], stopped: str | None = None) -> None:
-        """Let the generator run to its next request or its end."""
-        try:
-            self.request = advance()
-            last = stopped == "budget" and not self.told and isinstance(self.request, Score)
-            self.told = self.told or stopped is not None
-            if stopped and not last:  # it goes on asking: nothing was brought back
-                self.finish(SearchResult(self.problem), stopped=stopped)
-            elif isinstance(self.request, Sample | Score):
-                self.cut = self.cut or stopped
-                self.lay_out()
-            else:
-                raise TypeError(
-                    f"a method yields Sample or Score requests, not {self.request!r:.80}"
-                )
-        except StopIteration as end:
-            self.end(end.value, stopped)
-        except Stopped as end:
-            self.finish(SearchResult(self.problem), stopped=end.reason)
-        except Exception as error:
-            self.fail(error)
-
-    def end(self, value: Any, stopped: str | None) -> None:
-        """Take what the method returned, if it is something."""
-        if isinstance(value, list) and all(isinstance(row, LabelledSolution) for row in value):
-            value = SearchResult(self.problem, labelled=tuple(value))
-        if value is None and stopped:
-            value = SearchResult(self.problem)
-        if isinstance(value, SearchResult):
-            self.finish(value, stopped)
-        else:
-            self.fail(
-                TypeError(
-                    "a method returns a SearchResult or a list of LabelledSolutions, "
-                    f"this one returned {value!r:.80}"
-                )
-            )
-
-    def finish(self, result: SearchResult, stopped: str | None = None) -> None:
-        """Keep the result, with the problem as it was given: searches saw a blind copy."""
-        self.generator.close()
-        found = (*result.rollouts, result.best)
-        whole = {id(p): replace(p, problem=self.problem) for p in found if p is not None}
-        self.result = replace(
-            result,
-            problem=self.problem,
-            rollouts=tuple(whole[id(p)] for p in result.rollouts),
-            best=whole[id(result.best)] if result.best is not None else None,
-            meter=self.meter,
-            stopped=stopped or result.stopped or self.cut,
-        )
-
-    def fail(self, error: Exception) -> None:
-        self.generator.close()
-        self.unanswered = isinstance(error, ConnectionError)
-        where = traceback.extract_tb(error.__traceback__)[-1:]
-        at = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in where)
-        name = f"{type(error).__name__}: {error}{at}"
-        self.result = SearchResult(self.problem, meter=self.meter, error=name)
-
-    def save(self, file: jsonl.ResultFile | None) -> None:
-        """Append the result to the file, once, if it is to be kept."""
-        if file and not self.saved and self.result and self.finished.keep:
-            self.saved = True  # first: an interrupt amid the writing must not lead to a second row
-            file.append(self.result, self.at.occurrence)
-
-    def lay_out(self) -> None:
-        """The rows of the new request; only the problem's `Sample`s are numbered for streams."""
-        request, self.drawn, self.keys, self.words = self.request, [], [], []
-        assert request is not None
-        n = request.n if isinstance(request, Sample) else 1
-        self.rows = [prefix for prefix in request.prefixes for _ in range(n)]
-        self.now = Portion(len(self.rows))
-        if isinstance(request, Sample):
-            name = (self.seed, *_key(self.at), self.sampled)
-            self.sampled += 1
-            self.keys = [stream_key(*name, row) for row in range(len(self.rows))]
-            self.words = [words for words in request.words for _ in range(n)]
-
-    def next_of(self, values: Sequence[Any]) -> Sequence[Any]:
-        """Of values a row those of the rows to answer now."""
-        return values[len(self.drawn) :][: self.now.rows]
-
-    def plan(self, budget: Budget, models: Models) -> bool:
-        """Choose the rows to answer now; where the budget pays for none, end the request."""
-        assert self.request is not None
-        at, kind = len(self.drawn), _kind(self.request)
-        if self.whole:
-            paid = budget.left(self.meter) > 0
-            self.now = Portion(len(self.rows) if paid else 0)
-        else:
-            self.now = portion(
-                self.request, self.rows[at:], self.owed, self.words[at:], budget=budget,
-                meter=self.meter, models=models, longest=self.longest.get(kind),
-            )  # fmt: skip
-        if self.now.rows or not self.rows:
-            return True
-        if self.drawn:
-            self.hand_over_part("budget")
-        else:
-            self.stop("budget")
-        return False
-
-    def hand_over_part(self, reason: str) -> None:
-        """Let the method go on with the beginning of the reply that it asked for."""
-        self.cut = self.cut or reason
-        self.reply(self.drawn)
-
-    def take(self, reply: Reply) -> None:
-        """The reply to the rows of now; the method goes on when all are answered."""
-        if isinstance(self.request, Sample):
-            new = [len(p.ids) - len(row.ids) for p, row in zip(reply, self.next_of(self.rows))]
-            kind = _kind(self.request)
-            self.longest[kind] = max([self.longest.get(kind, 0), *new])
-            self.owed = [*self.owed, *reply] if self.request.scored_by else self.owed
-        else:
-            self.owed = []
-        self.drawn = [*self.drawn, *reply]
-        if len(self.drawn) == len(self.rows):
-            self.reply(self.drawn)
-
-
-def _task(at: Numbered, work: Work) -> _Task:
-    """A problem about to be run; ValueError for a method that is no generator function."""
-    method, whole = work.method, getattr(work.method, "sees_answer", False)
-    generator = method(at.problem if whole else at.problem.blind(), **work.options)
-    if not isinstance(generator, Generator):
-        raise ValueError(
-            f"{method.__name__} is no generator function: a method yields its requests"
-        )
-    return _Task(at, work.seed, generator, whole)
-
-
-# -- answering -------------------------------------------------------------------------------------
-
-
-def _answer_all(tasks: list[_Task], models: Models, budget: Budget | None) -> None:
-    """Answer the pending request of every task, those of one kind in one call."""
-    groups: dict[tuple[Any, ...], list[_Task]] = {}
-    for task in tasks:
-        try:
-            if budget and not task.plan(budget, models):
-                continue
-        except Exception as error:  # a model that can't read what it is asked for a price of
-            task.fail(error)
-            continue
-        groups.setdefault((_kind(task.request), task.now.room is None), []).append(task)
-    for group in groups.values():
-        try:
-            replies = _answer(group, models)
-        except Exception as error:
-            if len(group) == 1:
-                group[0].fail(error)
-            else:
-                for task in group:
-                    _answer_alone(task, models)
-            continue
-        for task, reply in zip(group, replies):
-            _hand_over(task, reply, models)
-
-
-def _kind(request: Request | None) -> tuple[Any, ...]:
-    """Requests of one kind can be answered together."""
-    if isinstance(request, Sample):
-        how = request.until, request.temperature, request.prompt, bool(request.words)
-        return Sample, request.by, *how
-    return Score, request and request.by
-
-
-def _answer_alone(task: _Task, models: Models) -> None:
-    """Answer one task of a group that failed together, so that only the culprit fails."""
-    try:
-        (reply,) = _answer([task], models)
-    except Exception as error:
-        task.fail(error)
-    else:
-        _hand_over(task, reply, models)
-
-
-def _hand_over(task: _Task, reply: Reply, models: Models) -> None:
-    """Give a task its reply, if it is one."""
-    assert task.request is not None
-    try:
-        _check(task.request, task.next_of(task.rows), reply, models[task.request.by])
-    except Exception as error:
-        task.fail(error)
-    else:
-        task.take(reply)
-
-
-def _answer(group: list[_Task], models: Models) -> list[Reply]:
-    """One model call for the requests of a group; the time it takes is shared out by rows."""
-    request = group[0].request
-    assert request is not None
-    if request.by not in models:
-        raise ValueError(
-            f"the method asks for {request.by!r}, but solve was given only {', '.join(models)}"
-        )
-    model = models[request.by]
-    rows = [task.next_of(task.rows) for task in group]
-    flat = [prefix for own in rows for prefix in own]
-    meters = [task.meter for task, own in zip(group, rows) for _ in own]
-    began = time.perf_counter()
-    if isinstance(request, Sample):
-        how: dict[str, Any] = {
-            name: getattr(request, name) for name in ("until", "temperature", "prompt")
-        }
-        if request.words:
-            how["words"] = [words for task in group for words in task.next_of(task.words)]
-        if group[0].now.room is not None:
-            how["room"] = [task.now.room for task in group for _ in range(task.now.rows)]
-        keys = [key for task in group for key in task.next_of(task.keys)]
-        ask = partial(model.sample, flat, keys, **how)
-    else:
-        ask = partial(model.score, flat)
-    try:
-        replies = ask(meters=meters)
-    except RowsFailed as failure:
-        if failure.model is not model:  # of another one that it asks: these are not its rows
-            raise
-        replies = failure.replies
-    share = (time.perf_counter() - began) / max(1, len(flat))
-    for meter in meters:
-        meter.seconds += share
-    if len(replies) != len(flat):
-        raise ValueError(
-            f"{_name(model)}: expected {len(flat)} replies, one per row, found {len(replies)}"
-        )
-    rest = iter(replies)
-    return [[next(rest) for _ in own] for own in rows]
-
-
-def _check(request: Request, rows: Sequence[Prefix], reply: Reply, model: Any) -> None:
-    """ValueError, with model, expected and found, for a reply that does not fit its request.
-
-    What a row got instead of a reply (`RowsFailed`) is raised as it is.
-    """
-    per = getattr(model, "per", "step")
-    for prefix, found in zip(rows, reply):
-        if isinstance(found, Exception):
-            raise found
-        if isinstance(request, Sample):
-            if not isinstance(found, Prefix):
-                raise ValueError(f"{_name(model)}: expected a Prefix, found {found!r:.80}")
-            continue
-        n = len(prefix.steps) if per == "step" else 1
-        if len(found) != n:
-            raise ValueError(
-                f"{_name(model)}: expected {n} scores, found {len(found)} ({list(found)!r:.80}): "
-                f"need one per {per}"
-            )
-        if wrong := [score for score in found if not (isfinite(score) and 0 <= score <= 1)]:
-            raise ValueError(
-                f"{_name(model)}: expected scores from 0 to 1, "
-                f"found {wrong[0]} in {list(found)!r:.80}"
-            )

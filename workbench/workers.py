@@ -25,6 +25,11 @@ class Numbered:
     occurrence: int
     problem: Problem
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """By what a result file, and its draws, know the problem."""
+        return self.problem.id, self.occurrence
+
 
 @dataclass(frozen=True)
 class Work:

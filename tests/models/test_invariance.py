@@ -9,7 +9,6 @@ import pytest
 import torch
 from tiny import TOKENIZER, tiny_model
 
-from workbench.drive import stream_key
 from workbench.models import load_policy, load_verifier
 from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier
 from workbench.models.heads import ScalarHead, with_scalar_head
@@ -17,6 +16,7 @@ from workbench.models.invariance import batch_gaps
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
+from workbench.task import stream_key
 from workbench.types import Prefix
 
 PROBLEMS = quantities.generate(9, levels=[1, 2, 4, 6], seed=8)

@@ -21,11 +21,12 @@ from typing import Any
 
 import torch
 
-from workbench.drive import solve, stream_key
+from workbench.drive import solve
 from workbench.fingerprint import PLAIN, digest
 from workbench.models.checkpoints import weights_digest
 from workbench.models.policy import HFPolicy
 from workbench.search import METHODS
+from workbench.task import stream_key
 from workbench.train.drawn import (
     Drawn,
     Rounds,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.drive import stream_key
 from workbench.supervise.replay import completions, given
+from workbench.task import stream_key
 from workbench.train.advantages import ends_of, over_tokens, vine_advantages
 from workbench.train.drawn import Drawn
 from workbench.train.rewards import rewards_of

@@ -1,0 +1,134 @@
+"""Answer the requests of many problems together, and believe no reply unseen.
+
+Requests of one kind become one call of a model. Where that fails, each problem is asked for alone,
+so that only the culprit fails. A reply must fit what was asked. Taught in notebook 00.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from math import isfinite
+from typing import Any
+
+from workbench.task import Models, Task, kind_of
+from workbench.types import Budget, Prefix, Reply, Request, RowsFailed, Sample
+
+
+def answer_all(tasks: list[Task], models: Models, budget: Budget | None) -> None:
+    """Answer the pending request of every task, those of one kind in one call."""
+    groups: dict[tuple[Any, ...], list[Task]] = {}
+    for task in tasks:
+        try:
+            if budget and not task.plan(budget, models):
+                continue
+        except Exception as error:  # a model that can't read what it is asked for a price of
+            task.fail(error)
+            continue
+        groups.setdefault((kind_of(task.request), task.now.room is None), []).append(task)
+    for group in groups.values():
+        try:
+            replies = _answer(group, models)
+        except Exception as error:
+            if len(group) == 1:
+                group[0].fail(error)
+            else:
+                for task in group:
+                    _answer_alone(task, models)
+            continue
+        for task, reply in zip(group, replies):
+            _hand_over(task, reply, models)
+
+
+def _answer_alone(task: Task, models: Models) -> None:
+    """Answer one task of a group that failed together, so that only the culprit fails."""
+    try:
+        (reply,) = _answer([task], models)
+    except Exception as error:
+        task.fail(error)
+    else:
+        _hand_over(task, reply, models)
+
+
+def _hand_over(task: Task, reply: Reply, models: Models) -> None:
+    """Give a task its reply, if it is one."""
+    assert task.request is not None
+    try:
+        _check(task.request, task.next_of(task.rows), reply, models[task.request.by])
+    except Exception as error:
+        task.fail(error)
+    else:
+        task.take(reply)
+
+
+def _answer(group: list[Task], models: Models) -> list[Reply]:
+    """One model call for the requests of a group; the time it takes is shared out by rows."""
+    request = group[0].request
+    assert request is not None
+    if request.by not in models:
+        raise ValueError(
+            f"the method asks for {request.by!r}, but solve was given only {', '.join(models)}"
+        )
+    model = models[request.by]
+    rows = [task.next_of(task.rows) for task in group]
+    flat = [prefix for own in rows for prefix in own]
+    meters = [task.meter for task, own in zip(group, rows) for _ in own]
+    began = time.perf_counter()
+    if isinstance(request, Sample):
+        how: dict[str, Any] = {
+            name: getattr(request, name) for name in ("until", "temperature", "prompt")
+        }
+        if request.words:
+            how["words"] = [words for task in group for words in task.next_of(task.words)]
+        if group[0].now.room is not None:
+            how["room"] = [task.now.room for task in group for _ in range(task.now.rows)]
+        keys = [key for task in group for key in task.next_of(task.keys)]
+        ask = partial(model.sample, flat, keys, **how)
+    else:
+        ask = partial(model.score, flat)
+    try:
+        replies = ask(meters=meters)
+    except RowsFailed as failure:
+        if failure.model is not model:  # of another one that it asks: these are not its rows
+            raise
+        replies = failure.replies
+    share = (time.perf_counter() - began) / max(1, len(flat))
+    for meter in meters:
+        meter.seconds += share
+    if len(replies) != len(flat):
+        raise ValueError(
+            f"{name_of(model)}: expected {len(flat)} replies, one per row, found {len(replies)}"
+        )
+    rest = iter(replies)
+    return [[next(rest) for _ in own] for own in rows]
+
+
+def _check(request: Request, rows: Sequence[Prefix], reply: Reply, model: Any) -> None:
+    """ValueError, with model, expected and found, for a reply that does not fit its request.
+
+    What a row got instead of a reply (`RowsFailed`) is raised as it is.
+    """
+    per = getattr(model, "per", "step")
+    for prefix, found in zip(rows, reply):
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(request, Sample):
+            if not isinstance(found, Prefix):
+                raise ValueError(f"{name_of(model)}: expected a Prefix, found {found!r:.80}")
+            continue
+        n = len(prefix.steps) if per == "step" else 1
+        if len(found) != n:
+            raise ValueError(
+                f"{name_of(model)}: expected {n} scores, found {len(found)} ({list(found)!r:.80}): "
+                f"need one per {per}"
+            )
+        if wrong := [score for score in found if not (isfinite(score) and 0 <= score <= 1)]:
+            raise ValueError(
+                f"{name_of(model)}: expected scores from 0 to 1, "
+                f"found {wrong[0]} in {list(found)!r:.80}"
+            )
+
+
+def name_of(model: Any) -> str:
+    return str(getattr(model, "name", type(model).__name__))
