@@ -2,6 +2,7 @@
 # make test   all tests
 # make lint   ruff and mypy
 # make lab    JupyterLab in notebooks/
+# make site   a site to read, from what is recorded: build/site/index.html
 #
 # Needs Python 3.11 or newer and nothing else; the first call makes .venv and installs into it.
 #   make test PYTHON=python3.12
@@ -22,6 +23,11 @@ test: .venv/installed
 lab: .venv/installed
 	@$(BIN)/jupyter lab notebooks
 
+site: .venv/site
+	@$(BIN)/python docs/pages.py build/site-source
+	@$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/site-trees build/site-source build/site
+	@$(BIN)/python docs/check.py build/site
+
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -39,4 +45,8 @@ clean:
 		echo 'SmolLM2 could not be had: what needs it is skipped'
 	@touch $@
 
-.PHONY: run test lab lint clean
+.venv/site: .venv/installed
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[site]'
+	@touch $@
+
+.PHONY: run test lab site lint clean
