@@ -3,6 +3,7 @@
 # make lint   ruff and mypy
 # make lab    JupyterLab in notebooks/
 # make demo   the explorer (notebook 11) as a page, at http://localhost:8866
+# make site   a site to read, from what is recorded: build/site/index.html
 #
 # Needs Python 3.11 or newer and nothing else; the first call makes .venv and installs into it.
 #   make test PYTHON=python3.12
@@ -30,6 +31,11 @@ demo: .venv/installed
 	@$(BIN)/python -m pip install --quiet $(PIP_EXTRA) -c constraints.txt -e '.[demo]'
 	@TQDM_DISABLE=1 $(BIN)/voila notebooks/11_explorer.ipynb $(DEMO)
 
+site: .venv/site
+	@$(BIN)/python docs/pages.py build/site-source
+	@$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/site-trees build/site-source build/site
+	@$(BIN)/python docs/check.py build/site
+
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -47,4 +53,8 @@ clean:
 		echo 'SmolLM2 could not be had: what needs it is skipped'
 	@touch $@
 
-.PHONY: run test lab demo lint clean
+.venv/site: .venv/installed
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[site]'
+	@touch $@
+
+.PHONY: run test lab demo site lint clean

@@ -8,7 +8,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 TITLE = """# {name}
 One line about it.
 
-*You will* learn nothing. Time and hardware: seconds, a CPU. Needs: nothing. Makes: a figure."""
+*You will* learn nothing. Time and hardware: seconds, a CPU. Needs: nothing. Makes: a figure.
+[glossary](glossary.md)"""
 PARAMETERS = """profile: str = "quick"  # quick or full
 seed: int = 0  # of all draws
 rate: float = 0.5  # of something

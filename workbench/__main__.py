@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   python -m workbench run --resume runs/DIR        go on where a batch stopped
   python -m workbench sweep 05 -p seed=0,1 -p lr=1e-3,3e-3   each combination, a run of its own
   python -m workbench compare runs/A runs/B        two runs side by side, in compare.html
+  python -m workbench clear 00 03                  without outputs, for class, into class/
 """
 JOBS = """notebooks at once (default 1), each with its share of the cores as threads;
 sums of floats depend on the number of threads in their last digits"""
@@ -32,7 +33,7 @@ def parser() -> Parser:
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
     top = Parser(prog="python -m workbench", description=__doc__, **layout)
     commands = top.add_subparsers(
-        dest="command", required=True, metavar="run|sweep|compare|record|check|doctor|recipe"
+        dest="command", required=True, metavar="run|sweep|compare|clear|record|check|doctor|recipe"
     )
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
     names = "numbers (06) or names; none or `all`: every one"
@@ -46,6 +47,7 @@ def parser() -> Parser:
     where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")
     _add_sweep(commands)
     _add_compare(commands)
+    _add_clear(commands)
     record = commands.add_parser("record", help="make a finished batch the recorded run")
     only = "without it: only fill in the numbers of README.md, RESULTS.md and model cards"
     record.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=only)
@@ -82,6 +84,14 @@ def _add_compare(commands) -> None:
     compare.add_argument("b", type=Path, metavar="RUN_B", help="likewise; differences are B - A")
     page = {"type": Path, "default": Path("compare.html"), "metavar": "FILE"}
     compare.add_argument("--out", **page, help="the page to write (default: compare.html)")
+
+
+def _add_clear(commands) -> None:
+    clear = commands.add_parser("clear", help="notebooks without outputs, for class")
+    clear.add_argument("notebooks", nargs="*", metavar="NN", help="as for run")
+    where = clear.add_mutually_exclusive_group()
+    where.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: class)")
+    where.add_argument("--in-place", action="store_true", help="the recorded notebooks themselves")
 
 
 def _count(text: str) -> int:
@@ -167,6 +177,12 @@ def _compare(arguments: argparse.Namespace, base: Path) -> int:
     return compare_runs(arguments.a, arguments.b, arguments.out)
 
 
+def _clear(arguments: argparse.Namespace, base: Path) -> int:
+    from workbench.commands.clear import clear
+
+    return clear(arguments, base)
+
+
 def record(arguments: argparse.Namespace, base: Path) -> int:
     """Copy a finished batch into notebooks/ and figures/, and fill its numbers into the texts."""
     from workbench.claims import fill_in
@@ -217,8 +233,8 @@ def recipe(arguments: argparse.Namespace, base: Path) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "record": record}
-COMMANDS |= {"check": check, "doctor": doctor, "recipe": recipe}
+COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "clear": _clear}
+COMMANDS |= {"record": record, "check": check, "doctor": doctor, "recipe": recipe}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:

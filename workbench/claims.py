@@ -1,4 +1,4 @@
-"""Numbers in texts, filled in from the recorded run: README.md, RESULTS.md, model cards.
+"""Numbers in texts, filled in from the recorded run: README.md, RESULTS.md, cards, teaching.md.
 
 A text states a recorded metric between two comments, which readers of the page do not see:
 
@@ -22,7 +22,7 @@ from workbench.runs.notebook import available, code_cells, load
 from workbench.runs.progress import duration
 from workbench.runs.record import Findings
 
-TEXTS = ("README.md", "RESULTS.md", "data/models/*/README.md")
+TEXTS = ("README.md", "RESULTS.md", "notebooks/teaching.md", "data/models/*/README.md")
 # a whole claim, or the start of one that is not
 CLAIM = re.compile(r"(<!--m:([^<>\n]+):([^:<>\n]*)-->)([^<\n]*)<!--/m-->|<!--m:")
 

@@ -45,6 +45,8 @@ def _title(notebook, name: str) -> Iterator[str]:
     for word in INTRODUCTION:
         if word not in first.source.lower():
             yield f"cell 1 must say {word!r} (you will …, time and hardware, needs, makes)"
+    if "](glossary.md)" not in first.source:
+        yield "cell 1 must link to the [glossary](glossary.md)"
 
 
 def _parameters(notebook, name: str) -> Iterator[str]:

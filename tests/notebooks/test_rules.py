@@ -24,6 +24,7 @@ BROKEN = [
     (0, "no title", "must be text that begins with '# title'"),
     (0, "# Title\n- you will, time, needs, makes", "one-line subtitle"),
     (0, "# Title\nsubtitle. You will, time, makes", "must say 'needs'"),
+    (0, "# Title\nsubtitle. You will, time, needs, makes", "must link to the [glossary]"),
     (1, 'seed: int = 0  # s\nprofile: str = "quick"  # p', "profile, then seed"),
     (1, 'profile: str = "full"  # p\nseed: int = 0  # s', "'quick' by default"),
     (1, 'profile: str = "quick"\nseed: int = 0  # s', "needs its help after #"),
