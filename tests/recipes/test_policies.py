@@ -39,3 +39,16 @@ def test_every_arm_spends_its_budget_and_leaves_a_log_a_policy_and_a_pool(arm, s
     assert place.with_name(f"{arm}_1_greedy.npz").exists()
     assert load_policy(place).name
     assert RECIPES[f"{arm}-1"](tmp_path) == said  # read back, nothing is trained twice
+
+
+def test_what_arms_left_is_found_by_arm_and_seed(monkeypatch, tmp_path):
+    problems = frozen.load("test")[:2]
+    pool = frozen.pool("base", "test", n=3)[:2]
+    monkeypatch.setattr(policies, "SHIPPED_ARMS", tmp_path)
+    for name in ("rft_0", "step-dpo_2", "rft_0_greedy", "unknown_0"):
+        frozen.write_pool(pool, tmp_path / f"{name}.npz")
+    found = policies.shipped_pools(problems)
+    assert list(found) == [("rft", 0), ("step-dpo", 2)]
+    assert list(policies.shipped_pools(problems, "_greedy")) == [("rft", 0)]
+    texts = [[r.texts for r in result.rollouts] for result in found["step-dpo", 2]]
+    assert texts == [[r.texts for r in result.rollouts] for result in pool]

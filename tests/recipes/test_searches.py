@@ -45,3 +45,39 @@ def test_a_recipe_runs_all_sizes_and_reads_back_what_is_there(method, monkeypatc
     assert method == "adaptive" or grows.iloc[0] < grows.iloc[-1]
     monkeypatch.setattr(HFPolicy, "sample", None)  # nobody may call it
     assert RECIPES[f"search-{method}"](tmp_path) == said
+
+
+def test_methods_choose_on_validation_and_are_measured_on_test(monkeypatch, tmp_path):
+    problems = frozen.load("test")[:3]
+    rows = [
+        {"split": split, "size": size, "problem": p.id, "tokens": 10 * (size + 1) + i,
+         "score": split == "test", "vote": split == "validation", "own": 0}
+        for split in ("validation", "test") for size in (0, 1) for i, p in enumerate(problems)
+    ]  # fmt: skip
+    monkeypatch.setattr(searches, "SHIPPED_SEARCHES", tmp_path)
+    pd.DataFrame(rows).sample(frac=1, random_state=0).to_csv(tmp_path / "mcts.csv", index=False)
+    tables = searches.shipped_searches("prm_base")
+    assert list(tables) == ["mcts"] and searches.chosen_on_validation(tables["mcts"]) == "vote"
+    small, large = searches.settings_of(tables, problems)
+    assert (small.name, large.name) == ("mcts 0", "mcts 1")
+    assert small.values.tolist() == [0, 0, 0] and large.costs.tolist() == [20, 21, 22]
+    assert searches.shipped_searches("prm_strong") == {}
+    with pytest.raises(ValueError, match="verifier 'orm': searches were recorded with prm_base"):
+        searches.shipped_searches("orm")
+
+
+def test_scoring_in_parts_counts_what_each_size_would_have_cost():
+    """Against runs of best-of-n of every size, each with models of its own."""
+    from workbench.drive import solve
+    from workbench.models import load_policy, load_verifier
+
+    problems, sizes = frozen.load("validation")[:2], [1, 2, 4]
+    pool = solve(problems, METHODS["sample"], policy=load_policy("weak"), seed=0, n=4)
+    scored = searches.score_in_parts(pool, load_verifier("prm_base"), load_policy("weak"), sizes)
+    for at, n in enumerate(sizes):
+        models = {"policy": load_policy("weak"), "verifier": load_verifier("prm_base")}
+        found = solve(problems, METHODS["best_of_n"], **models, seed=0, n=n)
+        assert [result.meter.tokens for result in found] == scored[1][:, at].tolist()
+        for result, scores in zip(found, scored[0]):
+            for own, told in zip(result.step_scores, scores):
+                assert list(own) == pytest.approx(told, abs=1e-5)
