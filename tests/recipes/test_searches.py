@@ -67,7 +67,7 @@ def test_methods_choose_on_validation_and_are_measured_on_test(monkeypatch, tmp_
 
 
 def test_scoring_in_parts_counts_what_each_size_would_have_cost():
-    """Against runs of best-of-n of every size, each with models of its own."""
+    """Against runs of best-of-n of each size, with models of their own."""
     from workbench.drive import solve
     from workbench.models import load_policy, load_verifier
 
@@ -77,7 +77,9 @@ def test_scoring_in_parts_counts_what_each_size_would_have_cost():
     for at, n in enumerate(sizes):
         models = {"policy": load_policy("weak"), "verifier": load_verifier("prm_base")}
         found = solve(problems, METHODS["best_of_n"], **models, seed=0, n=n)
-        assert [result.meter.tokens for result in found] == scored[1][:, at].tolist()
+        own = [result.meter.tokens for result in found]
+        # in one go, samples that begin alike are read side by side
+        assert all(scored[1][:, at] <= own) and scored[1][:, at] == pytest.approx(own, rel=0.15)
         for result, scores in zip(found, scored[0]):
             for own, told in zip(result.step_scores, scores):
                 assert list(own) == pytest.approx(told, abs=1e-5)

@@ -105,8 +105,9 @@ def score_in_parts(
     """Scores of all samples, and what the first k of a problem cost, (problems, sizes), in tokens.
 
     The first k samples of a pool are exactly those of a run with n = k. Its costs are the question,
-    read once, what was written, and what the verifier had to read: that remembers, so it is asked
-    in growing parts.
+    read once, what was written, and what the verifier had to read. That remembers: it is asked in
+    growing parts, which is the thriftiest way, too (in one go it reads beginnings that samples
+    share side by side, a tenth more tokens in all for 16).
     """
     scores, costs = [], []
     for result in pool:
