@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   python -m workbench run --resume runs/DIR        go on where a batch stopped
   python -m workbench sweep 05 -p seed=0,1 -p lr=1e-3,3e-3   each combination, a run of its own
   python -m workbench compare runs/A runs/B        two runs side by side, in compare.html
+  python -m workbench verdicts FILE --format crucible   who wins on samples others recorded
 """
 JOBS = """notebooks at once (default 1), each with its share of the cores as threads;
 sums of floats depend on the number of threads in their last digits"""
@@ -32,7 +33,9 @@ def parser() -> Parser:
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
     top = Parser(prog="python -m workbench", description=__doc__, **layout)
     commands = top.add_subparsers(
-        dest="command", required=True, metavar="run|sweep|compare|record|check|doctor|recipe"
+        dest="command",
+        required=True,
+        metavar="run|sweep|compare|verdicts|record|check|doctor|recipe",
     )
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
     names = "numbers (06) or names; none or `all`: every one"
@@ -46,6 +49,7 @@ def parser() -> Parser:
     where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")
     _add_sweep(commands)
     _add_compare(commands)
+    _add_verdicts(commands)
     record = commands.add_parser("record", help="make a finished batch the recorded run")
     only = "without it: only fill in the numbers of README.md, RESULTS.md and model cards"
     record.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=only)
@@ -82,6 +86,18 @@ def _add_compare(commands) -> None:
     compare.add_argument("b", type=Path, metavar="RUN_B", help="likewise; differences are B - A")
     page = {"type": Path, "default": Path("compare.html"), "metavar": "FILE"}
     compare.add_argument("--out", **page, help="the page to write (default: compare.html)")
+
+
+def _add_verdicts(commands) -> None:
+    verdicts = commands.add_parser("verdicts", help="who wins on samples that others recorded")
+    seeds = "files of one format; several seeds of the same problems are taken together"
+    verdicts.add_argument("files", nargs="+", type=Path, metavar="FILE", help=seeds)
+    formats = "crucible, game24, math-rm or reward-ranked"
+    verdicts.add_argument("--format", required=True, metavar="NAME", help=formats)
+    verdicts.add_argument("--seed", type=int, default=0, help="of intervals and p (default 0)")
+    few = "n samples are the first n, as often published; without it: any n, the mean over all"
+    verdicts.add_argument("--first", action="store_true", help=few)
+    verdicts.add_argument("--to", type=Path, metavar="OUT.CSV", help="write the table there, too")
 
 
 def _count(text: str) -> int:
@@ -167,6 +183,13 @@ def _compare(arguments: argparse.Namespace, base: Path) -> int:
     return compare_runs(arguments.a, arguments.b, arguments.out)
 
 
+def _verdicts(arguments: argparse.Namespace, base: Path) -> int:
+    from workbench.commands.verdicts import print_verdicts
+
+    asked = {name: getattr(arguments, name) for name in ("format", "seed", "first", "to")}
+    return print_verdicts(arguments.files, **asked)
+
+
 def record(arguments: argparse.Namespace, base: Path) -> int:
     """Copy a finished batch into notebooks/ and figures/, and fill its numbers into the texts."""
     from workbench.claims import fill_in
@@ -218,7 +241,7 @@ def recipe(arguments: argparse.Namespace, base: Path) -> int:
 
 
 COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "record": record}
-COMMANDS |= {"check": check, "doctor": doctor, "recipe": recipe}
+COMMANDS |= {"verdicts": _verdicts, "check": check, "doctor": doctor, "recipe": recipe}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:
