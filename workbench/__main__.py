@@ -7,97 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-EXAMPLES = """examples:
-  python -m workbench run                          all notebooks, quick sizes
-  python -m workbench run 09 --profile full        one notebook, full sizes
-  python -m workbench run --profile full --jobs 2  all notebooks, full sizes, two at once
-  python -m workbench run 04 -p seed=1             another value for a parameter
-  python -m workbench run --resume runs/DIR        go on where a batch stopped
-  python -m workbench sweep 05 -p seed=0,1 -p lr=1e-3,3e-3   each combination, a run of its own
-  python -m workbench compare runs/A runs/B        two runs side by side, in compare.html
-  python -m workbench clear 00 03                  without outputs, for class, into class/
-"""
-JOBS = """notebooks at once (default 1), each with its share of the cores as threads;
-sums of floats depend on the number of threads in their last digits"""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with its complaint as one line."""
-
-    def error(self, message: str):
-        self.exit(2, f"workbench: {message} (help: {self.prog} --help)\n")
-
-
-def parser() -> Parser:
-    """The parser of all commands."""
-    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
-    top = Parser(prog="python -m workbench", description=__doc__, **layout)
-    commands = top.add_subparsers(
-        dest="command", required=True, metavar="run|sweep|compare|clear|record|check|doctor|recipe"
-    )
-    run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
-    names = "numbers (06) or names; none or `all`: every one"
-    run.add_argument("notebooks", nargs="*", metavar="NN", help=names)
-    run.add_argument("--profile", choices=("quick", "full"), help="sizes: quick (default) or full")
-    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=VALUE"}
-    run.add_argument("-p", help="set a parameter", **given)
-    run.add_argument("--jobs", type=_count, default=1, metavar="N", help=JOBS)
-    where = run.add_mutually_exclusive_group()
-    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with a batch as it was")
-    where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")
-    _add_sweep(commands)
-    _add_compare(commands)
-    _add_clear(commands)
-    record = commands.add_parser("record", help="make a finished batch the recorded run")
-    only = "without it: only fill in the numbers of README.md, RESULTS.md and model cards"
-    record.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=only)
-    check = commands.add_parser("check", help="do the committed outputs belong to today's code?")
-    against = "also compare the metrics of the batch in DIR"
-    check.add_argument("--against", type=Path, metavar="DIR", help=against)
-    commands.add_parser("doctor", help="is everything installed and in place?")
-    arm = "hours of work behind what is shipped, one arm a call"
-    recipe = commands.add_parser("recipe", help=arm)
-    recipe.add_argument("name", metavar="NAME", help="pools, labels-base, prm-base ...")
-    return top
-
-
-def _add_sweep(commands) -> None:
-    sweep = commands.add_parser("sweep", help="run one notebook at each point of a grid")
-    sweep.add_argument("notebook", nargs="?", metavar="NN", help="number (05) or name")
-    sweep.add_argument(
-        "--profile", choices=("quick", "full"), help="sizes: quick (default) or full"
-    )
-    values = "values to try; a comma always separates two, so that none can hold one"
-    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=A,B"}
-    sweep.add_argument("-p", help=values, **given)
-    workers = "points at once (default: as many as cores, and 2 GiB of free memory each, allow)"
-    sweep.add_argument("--workers", type=_count, metavar="N", help=workers)
-    where = sweep.add_mutually_exclusive_group()
-    where.add_argument("--resume", type=Path, metavar="DIR", help="run what is missing of a sweep")
-    where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")
-
-
-def _add_compare(commands) -> None:
-    compare = commands.add_parser("compare", help="hold two runs side by side in one HTML file")
-    runs = "folder of a run, or one with recorded notebooks (notebooks/)"
-    compare.add_argument("a", type=Path, metavar="RUN_A", help=runs)
-    compare.add_argument("b", type=Path, metavar="RUN_B", help="likewise; differences are B - A")
-    page = {"type": Path, "default": Path("compare.html"), "metavar": "FILE"}
-    compare.add_argument("--out", **page, help="the page to write (default: compare.html)")
-
-
-def _add_clear(commands) -> None:
-    clear = commands.add_parser("clear", help="notebooks without outputs, for class")
-    clear.add_argument("notebooks", nargs="*", metavar="NN", help="as for run")
-    where = clear.add_mutually_exclusive_group()
-    where.add_argument("--output", type=Path, metavar="DIR", help="a new folder (default: class)")
-    where.add_argument("--in-place", action="store_true", help="the recorded notebooks themselves")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 1 or more")
-    return int(text)
+from workbench.commands.parser import parser
 
 
 def run(arguments: argparse.Namespace, base: Path) -> int:
@@ -183,6 +93,13 @@ def _clear(arguments: argparse.Namespace, base: Path) -> int:
     return clear(arguments, base)
 
 
+def _verdicts(arguments: argparse.Namespace, base: Path) -> int:
+    from workbench.commands.verdicts import print_verdicts
+
+    asked = {name: getattr(arguments, name) for name in ("format", "seed", "first", "to")}
+    return print_verdicts(arguments.files, **asked)
+
+
 def record(arguments: argparse.Namespace, base: Path) -> int:
     """Copy a finished batch into notebooks/ and figures/, and fill its numbers into the texts."""
     from workbench.claims import fill_in
@@ -233,8 +150,8 @@ def recipe(arguments: argparse.Namespace, base: Path) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "clear": _clear}
-COMMANDS |= {"record": record, "check": check, "doctor": doctor, "recipe": recipe}
+COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "verdicts": _verdicts}
+COMMANDS |= {"clear": _clear, "record": record, "check": check, "doctor": doctor, "recipe": recipe}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:

@@ -32,6 +32,7 @@ from workbench.analyse.metrics import (
     wilson,
     with_interval,
 )
+from workbench.problems.recorded import read_samples
 
 same = operator.eq
 
@@ -275,10 +276,6 @@ def test_paired_bootstrap():
 # -- real data: published figures, re-derived ------------------------------------------------------
 
 
-def rows(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def percent(values):
     return round(100 * float(np.mean(values)), 2)
 
@@ -291,45 +288,38 @@ def percent(values):
     ],
 )
 def test_game24(real_data, file, passed):
-    puzzles = rows(real_data / "game24_samples" / f"{file}.jsonl")
-    right = np.array([sum(p["correct"]) for p in puzzles])
+    puzzles = read_samples(real_data / "game24_samples" / f"{file}.jsonl", format="game24")
+    right = np.array([sum(p.correct) for p in puzzles])
     assert [percent(pass_at_k(100, right, k)) for k in (1, 2, 5, 10, 20, 50, 100)] == pytest.approx(
         passed, abs=0.01
     )
-    oracle = [best_of_n_at_k(p["correct"], p["correct"], 100) for p in puzzles]
+    oracle = [best_of_n_at_k(p.correct, p.correct, 100) for p in puzzles]
     assert percent(oracle) == passed[-1]
-    voted = []
-    for puzzle in puzzles:
-        lines = [
-            sample.strip().splitlines()[-1] if sample.strip() else None
-            for sample in puzzle["samples"]
-        ]
-        voted.append(puzzle["correct"][lines.index(majority_vote(lines, equal=same))])
+    voted = [p.correct[p.answers.index(majority_vote(p.answers, equal=same))] for p in puzzles]
     assert percent(voted) == 9.0
 
 
 def test_math_100x8(real_data):
-    problems = rows(real_data / "math_rm_samples_100x8" / "math_cot_100.jsonl")
-    right = np.array([sum(p["score"]) for p in problems])
+    path = real_data / "math_rm_samples_100x8" / "math_cot_100.jsonl"
+    problems = read_samples(path, format="math-rm")
+    right = np.array([sum(p.correct) for p in problems])
     assert [percent(pass_at_k(8, right, k)) for k in (1, 2, 4, 8)] == [91.0, 93.29, 95.1, 96.0]
     best, voted, weighted = [], [], []
     for p in problems:
-        scores = [s[0] for s in p["pred_score"]]
-        best.append(best_of_n_at_k(scores, p["score"], 8))
-        sigmoid = [1 / (1 + math.exp(-s)) for s in scores]
-        voted.append(p["score"][p["pred"].index(majority_vote(p["pred"]))])
-        weighted.append(p["score"][p["pred"].index(weighted_vote(p["pred"], sigmoid))])
+        scores = np.ravel(p.scores)
+        best.append(best_of_n_at_k(scores, p.correct, 8))
+        voted.append(p.correct[p.answers.index(majority_vote(p.answers))])
+        weighted.append(p.correct[p.answers.index(weighted_vote(p.answers, scores))])
     assert (percent(voted), percent(best), percent(weighted)) == (93.0, 94.0, 94.0)
 
 
 def test_reward_ranked(real_data):
     folder = real_data / "reward_ranked_samples" / "eval_results"
-    seeds = [rows(folder / f"hendrycks_math__output-rs{i}.jsonl-test") for i in range(3)]
     published = json.loads((folder / "metrics.json-test").read_text())["hendrycks_math"]
-    pools = list(zip(*seeds))  # 7 problems of 3 samples
-    right = [[bool(s["symbolic_correct"]) for s in pool] for pool in pools]
-    scores = [[s["reward_model_score"] for s in pool] for pool in pools]
-    answers = [[s["predicted_answer"] for s in pool] for pool in pools]
+    # 7 problems of 3 samples, one a file
+    pools = read_samples(folder / "hendrycks_math__output-rs0.jsonl-test", format="reward-ranked")
+    right, answers = [p.correct for p in pools], [p.answers for p in pools]
+    scores = [np.ravel(p.scores) for p in pools]
     golds = [
         next((a for a, r in zip(row, flags) if r), "unknown") for row, flags in zip(answers, right)
     ]

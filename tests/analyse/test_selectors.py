@@ -1,7 +1,6 @@
 """Step-aware votes and mutual consistency against their definitions, by enumeration of all
 k-subsets."""
 
-import json
 import math
 from itertools import combinations
 
@@ -26,6 +25,7 @@ from workbench.analyse.selectors import (
     step_aware_weights,
     validated,
 )
+from workbench.problems.recorded import read_samples
 
 
 def over_subsets(n, k, value):
@@ -97,19 +97,10 @@ def test_step_aware_vote_is_the_mean_over_subsets(samples, alpha, data):
 
 
 def test_published_vote_of_recorded_samples(real_data):
-    lines = (
-        (real_data / "math_rm_samples_100x8" / "math_cot_100.jsonl")
-        .read_text(encoding="utf-8")
-        .splitlines()
-    )
+    path = real_data / "math_rm_samples_100x8" / "math_cot_100.jsonl"
     hits = []
-    for problem in map(json.loads, lines):
-        scores = [[1 / (1 + math.exp(-s[0]))] for s in problem["pred_score"]]
-        hits.append(
-            problem["score"][
-                problem["pred"].index(step_aware_vote(problem["pred"], scores, alpha=0))
-            ]
-        )
+    for p in read_samples(path, format="math-rm"):
+        hits.append(p.correct[p.answers.index(step_aware_vote(p.answers, p.scores, alpha=0))])
     assert round(100 * np.mean(hits), 2) == 94.0
 
 

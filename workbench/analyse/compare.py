@@ -124,16 +124,30 @@ def all_pairs(outcomes: Mapping[str, ArrayLike], *, seed: int) -> pd.DataFrame:
     table = pd.DataFrame(pairs, columns=["one", "other"])
     found = [paired(outcomes[one], outcomes[other], seed=seed) for one, other in pairs]
     table = table.join(pd.DataFrame(found, columns=Paired._fields))
-    table.insert(table.columns.get_loc("won"), "p_holm", holm(table["p"].to_list()))
+    return with_verdicts(table)
+
+
+def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `paired` rows with Holm's p-values over all of them, and each verdict in words.
+
+    Rows without a p-value (NaN) were not compared: their verdict is empty.
+    """
+    found = table["p"].notna()
+    adjusted = pd.Series(np.nan, table.index)
+    adjusted[found] = holm(table["p"][found].to_list())
     words = np.where(table["difference"] > 0, "ahead", "behind")
-    return table.assign(verdict=np.where(table["p_holm"] < ALPHA, words, "no difference shown"))
+    words = np.where(adjusted < ALPHA, words, np.where(found, "no difference shown", ""))
+    table = table.assign(verdict=words)
+    table.insert(table.columns.get_loc("won"), "p_holm", adjusted)
+    return table
 
 
 def _results(name: str, values: ArrayLike) -> Floats:
-    """One number in [0, 1] each, (n,)."""
+    """One number in [0, 1] each, (n,); what a sum's last digit is too much is cut off."""
     values = np.asarray(values, float)
     if values.ndim != 1:
         raise ValueError(f"{name} of shape {values.shape}: need one number each, (n,)")
-    if (wrong := values[~((values >= 0) & (values <= 1))]).size:
+    if (wrong := values[~((values >= -ROUNDING) & (values <= 1 + ROUNDING))]).size:
         raise ValueError(f"{name} holds {wrong[0]:g}: need numbers from 0 to 1")
-    return values
+    clipped: Floats = np.clip(values, 0.0, 1.0)
+    return clipped

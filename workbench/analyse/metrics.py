@@ -30,6 +30,7 @@ from scipy.stats import binom, binomtest
 from workbench.problems.grading import is_equal
 
 Equal = Callable[[str, str | None], bool]
+Gold = str | tuple[str, ...]  # the right answer, or all right answers where there are several
 Floats = NDArray[np.float64]
 
 
@@ -71,22 +72,24 @@ def best_of_n_at_k(scores: ArrayLike, correct: ArrayLike, k: int) -> float:
 
 
 def majority_at_k(
-    answers: Sequence[str | None], gold: str, k: int, *, equal: Equal = is_equal
+    answers: Sequence[str | None], gold: Gold, k: int, *, equal: Equal = is_equal
 ) -> float:
     """Expected correctness of the most frequent of k answers drawn from a pool; ties share.
 
-    Missing answers never win.
+    Missing answers never win. Each of several right answers has its own votes.
 
     >>> round(majority_at_k(["7"] * 6 + ["8"] * 4, "7.0", 3), 4)
     0.6667
     >>> majority_at_k(["1/2", "0.5", "2", None], "0.5", 4)
     1.0
+    >>> majority_at_k(["1", "2", "3", "3", "3"], ("1", "2"), 1)
+    0.4
     """
     n = len(answers)
     _check_k(k, n)
     values, group = group_by_value(answers, equal)
     counts = np.bincount(group[group >= 0], minlength=len(values))
-    right = [i for i, value in enumerate(values) if equal(gold, value)]
+    right = [i for i, value in enumerate(values) if equals_gold(gold, value, equal)]
     missing = n - int(counts.sum())
     return sum(_chance_to_win(counts[i], np.delete(counts, i), missing, k) for i in right)
 
@@ -174,6 +177,11 @@ def group_by_value(
         if index[answer] == len(values):
             values.append(answer)
     return values, np.array([index.get(answer, -1) for answer in answers], int)
+
+
+def equals_gold(gold: Gold, value: str, equal: Equal = is_equal) -> bool:
+    """Is this value a right answer? Of several right ones any will do."""
+    return any(equal(g, value) for g in (gold if isinstance(gold, tuple) else (gold,)))
 
 
 # -- steps -----------------------------------------------------------------------------------------

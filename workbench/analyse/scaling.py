@@ -21,9 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from workbench.analyse.metrics import (
     Floats,
+    Gold,
     aggregate,
     best_of_n_at_k,
     bootstrap,
+    equals_gold,
     group_by_value,
     majority_at_k,
     pass_at_k,
@@ -109,7 +111,7 @@ def pass_curve(
 
 
 def majority_curve(
-    answers: Answers, golds: Sequence[str], *, seed: int, method: str = "majority", **more: Any
+    answers: Answers, golds: Sequence[Gold], *, seed: int, method: str = "majority", **more: Any
 ) -> list[CurvePoint]:
     """Majority vote over k from a pool: one row of answers and one gold answer per problem."""
     budgets = doublings(len(answers[0]))
@@ -130,7 +132,7 @@ def best_of_curve(
 def selection_curves(
     answers: Answers,
     correct: ArrayLike,
-    golds: Sequence[str],
+    golds: Sequence[Gold],
     step_scores: PoolScores,
     *,
     seed: int,
@@ -151,7 +153,7 @@ def values_at(
     k: int,
     answers: Answers,
     correct: ArrayLike,
-    golds: Sequence[str],
+    golds: Sequence[Gold],
     step_scores: PoolScores | None = None,
     *,
     seed: int,
@@ -160,8 +162,9 @@ def values_at(
 
     That is what stands behind a point of its curve. `name` is
     prm_{min,last,prod,mean,max,sum}_{max,vote}, with step_scores[problem][sample] a list of step
-    scores; orm_max or orm_vote, with one score per sample; or majority or pass@k, with none. A
-    solution without an answer (unfinished) never wins a vote; chosen by its score it counts as
+    scores; orm_max or orm_vote, with one score per sample; or majority or pass@k, with none. Where
+    several answers to a problem are right, its entry of `golds` is a tuple of them. A solution
+    without an answer (unfinished) never wins a vote; chosen by its score it counts as
     wrong. ValueError for pools that don't fit.
     """
     return _values(name, [k], answers, correct, golds, step_scores, seed=seed)[:, 0]
@@ -170,7 +173,7 @@ def values_at(
 def weighted_vote_at_k(
     answers: Sequence[str | None],
     scores: ArrayLike,
-    gold: str,
+    gold: Gold,
     k: int,
     *,
     seed: Any,
@@ -200,11 +203,11 @@ def weighted_vote_at_k(
 
 @lru_cache(maxsize=1 << 12)
 def _groups(
-    answers: tuple[str | None, ...], gold: str
+    answers: tuple[str | None, ...], gold: Gold
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """For each answer the index of its value, -1 if missing, (n,); which values are right, (V,)."""
     values, group = group_by_value(answers)
-    return group, np.array([is_equal(gold, value) for value in values], bool)
+    return group, np.array([equals_gold(gold, value) for value in values], bool)
 
 
 def _subsets(n: int, k: int, draws: int, seed: Any) -> Floats:
@@ -225,7 +228,7 @@ def _values(
     budgets: Sequence[int],
     answers: Answers,
     correct: ArrayLike,
-    golds: Sequence[str],
+    golds: Sequence[Gold],
     step_scores: PoolScores | None,
     *,
     seed: int,
@@ -248,7 +251,7 @@ def _pass_values(correct: NDArray[np.bool_], budgets: Sequence[int]) -> Floats:
     return np.stack([pass_at_k(correct.shape[1], correct.sum(1), k) for k in budgets], 1)
 
 
-def _majority_values(answers: Answers, golds: Sequence[str], budgets: Sequence[int]) -> Floats:
+def _majority_values(answers: Answers, golds: Sequence[Gold], budgets: Sequence[int]) -> Floats:
     rows = zip(answers, golds)
     return np.array([[majority_at_k(row, gold, k) for k in budgets] for row, gold in rows])
 
@@ -276,7 +279,7 @@ def _solution_scores(name: str, step_scores: PoolScores | None, shape: tuple[int
     return np.array(step_scores, float).reshape(shape)
 
 
-def _check_pool(answers: Answers, correct: ArrayLike, golds: Sequence[str]) -> None:
+def _check_pool(answers: Answers, correct: ArrayLike, golds: Sequence[Gold]) -> None:
     flags, sizes = np.asarray(correct, bool), [len(row) for row in answers]
     if flags.ndim != 2 or len(golds) != len(flags) or sizes != [flags.shape[1]] * len(flags):
         given = f"{sorted(set(sizes))} answers to {len(answers)} problems, {len(golds)} golds"

@@ -93,6 +93,14 @@ def _rows_of_path(name: str, path: Path, split: str) -> Iterator[tuple[str, dict
         yield from _rows_of_folder(path, split)
         return
     file = _file_in(name, path, split) if path.is_dir() else path
+    yield from json_rows(file)
+
+
+def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
+    """(place, row) pairs of JSON lines (.gz: packed) or, in a file named .json, of a JSON array.
+
+    Raises ValueError, with file and line, where it is corrupt or cut off.
+    """
     if file.suffix == ".json":
         try:
             rows = json.loads(file.read_text(encoding="utf-8"))
