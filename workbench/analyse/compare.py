@@ -149,4 +149,5 @@ def _results(name: str, values: ArrayLike) -> Floats:
         raise ValueError(f"{name} of shape {values.shape}: need one number each, (n,)")
     if (wrong := values[~((values >= -ROUNDING) & (values <= 1 + ROUNDING))]).size:
         raise ValueError(f"{name} holds {wrong[0]:g}: need numbers from 0 to 1")
-    return np.clip(values, 0.0, 1.0)
+    cut: Floats = np.clip(values, 0.0, 1.0)
+    return cut
