@@ -144,8 +144,13 @@ def test_a_process_reward_model_on_math(real_data):
     records = [r for file in files for r in read_samples(file, format="crucible")]
     table = recorded_verdicts(records, seed=0, first=True, budgets=[4, 8])
     names = ("difference", "difference_low", "difference_high")
-    assert percent(table, 4, "orm_max", *names) == pytest.approx([8.3, 3.3, 13.3], abs=1)
-    assert percent(table, 8, "orm_max", *names) == pytest.approx([2.5, -4.2, 9.2], abs=1)
+    # as published, +8.3 (3.3 to 13.3) and +2.5 (-4.2 to 9.2), answers are texts and of tied ones
+    # the first wins (test_compare.py); by value, ties shared, the vote is better by a point or two
+    assert percent(table, 4, "orm_max", *names) == pytest.approx([7.1, 2.9, 11.9], abs=0.3)
+    assert percent(table, 8, "orm_max", *names) == pytest.approx([0.3, -6.3, 7.1], abs=0.3)
+    assert cell(table, 4, "orm_max", "verdict") == "ahead"
+    assert cell(table, 8, "orm_max", "verdict") == "no difference shown"
+    assert percent(table, 8, "pass@k") == [70.0] and percent(table, 8, "orm_max") == [55.0]
 
 
 @pytest.mark.slow

@@ -163,12 +163,13 @@ def test_real_sizes(real_data):
 @pytest.mark.parametrize(
     ("files", "format", "agreed", "of"),
     [
-        ("crucible_cassettes/*.json", "crucible", 960, 960),
-        ("math_rm_samples_100x8/*.jsonl", "math-rm", 800, 800),
-        ("reward_ranked_samples/output-rs0.jsonl", "reward-ranked", 150, 150),
+        ("crucible_cassettes/*.json", "crucible", 954, 960),
+        ("math_rm_samples_100x8/*.jsonl", "math-rm", 799, 800),
+        ("reward_ranked_samples/output-rs0.jsonl", "reward-ranked", 148, 150),
     ],
 )
 def test_how_often_our_grading_agrees_with_the_files(real_data, files, format, agreed, of):
+    # they call wrong: `10000` for `10{,}000`, `1320 km`, polar coordinates set otherwise, a bare 78
     same = [
         ours == theirs
         for file in sorted(real_data.glob(files))

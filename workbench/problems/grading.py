@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import math
 import os
 import queue
 import re
@@ -39,6 +38,7 @@ from functools import lru_cache
 
 GRADERS = 2  # graders alive at a time
 LONGEST = 10_000  # characters; a longer answer equals only itself
+BUSY = 20  # times longer a child may take by the clock than by its own computing
 
 # -- extraction ------------------------------------------------------------------------------------
 
@@ -145,9 +145,10 @@ def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bo
     r"""True if two answers have the same value; False if not, if either is missing, or if it takes
     too long.
 
-    Expects answers, not solutions: call `extract_answer` first. `timeout_s` bounds the seconds
-    spent on a pair that is not two plain numbers; the first such pair also starts a child process,
-    which takes a second or two.
+    Expects answers, not solutions: call `extract_answer` first. `timeout_s` bounds the seconds of
+    computing spent on a pair that is not two plain numbers, so that a verdict does not depend on
+    what else the machine does; the first such pair also starts a child process, which takes a
+    second or two.
 
     >>> is_equal("1/2", "0.5"), is_equal(r"\frac{1}{2}", "0.50"), is_equal("1200", "$1,200")
     (True, True, True)
@@ -242,7 +243,9 @@ def _ask(gold: str, prediction: str, timeout_s: float) -> bool:
     try:
         if child is None or child.poll() is not None:
             child = _start()
-        timer = threading.Timer(timeout_s, lambda: (overrun.set(), child.kill()))
+        # the child counts its own seconds of computing: on a busy machine they take longer
+        longest = timeout_s * (BUSY if hasattr(signal, "setitimer") else 1)
+        timer = threading.Timer(longest, lambda: (overrun.set(), child.kill()))
         timer.start()
         try:
             child.stdin.write(json.dumps([gold, prediction, timeout_s]) + "\n")
@@ -301,16 +304,16 @@ def _serve() -> None:
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
         gold, prediction, timeout_s = json.loads(line)
-        if hasattr(signal, "alarm"):
-            # should the parent be gone: no handler, so it ends this process
-            signal.alarm(math.ceil(timeout_s) + 1)
+        if hasattr(signal, "setitimer"):
+            # no handler, so it ends this process, whatever that is doing
+            signal.setitimer(signal.ITIMER_PROF, timeout_s)
         try:
             verdict = _compare(gold, prediction)
         except Exception:
             verdict = False
         print(json.dumps(verdict), file=replies, flush=True)
-        if hasattr(signal, "alarm"):
-            signal.alarm(0)
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _limit_memory(gib: int = 4) -> None:
