@@ -5,11 +5,13 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 
 import pytest
 from hypothesis import given
@@ -193,6 +195,20 @@ def test_off_the_main_thread():
         stuck = threads.submit(is_equal, "2", "8^{8^{8^{8}}}", timeout_s=1)
         assert all(threads.map(lambda _: works(), range(12)))
         assert not stuck.result()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+def test_a_busy_machine_changes_no_verdict():
+    """A grader that gets no processor for twice its seconds still has them."""
+    assert works()
+    children = [child for child in grading._children.queue if child is not None]
+    for child in children:
+        child.send_signal(signal.SIGSTOP)
+        Timer(2, child.send_signal, [signal.SIGCONT]).start()
+    start = time.perf_counter()
+    assert is_equal(r"\frac{x + 17}{3}", "(x + 17)/3", timeout_s=1)
+    assert time.perf_counter() - start > 1.5
 
 
 @pytest.mark.slow
