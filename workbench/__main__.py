@@ -32,7 +32,7 @@ def parser() -> Parser:
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
     top = Parser(prog="python -m workbench", description=__doc__, **layout)
     commands = top.add_subparsers(
-        dest="command", required=True, metavar="run|sweep|compare|record|check|doctor|recipe"
+        dest="command", required=True, metavar="run|sweep|compare|record|check|doctor|recipe|costs"
     )
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
     names = "numbers (06) or names; none or `all`: every one"
@@ -56,6 +56,7 @@ def parser() -> Parser:
     arm = "hours of work behind what is shipped, one arm a call"
     recipe = commands.add_parser("recipe", help=arm)
     recipe.add_argument("name", metavar="NAME", help="pools, labels-base, prm-base ...")
+    _add_costs(commands)
     return top
 
 
@@ -82,6 +83,14 @@ def _add_compare(commands) -> None:
     compare.add_argument("b", type=Path, metavar="RUN_B", help="likewise; differences are B - A")
     page = {"type": Path, "default": Path("compare.html"), "metavar": "FILE"}
     compare.add_argument("--out", **page, help="the page to write (default: compare.html)")
+
+
+def _add_costs(commands) -> None:
+    costs = commands.add_parser("costs", help="what large runs cost on a GPU, as Markdown")
+    assumed = "gpu=a100, model=1.5b, dollars=2, rounds=500 ...: the page lists all"
+    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=VALUE"}
+    costs.add_argument("-p", help=assumed, **given)
+    costs.add_argument("--fill", action="store_true", help="renew the page in notebooks/scale.md")
 
 
 def _count(text: str) -> int:
@@ -167,6 +176,12 @@ def _compare(arguments: argparse.Namespace, base: Path) -> int:
     return compare_runs(arguments.a, arguments.b, arguments.out)
 
 
+def _costs(arguments: argparse.Namespace, base: Path) -> int:
+    from workbench.commands.costs import costs
+
+    return costs(arguments.given, base, fill=arguments.fill)
+
+
 def record(arguments: argparse.Namespace, base: Path) -> int:
     """Copy a finished batch into notebooks/ and figures/, and fill its numbers into the texts."""
     from workbench.claims import fill_in
@@ -218,7 +233,7 @@ def recipe(arguments: argparse.Namespace, base: Path) -> int:
 
 
 COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "record": record}
-COMMANDS |= {"check": check, "doctor": doctor, "recipe": recipe}
+COMMANDS |= {"check": check, "doctor": doctor, "recipe": recipe, "costs": _costs}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:
