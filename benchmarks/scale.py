@@ -6,13 +6,17 @@
 First a policy that only sleeps, 10 ms a call: what is lost then is the driver's own time ("busy" is
 the share of the workers' time spent in calls). Then the embedded model: on one machine all
 processes share its cores, so that workers gain little there, each on a machine of its own all.
-Workers are warm: models loaded, methods imported.
+Workers are warm: models loaded, methods imported. Last on a line stand the most memory that this
+process held during the run, and how much that is above its start: flat, from 1,000 problems to
+100,000. A run that takes long says every ten seconds how far it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+
+import psutil
 
 from workbench.drive import stream
 from workbench.models import load_policy
@@ -34,18 +38,31 @@ class Sleeper:
 
 
 def measure(label: str, problems, n_workers: int = 1, **arguments) -> None:
-    """Run all problems and print how long it took."""
-    began, seconds = time.perf_counter(), 0.0
-    for _, result in stream(problems, METHODS["sample"], seed=0, **arguments):
+    """Run all problems and print how long it took, and the memory."""
+    began = said = time.perf_counter()
+    seconds, start, peak = 0.0, megabytes(), 0.0
+    results = stream(problems, METHODS["sample"], seed=0, **arguments)
+    for done, (_, result) in enumerate(results, 1):
         if result.error:
             raise SystemExit(result.error)
         seconds += result.meter.seconds
+        if done % 100 == 0 or done == len(problems):
+            peak = max(peak, megabytes())
+        if time.perf_counter() - said > 10:
+            said = time.perf_counter()
+            print(f"  {label:12} {done} of {len(problems)}, {megabytes():.0f} MiB", flush=True)
     took = time.perf_counter() - began
     print(
         f"  {label:12} {took:8.2f} s {len(problems) / took:9.1f} problems/s   "
-        f"busy {seconds / took / n_workers:4.0%}",
+        f"busy {seconds / took / n_workers:4.0%}   "
+        f"peak {peak:.0f} MiB ({peak - start:+.0f})",
         flush=True,
     )
+
+
+def megabytes() -> float:
+    """MiB of memory that this process holds now."""
+    return psutil.Process().memory_info().rss / 2**20
 
 
 def warm(engine: RayEngine, problems, n: int) -> None:

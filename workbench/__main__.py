@@ -100,6 +100,12 @@ def _verdicts(arguments: argparse.Namespace, base: Path) -> int:
     return print_verdicts(arguments.files, **asked)
 
 
+def _costs(arguments: argparse.Namespace, base: Path) -> int:
+    from workbench.commands.costs import costs
+
+    return costs(arguments.given, base, fill=arguments.fill)
+
+
 def record(arguments: argparse.Namespace, base: Path) -> int:
     """Copy a finished batch into notebooks/ and figures/, and fill its numbers into the texts."""
     from workbench.claims import fill_in
@@ -151,7 +157,8 @@ def recipe(arguments: argparse.Namespace, base: Path) -> int:
 
 
 COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "verdicts": _verdicts}
-COMMANDS |= {"clear": _clear, "record": record, "check": check, "doctor": doctor, "recipe": recipe}
+COMMANDS |= {"clear": _clear, "costs": _costs, "record": record, "check": check}
+COMMANDS |= {"doctor": doctor, "recipe": recipe}
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:

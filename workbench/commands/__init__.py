@@ -1,1 +1,2 @@
-"""Commands over many runs: `sweep` runs a notebook on a grid, `compare` holds two runs together."""
+"""Commands: `sweep` runs a notebook on a grid, `compare` holds two runs together, `costs` says what
+large ones cost."""

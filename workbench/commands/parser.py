@@ -37,7 +37,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(
         dest="command",
         required=True,
-        metavar="run|sweep|compare|verdicts|clear|record|check|doctor|recipe",
+        metavar="run|sweep|compare|verdicts|costs|clear|record|check|doctor|recipe",
     )
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
     names = "numbers (06) or names; none or `all`: every one"
@@ -53,6 +53,7 @@ def parser() -> Parser:
     _add_compare(commands)
     _add_clear(commands)
     _add_verdicts(commands)
+    _add_costs(commands)
     record = commands.add_parser("record", help="make a finished batch the recorded run")
     only = "without it: only fill in the numbers of README.md, RESULTS.md and model cards"
     record.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=only)
@@ -109,6 +110,14 @@ def _add_verdicts(commands) -> None:
     few = "n samples are the first n, as often published; without it: any n, the mean over all"
     verdicts.add_argument("--first", action="store_true", help=few)
     verdicts.add_argument("--to", type=Path, metavar="OUT.CSV", help="write the table there, too")
+
+
+def _add_costs(commands) -> None:
+    costs = commands.add_parser("costs", help="what large runs cost on a GPU, as Markdown")
+    assumed = "gpu=a100, model=1.5b, dollars=2, rounds=500 ...: the page lists all"
+    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=VALUE"}
+    costs.add_argument("-p", help=assumed, **given)
+    costs.add_argument("--fill", action="store_true", help="renew the page in notebooks/scale.md")
 
 
 def _count(text: str) -> int:
