@@ -2,6 +2,7 @@
 scripted policy."""
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -231,6 +232,38 @@ def test_interrupt_brings_back_the_best_so_far(tmp_path):
     assert [len(r.rollouts[0].steps) if r.rollouts else 0 for r in results] == [2] * 4 + [0] * 6
     # the header: nothing unfinished is saved
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
+
+
+def test_problems_are_begun_when_there_is_room_and_their_results_let_go():
+    def generators():
+        gc.collect()
+        return sum(
+            type(x).__name__ == "generator" and x.__name__ == "walk" for x in gc.get_objects()
+        )
+
+    many = [replace(PROBLEMS[0], id=f"p{i}") for i in range(200)]
+    running = stream(many, walk, policy=Scripted(), seed=0, in_flight=4)
+    seen = set()
+    for index, _ in running:
+        seen.add(index)
+        assert generators() <= 8
+    assert seen == set(range(200))
+
+
+def test_an_interrupt_while_a_problem_is_begun_leaves_none_out():
+    calls = []
+
+    def method(problem):
+        calls.append(problem.id)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return walk(problem)
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        results = solve(PROBLEMS, method, policy=Scripted(), seed=0, in_flight=3)
+    assert len(results) == len(PROBLEMS)
+    assert [r.problem.id for r in results] == [p.id for p in PROBLEMS]
+    assert any(r.stopped == "interrupt" for r in results) and any(not r.stopped for r in results)
 
 
 def test_save_and_resume_lose_and_double_nothing(tmp_path):

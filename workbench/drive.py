@@ -96,7 +96,7 @@ def stream(
 
     `engine` runs the problems elsewhere, with its own models instead of `policy`, `verifier` and
     `helpers`, `in_flight` of them in each worker; results and file are the same. Only problems on
-    their way are held then, but `problems`, which is gone through more than once, by the caller.
+    their way are held, but `problems`, which is gone through more than once, by the caller.
     """
     work = Work(method, options, seed, budget, in_flight)
     models = {"policy": policy, "verifier": verifier, **(helpers or {})}
@@ -113,10 +113,9 @@ def stream(
     left = (at for at in _numbered(problems) if not (file and file.has(*at.key)))
     if engine:
         finished = _elsewhere(engine, left, there.count(0), work, file)
-        finished = _with_the_rest(finished, problems, there)
     else:
-        finished = _here([task_of(at, work) for at in left], models, work, file)
-    for at, result, _ in finished:
+        finished = _here(left, models, work, file)
+    for at, result, _ in _with_the_rest(finished, problems, there):
         yield at.index, result
 
 
@@ -195,10 +194,10 @@ def work_off(
 
 
 def _here(
-    tasks: list[Task], models: Models, work: Work, file: jsonl.ResultFile | None
+    left: Iterator[Numbered], models: Models, work: Work, file: jsonl.ResultFile | None
 ) -> Iterator[Finished]:
-    """Run the tasks in this process."""
-    waiting = iter(tasks)
+    """Run the problems in this process; each is begun when there is room for it."""
+    waiting = (task_of(at, work) for at in left)
     return (task.finished for task in _run(lambda n: islice(waiting, n), models, work, file))
 
 

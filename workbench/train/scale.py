@@ -9,7 +9,7 @@ from rewards a step (DeepSeekMath's process supervision, arXiv 2402.03300, secti
     reward = by_verifier(load_verifier("Qwen/Qwen2.5-Math-PRM-7B"), aggregate="steps")
     StepTrainer(policy, problems, reward, args=GRPOConfig(use_vllm=True, ...)).train()
 
-    accelerate launch --num_processes 8 --config_file fsdp.yaml train.py
+    accelerate launch --config_file workbench/recipes/sharded/fsdp.yaml train.py  # 8 GPUs
     torchrun --nproc_per_node 2 train.py  # on CPUs, with ddp_backend="gloo"
 
 Everything else, from the loss to checkpoints, is TRL's own. Needs `pip install trl`. Taught in
