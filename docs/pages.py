@@ -32,7 +32,7 @@ COPIED = (
 # the table of contents: heading, pages
 PARTS = {
     "Notebooks": ("notebooks/[0-9]*.ipynb",),
-    "Words and lessons": ("notebooks/glossary.md", "notebooks/teaching.md"),
+    "Words and lessons": ("notebooks/glossary.md", "notebooks/teaching.md", "notebooks/scale.md"),
     "Solutions of the exercises": ("notebooks/solutions/*.ipynb",),
     "Results and data": ("RESULTS.md", "data/README.md", "data/*/*/README.md"),
     "The package": ("CONTRIBUTING.md", "api/index.md", "CHANGELOG.md"),

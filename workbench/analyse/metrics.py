@@ -82,7 +82,7 @@ def majority_at_k(
     0.6667
     >>> majority_at_k(["1/2", "0.5", "2", None], "0.5", 4)
     1.0
-    >>> majority_at_k(["1", "2", "3", "3", "3"], ("1", "2"), 1)
+    >>> round(majority_at_k(["1", "2", "3", "3", "3"], ("1", "2"), 1), 4)
     0.4
     """
     n = len(answers)

@@ -28,6 +28,8 @@ from typing import Any
 
 import torch
 
+from workbench.models.quantised import check_device
+
 GIB = 2**30
 TIGHT = 0.9  # of what is free: beyond it a warning
 
@@ -158,6 +160,8 @@ def check_fits(path: str | Path, *, dtype: torch.dtype, device: str, quantise: b
     """
     from transformers import AutoConfig
 
+    if quantise:
+        check_device(device)  # better said than what torch says of a device that is not there
     config = AutoConfig.from_pretrained(path)
     need, free = memory_of(config, dtype=dtype, quantise=quantise), free_bytes(device)
     if need.total > TIGHT * free:

@@ -11,6 +11,7 @@ Taught in notebook 10.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -57,8 +58,13 @@ def convert(file: Path, folder: Path) -> None:
     known = {k: v for k, v in whole.config.to_dict().items() if k != "quantization_config"}
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**known))
     plain.load_state_dict(whole.state_dict())
-    part = folder.with_name(f"{folder.name}.part")
+    part = folder.with_name(f"{folder.name}.part{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)  # of a conversion that was stopped
     plain.to(torch.bfloat16).save_pretrained(part)
     AutoTokenizer.from_pretrained(**source).save_pretrained(part)
-    part.rename(folder)
+    try:
+        part.rename(folder)
+    except OSError:  # another process was first, with the same
+        if not (folder / "config.json").is_file():
+            raise
+        shutil.rmtree(part)
