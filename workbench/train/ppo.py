@@ -18,9 +18,9 @@ averaged over actions as `normalise` says. The end token is an action like any o
 a whole rollout falls to the last action; beyond it the value is 0, also where room ran out.
 
 The critic shares the policy's body, whose states then serve both (`shared`), or is a second model
-with an optimiser of its own. That one starts as a copy of the policy, or better from a verifier,
-which knows already what a mistake is (as in InstructGPT, Ouyang et al. 2022, 2203.02155), and
-learns in `critic_batches` from each round: it has far more to learn than the policy.
+with an optimiser of its own. That one starts as a copy of the policy, or from a verifier, which has
+learnt already what a mistake is (as in InstructGPT, Ouyang et al. 2022, 2203.02155), and learns in
+`critic_batches` from each round: it has far more to learn than the policy.
 
 How this deviates: the KL divergence is a term of the loss, not of the rewards; the policy has no
 mini-batches, each of its `updates` is on the whole round; an action's KL is the sum of its tokens'
