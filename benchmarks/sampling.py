@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import torch
 
-from workbench.drive import stream_key
 from workbench.models.policy import load_policy
 from workbench.problems import quantities
+from workbench.task import stream_key
 from workbench.types import Meter, Prefix
 
 ROOM = 256
