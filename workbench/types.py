@@ -17,8 +17,8 @@ from typing import Any, Literal, Protocol, TypeVar
 class Problem:
     """A question with a known final answer.
 
-    `kind` names the family that grades it (`quantities`, `programs`, `stories`, `math`); `level` is
-    its difficulty; `meta` holds what else its source says (subject, file, ...).
+    `kind` names the family that grades it (`quantities`, `programs`, `stories`, `countdown`,
+    `math`); `level` is its difficulty; `meta` holds what else its source says (subject, file, ...).
     """
 
     id: str

@@ -6,12 +6,12 @@ the final answer of any problem at all.
 
 from collections.abc import Sequence
 
-from workbench.problems import programs, quantities, stories
+from workbench.problems import countdown, programs, quantities, stories
 from workbench.problems.truth import ANSWER
 from workbench.types import Prefix, Problem
 
 # the kinds with exact truth of their steps
-KINDS = {"quantities": quantities, "programs": programs, "stories": stories}
+KINDS = {"quantities": quantities, "programs": programs, "stories": stories, "countdown": countdown}
 
 
 def _kind(problem: Problem):
@@ -44,6 +44,8 @@ def answer_of(prefix: Prefix) -> str | None:
 
     if prefix.stop != "end" or not prefix.steps:
         return None
+    if prefix.problem.kind == "countdown":  # whoever reads the question can state the target
+        return countdown.answer_reached(prefix.problem, prefix.texts)
     return extract_answer(prefix.texts[-1] if prefix.problem.kind in KINDS else prefix.text)
 
 

@@ -7,6 +7,7 @@ r"""Public benchmarks as our records, from a file, a folder or the Hugging Face 
 | `math500` | `Problem` | 500 of them: Lightman et al. 2023, 2305.20050 |
 | `mawps`, `svamp` | `Problem` | equations as steps: `word_problems.py` |
 | `gsm_symbolic` | `Problem` | GSM8K's wording, new numbers, steps known: `gsm_symbolic.py` |
+| `countdown` | `Problem` | numbers and a target: `countdown.py` |
 | `competition` | `Problem` | AIME 2024 (`split="aime24"`) and AMC 2023 (`amc23`) |
 | `jsonl` | `Problem` | your own: `question` (or `problem`), `answer`, what else a `Problem` has |
 | `processbench` | `LabelledSolution` | Zheng et al. 2024, 2412.06559; first wrong step, 0-based |
@@ -29,6 +30,7 @@ from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 
+from workbench.problems.countdown import countdown_row
 from workbench.problems.grading import extract_answer
 from workbench.problems.gsm_symbolic import gsm_symbolic
 from workbench.problems.word_problems import mawps, svamp
@@ -271,6 +273,7 @@ BENCHMARKS = {
     "mawps": mawps,
     "svamp": svamp,
     "gsm_symbolic": gsm_symbolic,
+    "countdown": countdown_row,
     "competition": _competition,
     "jsonl": _own,
     "processbench": _processbench,
