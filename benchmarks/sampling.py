@@ -24,14 +24,15 @@ from workbench.types import Meter, Prefix
 ROOM = 256
 
 
-def timed(run: Callable[[], int], repeats: int) -> tuple[float, int]:
-    """Best wall-clock seconds of a few runs, and the tokens that the run generated."""
+def timed(name: str, run: Callable[[], int], repeats: int) -> tuple[str, float, int]:
+    """Name, best wall-clock seconds of a few runs, and the tokens that the run generated."""
     best, tokens = float("inf"), 0
     for _ in range(repeats):
         began = time.perf_counter()
         tokens = run()
         best = min(best, time.perf_counter() - began)
-    return best, tokens
+        print(f"{name}: {time.perf_counter() - began:.1f} s", flush=True)
+    return name, best, tokens
 
 
 def ours(policy, problems, n: int) -> Callable[[], int]:
@@ -141,14 +142,14 @@ def compare(
         contenders[f"generate, {batch} prompts a batch"] = generate(policy, problems, n, batch)
     ours(policy, problems[:4], n)()
     generate(policy, problems[:4], n, 4)()
-    rows = [(name, *timed(run, repeats)) for name, run in contenders.items()]
+    rows = [timed(name, run, repeats) for name, run in contenders.items()]
     if not skip_continuous:
         try:
-            rows.append(("continuous batching", *timed(continuous(policy, problems, n), 1)))
+            rows.append(timed("continuous batching", continuous(policy, problems, n), 1))
         except Exception as error:
             print(f"continuous batching did not run: {type(error).__name__}: {error}")
     calls = record_calls(policy, contenders["ours"])
-    rows.append(("linear layers alone (ceiling)", *timed(linear_layers(policy, calls), repeats)))
+    rows.append(timed("linear layers alone (ceiling)", linear_layers(policy, calls), repeats))
     return rows
 
 

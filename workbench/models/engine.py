@@ -3,20 +3,22 @@
 1. **One prefill per distinct context.** Contexts come as segments (prompt, step, step ...); the
    key-values up to each border are found again in `PrefixCache`, also when one context begins
    another in the same call.
-2. **Key-values are forked** to the continuations of a context and live in one buffer with spare
-   room, right-aligned, so that every row's newest token stands in the same column.
+2. **Continuations are forked** from their context: they read its key-values together (`forks`), and
+   what they write lives in one buffer with spare room, right-aligned, so that every row's newest
+   token stands in the same column.
 3. **Finished rows leave and waiting rows enter** whenever an eighth of the batch has finished.
 4. **One uniform per token**, from a generator keyed per row: what a row draws does not depend on
    the rows beside it.
 
-Built on transformers' cache classes; sliding-window models keep whole key-values and transformers'
-own mask. Taught in notebook 09.
+Built on transformers' cache classes. Models that attend otherwise (sliding windows) get a copy of
+the context in every row, and transformers' own attention and mask. Taught in notebook 09.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -27,7 +29,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 from workbench.models.checkpoints import adapter_state
 from workbench.models.draws import draw, uniforms
 from workbench.models.flops import Flops
-from workbench.models.prefix_cache import Context, Entry, KeyValues, PrefixCache
+from workbench.models.forks import NAME, Forks, attending, blanks, can_fork
+from workbench.models.prefix_cache import Context, Entry, KeyValues, PrefixCache, right_aligned
 from workbench.models.stops import Stops
 from workbench.types import Meter
 
@@ -76,6 +79,8 @@ class Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     done: bool = False
+    entry: Entry | None = None  # key-values of its context, while it is live
+    shared: int = 0  # tokens of these that it reads together with others: all, or none
 
     def __post_init__(self):
         self.wanted = self.wanted or (len(self.context.ids),)
@@ -90,6 +95,11 @@ class Row:
         """Tokens with key-values while the row is live: all but the newest, not yet fed."""
         return len(self.context.ids) + len(self.ids) - 1
 
+    @property
+    def own(self) -> int:
+        """Of these the tokens that stand in the row itself."""
+        return self.stored - self.shared
+
     def extend(self, ids: list[int], logprobs: list[float]) -> None:
         self.ids += ids
         self.logprobs += logprobs
@@ -102,30 +112,13 @@ class Buffer:
 
     layers: KeyValues
     used: int
+    forks: Forks | None = None  # the contexts before them, where these are shared
 
     def entry(self, b: int, length: int, end: int) -> Entry:
         """Row b's key-values of `length` tokens that end before column `end`."""
         own = slice(end - length, end)
         layers = [(k[b, :, own].clone(), v[b, :, own].clone()) for k, v in self.layers]
         return Entry(layers, length)
-
-
-def right_aligned(
-    pieces: Sequence[tuple[Entry | None, int]], like: KeyValues, width: int, spare: int
-) -> KeyValues:
-    """The first so many tokens of each entry, in the last of `width` columns; `spare` more follow.
-
-    `like`: key-values of one row, (H, T, D) per layer, whose heads and sizes these have.
-    """
-    layers = []
-    for i, pair in enumerate(like):
-        shape = len(pieces), pair[0].shape[0], width + spare
-        into = tuple(x.new_zeros(*shape, x.shape[2]) for x in pair)  # (B, H, width + spare, D) each
-        for b, (entry, n) in enumerate(pieces):
-            for x, source in zip(into, entry.layers[i] if n > 0 else ()):
-                x[b, :, width - n : width] = source[:, :n]
-        layers.append(into)
-    return layers
 
 
 @dataclass(frozen=True)
@@ -154,6 +147,7 @@ class Engine:
         self.window = getattr(self.config, "max_position_embeddings", None) or 10**9
         self.device = next(model.parameters()).device
         self._seen, self.flops = self._fingerprint(), Flops(model)
+        self.forking = can_fork(model)
 
     @torch.inference_mode()
     def run(
@@ -172,8 +166,8 @@ class Engine:
         buffer = None
         while waiting or live:
             admitted = self._admit(live, waiting)
-            entries = self._prefill(admitted, drawing)
-            entering = [(row, entry) for row, entry in zip(admitted, entries) if not row.done]
+            self._prefill(admitted, drawing)
+            entering = [row for row in admitted if not row.done]
             if not entering and all(row.done for row in live):
                 live = []
                 continue
@@ -236,19 +230,19 @@ class Engine:
 
     # -- contexts ---------------------------------------------------------------------------------
 
-    def _prefill(self, rows: list[Row], drawing: Drawing) -> list[Entry]:
-        """Compute each distinct context once, draw every row's first token; returns key-values."""
+    def _prefill(self, rows: list[Row], drawing: Drawing) -> None:
+        """Compute each distinct context once, draw every row's first token."""
         if not rows:
-            return []
+            return
         done = self._compute(rows)
         entries, logits = zip(*(done[row.sought] for row in rows))
         keys = np.array([row.key for row in rows], np.uint64)
         u = uniforms(keys, np.zeros_like(keys), 1)[:, 0]  # (B,)
         tokens, logprobs = draw(torch.cat(logits), drawing.temperature, u)
-        for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist()):
+        for row, entry, token, logprob in zip(rows, entries, tokens.tolist(), logprobs.tolist()):
             row.extend([token], [logprob])
             row.done = drawing.stops.over([*row.before, token]) or row.room <= 1
-        return list(entries)
+            row.entry, row.shared = entry, entry.length if self.forking else 0
 
     def _compute(self, rows: Sequence[Row]) -> dict[tuple, tuple[Entry, torch.Tensor]]:
         """Key-values and wanted logits (len(wanted), V) of what the rows seek, each computed once.
@@ -301,25 +295,35 @@ class Engine:
 
     # -- continuations ----------------------------------------------------------------------------
 
-    def _assemble(self, old: Buffer | None, live: list[Row], entering: list[tuple[Row, Entry]]):
+    def _assemble(self, old: Buffer | None, live: list[Row], entering: list[Row]):
         """One right-aligned buffer, with `ROOM` spare columns, for rows that go on or enter."""
         stay = [b for b, row in enumerate(live) if not row.done]
-        kept = max((live[b].stored for b in stay), default=0)
-        width = max([kept, *(entry.length for _, entry in entering)])
-        like = entering[0][1].layers if entering else [(k[0], v[0]) for k, v in old.layers]
-        pieces = [(None, 0)] * len(stay) + [(entry, entry.length) for _, entry in entering]
-        layers = right_aligned(pieces, like, width, ROOM)
+        kept = max((live[b].own for b in stay), default=0)
+        brought = [0 if self.forking else row.entry.length for row in entering]
+        width, rows = max([kept, *brought]), [live[b] for b in stay] + entering
+        pieces = [(None, 0)] * len(stay) + [(row.entry, n) for row, n in zip(entering, brought)]
+        forks = self._forks(old, rows)
+        dtype = forks.layers[0][0].dtype if forks else None
+        layers = right_aligned(pieces, rows[0].entry.layers, width, ROOM, dtype)
         index = torch.tensor(stay, device=self.device)
         for into, sources in zip(layers, old.layers if stay else ()):
             for x, source in zip(into, sources):
                 going_on = source[:, :, old.used - kept : old.used]
                 x[: len(stay), :, width - kept : width] = going_on[index]
-        return Buffer(layers, width), [live[b] for b in stay] + [row for row, _ in entering]
+        return Buffer(layers, width, forks), rows
+
+    def _forks(self, old: Buffer | None, rows: list[Row]) -> Forks | None:
+        """The contexts of these rows, where they are shared; as before if the rows are."""
+        if not self.forking:
+            return None
+        entries = [row.entry for row in rows]
+        return old.forks if old and old.forks.goes_on_from(entries) else Forks(entries)
 
     def _decode(self, buffer: Buffer, live: list[Row], drawing: Drawing) -> None:
         """Draw tokens for all live rows until an eighth has finished or the buffer is full."""
         start, n = buffer.used, len(live)
-        lengths = np.array([row.stored + 1 for row in live])
+        lengths = np.array([row.own + 1 for row in live])
+        shared = np.array([row.shared for row in live])
         left = np.array([row.room - len(row.ids) for row in live])
         offsets = np.array([len(row.ids) for row in live], np.uint64)
         u = uniforms(np.array([row.key for row in live], np.uint64), offsets, ROOM)  # (B, ROOM)
@@ -327,7 +331,7 @@ class Engine:
         count, done = np.zeros(n, np.int64), np.zeros(n, bool)
         newest = torch.tensor([row.ids[-1] for row in live])
         for t in range(ROOM):
-            logits = self._forward(newest[:, None], buffer, lengths + t, 1)[:, 0]  # (B, V)
+            logits = self._forward(newest[:, None], buffer, lengths + t, 1, shared)[:, 0]  # (B, V)
             newest, logprob = draw(logits, drawing.temperature, u[:, t])
             tokens[:, t], logprobs[:, t] = newest.cpu(), logprob.cpu()
             count += ~done
@@ -341,8 +345,10 @@ class Engine:
             row.extend(tokens[b, :fed].tolist(), logprobs[b, :fed].tolist())
             row.done = bool(done[b])
             if drawing.keep and row.done:
-                longer = row.context.extended(row.ids)
-                self.cache.put(longer, buffer.entry(b, row.stored, start + fed))
+                own = buffer.entry(b, row.own, start + fed)
+                whole = own.after(row.entry) if self.forking else own
+                self.cache.put(row.context.extended(row.ids), whole)
+            row.entry = None if row.done else row.entry
 
     @staticmethod
     def _look_back(live: list[Row], tokens: np.ndarray, stops: Stops, done: np.ndarray) -> None:
@@ -352,31 +358,48 @@ class Engine:
                 done[b] = stops.completes([*live[b].before, *live[b].ids, *tokens[b]])
 
     def _forward(
-        self, ids: torch.Tensor, buffer: Buffer, lengths: Sequence[int], keep: int | torch.Tensor
-    ):
+        self,
+        ids: torch.Tensor,
+        buffer: Buffer,
+        lengths: Sequence[int],
+        keep: int | torch.Tensor,
+        shared: np.ndarray | int = 0,
+    ) -> torch.Tensor:
         """Feed `ids` (B, new) as the next columns of the buffer; rows then hold `lengths` tokens.
 
         `keep`: of the last so many, or of which of the new columns logits are returned, (B, K, V).
+        `shared`: how many tokens of a context come before them.
         """
         width, new = buffer.used + ids.shape[1], ids.shape[1]
         layers = [RoomyLayer(pair, buffer.used) for pair in buffer.layers]
         layers = layers or [RoomyLayer() for _ in range(self.config.num_hidden_layers)]
-        pad = torch.as_tensor(width - np.asarray(lengths))[:, None]  # (B, 1)
-        columns = torch.arange(width)
-        mask = None if not pad.any() else (columns >= pad).long().to(self.device)  # (B, width)
+        pad = width - np.asarray(lengths)  # (B,)
         # padding stands before the first place, and rows that are done may run beyond the last one
-        positions = (columns[width - new :] - pad).clamp(0, self.window - 1)  # (B, new)
-        logits = self.model(
-            input_ids=ids.to(self.device),
-            attention_mask=mask,
-            position_ids=positions.to(self.device),
-            past_key_values=Cache(layers=layers),
-            use_cache=True,
-            logits_to_keep=keep,
-        ).logits
+        places = np.arange(width - new, width) + (shared - pad)[:, None]  # (B, new)
+        with self._attention(buffer, torch.from_numpy(pad), width) as attention:
+            logits = self.model(
+                input_ids=ids.to(self.device),
+                position_ids=torch.from_numpy(places.clip(0, self.window - 1)).to(self.device),
+                past_key_values=Cache(layers=layers),
+                use_cache=True,
+                logits_to_keep=keep,
+                **attention,
+            ).logits
         if not buffer.layers:
             buffer.layers = [layer.buffer for layer in layers]
         buffer.used = width
         self.forwards += 1
         self.positions += ids.numel()
         return logits
+
+    @contextmanager
+    def _attention(self, buffer: Buffer, pad: torch.Tensor, width: int) -> Iterator[dict]:
+        """What the model is told of the columns that count; `pad` (B,) of `width` do not."""
+        forks, padded = buffer.forks, bool(pad.any())
+        if forks is None:
+            columns = (torch.arange(width) >= pad[:, None]).long() if padded else None  # (B, width)
+            yield {"attention_mask": None if columns is None else columns.to(self.device)}
+            return
+        mask = blanks(pad, width, buffer.layers[0][0]) if padded else None
+        with attending(self.config, NAME):
+            yield {"attention_mask": mask, "forks": forks}

@@ -9,6 +9,7 @@ and 09.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class HFPolicy:
         self.separator, self.stop, self.templates = separator, tuple(stop), templates
         self.engine = Engine(model, **sizes)
         self._stops, self._front = self._stop_tables(), front_ids(tokenizer)
+        self._start_ids = lru_cache(4096)(lambda text: start_ids(tokenizer, text, self._front))
 
     def sample(
         self,
@@ -130,8 +132,7 @@ class HFPolicy:
         self, problem: Problem, prompt: str = "solve", words: Mapping[str, str] | None = None
     ) -> list[int]:
         """The tokens of a prompt; they begin as the tokenizer begins a text (BOS), but once."""
-        text = render(self.templates, prompt, problem, words)
-        return start_ids(self.tokenizer, text, self._front)
+        return list(self._start_ids(render(self.templates, prompt, problem, words)))
 
     def _contexts(
         self, prefixes: Sequence[Prefix], prompt: str, words: Sequence[Mapping[str, str]] | None

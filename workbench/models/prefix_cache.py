@@ -27,6 +27,40 @@ class Entry:
     length: int
     names: set[bytes] = field(default_factory=set)
 
+    def after(self, first: Entry) -> Entry:
+        """The key-values of `first` and then these, in the numbers that `first` is kept in."""
+        pairs = zip(first.layers, self.layers)
+        layers = [
+            tuple(torch.cat([a, b.to(a.dtype)], dim=1) for a, b in zip(*pair)) for pair in pairs
+        ]
+        return Entry(layers, first.length + self.length)
+
+
+def right_aligned(
+    pieces: Sequence[tuple[Entry | None, int]],
+    like: KeyValues,
+    width: int,
+    spare: int = 0,
+    dtype: torch.dtype | None = None,
+) -> KeyValues:
+    """The first so many tokens of each entry, in the last of `width` columns; `spare` more follow.
+
+    `like`: key-values of one row, (H, T, D) per layer, whose heads, sizes and, unless said, dtype
+    these have.
+    """
+    layers, shortest = [], min(n for _, n in pieces)
+    for i, pair in enumerate(like):
+        shape = len(pieces), pair[0].shape[0], width + spare
+        # (B, H, width + spare, D) each
+        into = tuple(x.new_empty(*shape, x.shape[2], dtype=dtype) for x in pair)
+        for x in into:  # numbers that count for nothing must still be numbers
+            x[:, :, : width - shortest] = 0
+        for b, (entry, n) in enumerate(pieces):
+            for x, source in zip(into, entry.layers[i] if n > 0 else ()):
+                x[b, :, width - n : width] = source[:, :n]
+        layers.append(into)
+    return layers
+
 
 class PrefixCache:
     """Key-values of prefixes by segment border; beyond `max_tokens` the longest unused go."""
