@@ -12,7 +12,7 @@ SIZES = {"validation": 3, "test": 6}
 
 @pytest.fixture
 def small(monkeypatch):
-    sizes = {"BUDGET": 5_000, "EVERY": 2, "TESTED": 2, "TRAINING": 40, "RFT_DRAWS": 12}
+    sizes = {"BUDGET": 5_000, "EVERY": 2, "TESTED": 2, "TRAINING": 40, "RFT_DRAWS": 5}
     sizes |= {"A_ROUND": {"group": 4, "problems": 3, "beta": 0.0}}
     for name, value in sizes.items():
         monkeypatch.setattr(policies, name, value)
@@ -20,7 +20,9 @@ def small(monkeypatch):
     monkeypatch.setattr(frozen, "load", problems.get)
 
 
-ONE_OF_A_KIND = ["rft", "step-dpo", "grpo-process", "grpo-mixed", "vine", "appo", "prm-held"]
+ONE_OF_A_KIND = [
+    "rft", "rewrites", "step-dpo", "grpo-process", "grpo-mixed", "vine", "appo", "prm-held",
+]  # fmt: skip
 
 
 @pytest.mark.slow

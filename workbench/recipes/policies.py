@@ -3,6 +3,7 @@
 | arm | what it learns from |
 |---|---|
 | `rft` | its own right solutions, drawn once and fine-tuned on |
+| `rewrites` | the same, half of them drawn anew from the step that the PRM finds wrong |
 | `dpo`, `step-dpo` | pairs of rollouts; of two ways to go on at the first bad step |
 | `grpo-answer` | the answer, against the group |
 | `grpo-process` | what the PRM scores its steps, normalised over the group |
@@ -86,6 +87,7 @@ STEPS = partial(prm_reward, aggregate="steps")
 OWN_CRITIC = {"shared": False, "critic_batches": 8}
 ARMS = {
     "rft": Arm("rft"),
+    "rewrites": Arm("rft", {"method": "critic_search", "n": 4, "rounds": 2, "expand": 2}),
     "dpo": Arm("dpo", {"pairs": "whole", "beta": 0.1}),
     "step-dpo": Arm("dpo", {"pairs": "step", "beta": 0.1, "completions": 4}),
     "grpo-answer": Arm("grpo"),
@@ -187,7 +189,7 @@ def taught(
 
     budget = budget or BUDGET
     if arm.method == "rft":
-        yield from _rejection(policy, seed, budget, held)
+        yield from _rejection(policy, arm.settings, seed, budget, held)
         return
     method, settings = {"grpo": (grpo, GRPO), "ppo": (ppo, PPO), "dpo": (dpo, DPO)}[arm.method]
     recipe = replace(RECIPE, learning_rate=RATE, vector_rate=GAINS, adam_epsilon=1e-4, clip=0.07)
@@ -202,8 +204,11 @@ def taught(
         yield row | {"spent": sum(row.get(f"train/{kind}", 0) for kind in kinds)}
 
 
-def _rejection(policy: HFPolicy, seed: int, budget: int, held: dict[str, Any]) -> Rows:
+def _rejection(
+    policy: HFPolicy, drawing: dict[str, Any], seed: int, budget: int, held: dict[str, Any]
+) -> Rows:
     """RFT: half of the budget draws solutions, half trains on the right ones, each text once."""
+    from workbench.models import load_verifier
     from workbench.train.grpo import rejection_lessons
     from workbench.train.iterate import GENTLE
     from workbench.train.learner import Learner
@@ -212,12 +217,14 @@ def _rejection(policy: HFPolicy, seed: int, budget: int, held: dict[str, Any]) -
     from workbench.train.sft import batches, next_token_loss
 
     problems, results, spent = training_problems(seed), [], 0
+    drawing = {"n": A_ROUND["group"], **drawing}
+    judge = load_verifier("prm_base", dtype="fast") if "method" in drawing else None
     for start in count(0, RFT_DRAWS):
         if spent >= budget // 2:
             break
         some = problems[start : start + RFT_DRAWS]
-        results += sampled_by(policy, some, n=A_ROUND["group"], seed=seed)
-        spent = sum(result.meter.generated for result in results)
+        results += sampled_by(policy, some, seed=seed, verifier=judge, **drawing)
+        spent = sum(result.meter.generated + result.meter.verifier for result in results)
     lessons = chain.from_iterable(passes(rejection_lessons(results), f"rft/{seed}"))
     data = batches(lessons, policy.tokenizer, batch_tokens=GENTLE.batch_tokens, seed=seed)
     learner = Learner(policy.model, GENTLE)
@@ -227,11 +234,13 @@ def _rejection(policy: HFPolicy, seed: int, budget: int, held: dict[str, Any]) -
     policy.model.eval()
 
 
-def sampled_by(policy: HFPolicy, problems: Sequence[Problem], **options: Any) -> list[SearchResult]:
+def sampled_by(
+    policy: HFPolicy, problems: Sequence[Problem], method: str = "sample", **options: Any
+) -> list[SearchResult]:
     from workbench.drive import solve
     from workbench.search import METHODS
 
-    return solve(problems, METHODS["sample"], policy=policy, **options)
+    return solve(problems, METHODS[method], policy=policy, **options)
 
 
 POLICY_RECIPES: dict[str, Callable[[Path], str]] = {
