@@ -8,7 +8,7 @@ from hosts import HOSTS, host, host_config
 from tiny import tiny_policy
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from workbench.models import load_policy, memory, smollm2
+from workbench.models import load_policy, load_verifier, memory, smollm2
 from workbench.models.memory import GIB, check_fits, matrices, memory_of, skeleton, weight_bytes
 from workbench.models.presets import PRESETS, preset, preset_table
 from workbench.models.speed import Speed, measure
@@ -121,6 +121,13 @@ def test_what_does_not_fit_is_refused_in_one_line_before_it_is_read(tmp_path, mo
     (folder / "config.json").write_text(json.dumps({"model_type": "unheard-of"}))
     with pytest.raises(ValueError):
         load_policy(folder, device="cpu")
+
+
+def test_a_verifier_that_does_not_fit_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    for name in ("prm_base", "orm_base", "reward_base"):
+        with pytest.raises(ValueError, match="GiB free: try "):
+            load_verifier(name, device="cpu")
 
 
 # -- presets and minutes ---------------------------------------------------------------------------

@@ -11,7 +11,8 @@ r"""Bytes that a model will take, computed from its config before a single weigh
   matrix (m, n) trains r (m + n).
 - **Activations**: about 34 bytes a hidden number, layer and token in 16 bits (Korthikanti et al.
   2022, arXiv 2205.05198, equation 2, without the attention scores, which are not stored), and the
-  logits with their log-softmax and its gradient.
+  logits with their log-softmax and its gradient. With `Recipe.recompute` of all layers but one only
+  what goes in is kept, a hidden number each.
 
 The first three are exact, to the byte (but for tables of some hundred bytes a matrix in 4 bits);
 activations are an estimate. What torch, CUDA and fragments take comes on top: a tenth or so.
@@ -68,11 +69,13 @@ def memory_of(
     cache_tokens: int = 0,
     rank: int | None = None,
     tokens: int = 0,
+    recompute: bool = False,
 ) -> Memory:
     """What a model of this config takes: loaded, and with so much going on.
 
     Sampling: `rows` at once of `length` tokens each, prompt included, and `cache_tokens` kept.
-    Training: with adapters of a `rank`, or whole with rank 0, on `tokens` tokens at a time.
+    Training: with adapters of a `rank`, or whole with rank 0, on `tokens` tokens at a time, with
+    `Recipe.recompute` or without.
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     model = skeleton(config, dtype)
@@ -85,7 +88,7 @@ def memory_of(
         key_values=key_value_bytes(config, dtype) * (2 * rows * length + cache_tokens),
         adapters=adapters * dtype.itemsize,
         training=trained * each,
-        activations=activation_bytes(config, dtype) * tokens,
+        activations=activation_bytes(config, dtype, recompute) * tokens,
     )
 
 
@@ -133,10 +136,11 @@ def key_value_bytes(config: Any, dtype: torch.dtype) -> int:
     return 2 * text.num_hidden_layers * heads * size * dtype.itemsize
 
 
-def activation_bytes(config: Any, dtype: torch.dtype) -> int:
+def activation_bytes(config: Any, dtype: torch.dtype, recompute: bool = False) -> int:
     """About how many bytes one token leaves behind for the backward pass, logits included."""
     text = config.get_text_config()
-    layers = 17 * dtype.itemsize * text.hidden_size * text.num_hidden_layers
+    whole, entered = (1, text.num_hidden_layers) if recompute else (text.num_hidden_layers, 0)
+    layers = (17 * whole + entered) * dtype.itemsize * text.hidden_size
     return layers + text.vocab_size * (dtype.itemsize + 2 * 4)
 
 
@@ -162,7 +166,7 @@ def check_fits(path: str | Path, *, dtype: torch.dtype, device: str, quantise: b
 
     if quantise:
         check_device(device)  # better said than what torch says of a device that is not there
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     need, free = memory_of(config, dtype=dtype, quantise=quantise), free_bytes(device)
     if need.total > TIGHT * free:
         said = (

@@ -32,7 +32,8 @@ from transformers.modeling_utils import load_state_dict
 
 from workbench.models.checkpoints import check_complete, without_library_notes
 from workbench.models.heads import ScalarHead
-from workbench.models.quantised import load_model
+from workbench.models.memory import check_fits
+from workbench.models.quantised import load_model, settled
 from workbench.models.reader import Scorer
 from workbench.models.verifier import StepVerifier
 from workbench.types import Problem
@@ -185,6 +186,8 @@ def load_public(
     check_complete(whole)
     tokenizer = AutoTokenizer.from_pretrained(whole, trust_remote_code=False)
     form.bound(tokenizer)  # before gigabytes are read
+    kind, place = settled(dtype, device)
+    check_fits(whole, dtype=kind, device=place, quantise=quantise)
     model = _load_body(form, whole, folder, dtype=dtype, device=device, quantise=quantise)
     scorer = Scorer(model.get_decoder() if form.labels else model, _head(form, model, whole))
     # a model of billions of weights has key-values to match: a smaller cache than ours

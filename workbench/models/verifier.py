@@ -41,9 +41,10 @@ from workbench.models.heads import (
     as_read,
     with_scalar_head,
 )
+from workbench.models.memory import check_fits
 from workbench.models.policy import HFPolicy, load_policy
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import load_model
+from workbench.models.quantised import load_model, settled
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
 from workbench.models.saved_policy import adapted, base_of, save_weights
 from workbench.models.step_format import StepFormat
@@ -270,6 +271,8 @@ def _load_host(folder: Path, scalar: bool, **settings):
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         check_complete(folder)
+        kind, place = settled(settings["dtype"], settings["device"])
+        check_fits(folder, dtype=kind, device=place, quantise=settings["quantise"])
         model = load_model(AutoModelForSequenceClassification, folder, **settings)
         return model, AutoTokenizer.from_pretrained(folder)
     host = load_policy(base, **settings)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ import torch
 
 from workbench.models.quantised import check_trainable, fast_dtype
 from workbench.train.muon import WideMuon
+from workbench.train.recompute import recomputing
 
 WIDE = (torch.float32, torch.float64)
 
@@ -35,6 +37,7 @@ class Recipe:
     vector_rate: float | None = None  # peak for gains of norms and biases; None: learning_rate
     batch_tokens: int = 6144  # of one update, padding included
     micro_tokens: int | None = 2048  # that go through the model at once; None: the whole update
+    recompute: bool = False  # layers run again for their gradients, instead of keeping all
     epochs: float = 2.0
     warmup: float = 0.05  # updates over which the rates rise; below 1: their share of all updates
     decay: float = 1.0  # share of the run, at its end, over which the rates fall to zero
@@ -172,7 +175,8 @@ class Learner:
         self.master.zero_gradients()
         value = torch.zeros((), device=self.device)
         for batch in batches[process::processes]:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            again = recomputing(self.model) if self.recipe.recompute else nullcontext()
+            with again, torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 part = loss(self.model, batch.to(self.device), totals)
             part.backward()
             self.master.take_gradients()
