@@ -93,15 +93,20 @@ from workbench.train.learner import Learner, this_process
 from workbench.train.sft import next_token_loss
 torch.set_num_threads(1)
 run = Learner(tiny_model(), RECIPE)
-made = [run.update(micro_batches(3)[:n], next_token_loss) for n in (3, 3, 1)]
+run.load(f"{sys.argv[1]}/begun.pt")
+made = [run.update(micro_batches(3)[:n], next_token_loss) for n in (3, 1)]
 process, processes = this_process()
-torch.save((processes, made, run.master.weights), f"{sys.argv[1]}/{process}.pt")
+torch.save((processes, made), f"{sys.argv[1]}/{process}.pt")
+run.save(f"{sys.argv[1]}/after-{process}.pt")
 """
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_same_updates(tmp_path):
-    """Real processes over gloo; in the last update one of them has nothing to do."""
+def test_two_processes_equal_one_and_go_on_where_one_stopped_and_the_other_way_round(tmp_path):
+    """Real processes over gloo; in their last update one of them has nothing to do."""
+    begun = Learner(tiny_model(), RECIPE)
+    made = [begun.update(micro_batches(3), next_token_loss)]
+    begun.save(tmp_path / "begun.pt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -118,14 +123,19 @@ def test_two_processes_equal_one_with_the_same_updates(tmp_path):
     ]
     assert [process.wait(timeout=120) for process in started] == [0, 0]
     alone = Learner(tiny_model(), RECIPE)
-    made = [alone.update(micro_batches(3)[:n], next_token_loss) for n in (3, 3, 1)]
+    expected = [alone.update(micro_batches(3)[:n], next_token_loss) for n in (3, 3, 1, 2)]
     for rank in range(2):
-        processes, theirs, weights = torch.load(tmp_path / f"{rank}.pt")
+        processes, theirs = torch.load(tmp_path / f"{rank}.pt")
         assert processes == 2
-        for own, other in zip(made, theirs):
+        resumed = Learner(tiny_model(), RECIPE)
+        resumed.load(tmp_path / f"after-{rank}.pt")
+        last = resumed.update(micro_batches(3)[:2], next_token_loss)
+        for own, other in zip(expected, [*made, *theirs, last]):
             assert other == pytest.approx(own, rel=1e-5)
+        assert resumed.done == alone.done
         for name, weight in alone.master.weights.items():
-            torch.testing.assert_close(weights[name], weight, rtol=0, atol=1e-5, msg=name)
+            found = resumed.master.weights[name]
+            torch.testing.assert_close(found, weight, rtol=0, atol=1e-5, msg=name)
 
 
 # -- rows in updates -------------------------------------------------------------------------------
