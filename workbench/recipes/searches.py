@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 SHIPPED_SEARCHES = frozen.FOLDER.parent / "searches"  # what notebooks 08 and 09 read
 JUDGES = {"": "prm_base", "-strong": "prm_strong"}
-SIZES_OF: dict[str, Sequence[Mapping[str, Any]]] = {  # small, middle, large
+SIZES_OF: dict[str, Sequence[Mapping[str, Any]]] = {  # small, middle, large, and where votes gain by it, larger still
     "beam_search": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
-    "dvts": [dict(subtrees=n, expand=4) for n in (1, 2, 4)],
+    "dvts": [dict(subtrees=n, expand=4) for n in (1, 2, 4, 8)],
     "lookahead": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
-    "rebase": [dict(width=n) for n in (4, 8, 16)],
-    "particle_filter": [dict(particles=n) for n in (4, 8, 16)],
+    "rebase": [dict(width=n) for n in (4, 8, 16, 32)],
+    "particle_filter": [dict(particles=n) for n in (4, 8, 16, 32)],
     "stepwise_best_of_n": [dict(n=n) for n in (4, 8, 16)],
     "mcts": [dict(simulations=n) for n in (8, 16, 32)],
     "rstar": [dict(simulations=n, by=None) for n in (4, 8, 16)],
