@@ -39,8 +39,12 @@ def test_a_recipe_runs_all_sizes_and_reads_back_what_is_there(method, monkeypatc
     problems = {split: frozen.load(split)[:2] for split in frozen.SIZES}
     monkeypatch.setattr(frozen, "load", problems.get)
     said = RECIPES[f"search-{method}"](tmp_path)
-    table = pd.read_csv(tmp_path / "searches" / f"{method}.csv")
-    assert len(table) == 2 * 3 * 2 and table["error"].isna().all() and (table["tokens"] > 0).all()
+    table = pd.read_csv(tmp_path / "searches" / f"{method}.csv.gz")
+    assert (
+        len(table) == 2 * len(searches.SIZES_OF[method]) * 2
+        and table["error"].isna().all()
+        and (table["tokens"] > 0).all()
+    )
     grows = table.groupby("size")["tokens"].mean()
     assert method == "adaptive" or grows.iloc[0] < grows.iloc[-1]
     monkeypatch.setattr(HFPolicy, "sample", None)  # nobody may call it
@@ -55,7 +59,7 @@ def test_methods_choose_on_validation_and_are_measured_on_test(monkeypatch, tmp_
         for split in ("validation", "test") for size in (0, 1) for i, p in enumerate(problems)
     ]  # fmt: skip
     monkeypatch.setattr(searches, "SHIPPED_SEARCHES", tmp_path)
-    pd.DataFrame(rows).sample(frac=1, random_state=0).to_csv(tmp_path / "mcts.csv", index=False)
+    pd.DataFrame(rows).sample(frac=1, random_state=0).to_csv(tmp_path / "mcts.csv.gz", index=False)
     tables = searches.shipped_searches("prm_base")
     assert list(tables) == ["mcts"] and searches.chosen_on_validation(tables["mcts"]) == "vote"
     small, large = searches.settings_of(tables, problems)

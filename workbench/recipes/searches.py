@@ -1,7 +1,7 @@
 """Every search at several sizes on the frozen problems: `recipe search-METHOD`, as `search-mcts`.
 
 Base writes; base's own PRM judges, and, as `search-METHOD-strong`, the PRM on strong. What a recipe
-leaves, `runs/recipes/searches/METHOD.csv`, has a row for each problem and size: is the answer right
+leaves, `runs/recipes/searches/METHOD.csv.gz`, has a row for each problem and size: is the answer right
 that has the highest score, that gets the most votes weighted by scores, that the method itself
 chose; and the tokens, operations and seconds it cost. Votes over plain samples need no recipe: all
 budgets of them are read from the pools (`analyse.scaling`). Taught in notebooks 08 and 09.
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 SHIPPED_SEARCHES = frozen.FOLDER.parent / "searches"  # what notebooks 08 and 09 read
 JUDGES = {"": "prm_base", "-strong": "prm_strong"}
-SIZES_OF: dict[str, Sequence[Mapping[str, Any]]] = {  # small, middle, large, and where votes gain by it, larger still
+SIZES_OF: dict[
+    str, Sequence[Mapping[str, Any]]
+] = {  # small, middle, large, and where votes gain by it, larger still
     "beam_search": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
     "dvts": [dict(subtrees=n, expand=4) for n in (1, 2, 4, 8)],
     "lookahead": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
@@ -64,7 +66,8 @@ def search(folder: Path, method: str, judge: str = "") -> str:
             results = solve(frozen.load(split), METHODS[method], **about, **options)
             rows += [{"split": split, "size": size, **row} for row in rows_of_results(results)]
     table = pd.DataFrame(rows)
-    table.to_csv(place.with_suffix(".csv"), index=False)
+    packed = {"method": "gzip", "mtime": 0}  # the same bytes whenever it is written
+    table.to_csv(place.with_suffix(".csv.gz"), index=False, compression=packed)
     shown = table[table["split"] == "validation"].groupby("size")
     return shown[["score", "vote", "own", "tokens"]].mean().round(3).to_string()
 
@@ -77,7 +80,7 @@ def shipped_searches(judge: str) -> dict[str, pd.DataFrame]:
     known = {name: suffix for suffix, name in JUDGES.items()}
     if judge not in known:
         raise ValueError(f"verifier {judge!r}: searches were recorded with {', '.join(known)}")
-    places = {name: SHIPPED_SEARCHES / f"{name}{known[judge]}.csv" for name in SIZES_OF}
+    places = {name: SHIPPED_SEARCHES / f"{name}{known[judge]}.csv.gz" for name in SIZES_OF}
     return {name: pd.read_csv(place) for name, place in places.items() if place.exists()}
 
 
