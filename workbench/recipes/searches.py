@@ -1,10 +1,11 @@
 """Every search at several sizes on the frozen problems: `recipe search-METHOD`, as `search-mcts`.
 
 Base writes; base's own PRM judges, and, as `search-METHOD-strong`, the PRM on strong. What a recipe
-leaves, `runs/recipes/searches/METHOD.csv.gz`, has a row for each problem and size: is the answer right
-that has the highest score, that gets the most votes weighted by scores, that the method itself
-chose; and the tokens, operations and seconds it cost. Votes over plain samples need no recipe: all
-budgets of them are read from the pools (`analyse.scaling`). Taught in notebooks 08 and 09.
+leaves, `runs/recipes/searches/METHOD.csv.gz`, has a row for each problem and size: is the answer
+right that has the highest score, that gets the most votes weighted by scores, that the method
+itself chose; and the tokens, operations and seconds it cost. Votes over plain samples need no
+recipe: all budgets of them are read from the pools (`analyse.scaling`). Taught in notebooks 08 and
+09.
 """
 
 from __future__ import annotations
