@@ -18,12 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from workbench.analyse.first_errors import (  # noqa: F401  notebook 03 reads them here
-    crossed_first_errors,
-    f1_gain,
-    f1_interval,
-    first_error_hits,
-)
 from workbench.analyse.metrics import Floats, wilson, with_interval
 from workbench.types import Problem
 
