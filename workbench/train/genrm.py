@@ -7,14 +7,11 @@ else:
 
 $$L = -\text{mean}_t \log p(c_t | \ldots) - \text{mean} \log p(v | \ldots, c, v \in \{Yes, No\}).$$
 
-The same rows and the same LoRA as for a discriminative PRM. Where critiques come from:
-
-- `recomputed`: the checker computes the step anew from the values standing so far; a ceiling, for
-  no real problem has it.
-- `resampled`: a policy writes the step anew from the same prefix, given its first token only; kept
-  if its verdict, equal or not to the judged step, agrees with the step's label (which may come from
-  rollouts). No human and no checker is needed, as in the paper, which filters sampled rationales by
-  whether the solution is correct.
+The same rows and the same LoRA as for a discriminative PRM. Critiques are `resampled`: a policy
+writes the step anew from the same prefix, given its first token only; kept if its verdict, equal or
+not to the judged step, agrees with the step's label (which may come from rollouts). No human and no
+checker is needed, as in the paper, which filters sampled rationales by whether the solution is
+correct.
 
 Optionally (`within`, blind asks only) the words of the judged step are labelled, too: Yes while
 they equal those of the critique, No from the first other one on. One verdict a lesson says little
@@ -43,7 +40,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier, stream_of
 from workbench.models.policy import HFPolicy
-from workbench.problems import quantities
 from workbench.train.learner import Batch, Recipe
 from workbench.train.prm import step_logps, words_loss
 from workbench.train.rows import check_window, pad_id, pad_right, window
@@ -73,47 +69,6 @@ def verdicts(rows: Sequence[LabelledSolution], *, past_error: bool = False) -> l
         labelled = [(t, label) for t, label in enumerate(row.labels[:end], 1) if label is not None]
         out += [Verdict(row.problem, row.steps[:t], bool(label)) for t, label in labelled]
     return out
-
-
-def recomputed(lessons: Sequence[Verdict]) -> list[Verdict]:
-    """The lessons with the checker's critiques."""
-    return [replace(lesson, critique=recompute(lesson.problem, lesson.steps)) for lesson in lessons]
-
-
-def recompute(problem: Problem, steps: Sequence[str]) -> str:
-    """The last step as it should be, from the values standing before it; or why it can not be.
-
-    Of the step itself only the opening counts, what it is about: a blind critique can know no more.
-
-    >>> question = "How many coins does Tess have? Max has 5 coins. Tess has 4 more than Max."
-    >>> recompute(Problem("p", "quantities", question), ["Tess has 4 more than Max : 5 + 4 = 8 ."])
-    'Tess has 4 more than Max : 5 + 4 = 9 .'
-    """
-    story, words = quantities.read_question(problem.question), steps[-1].split()
-    # 1. what stands: given facts, then the first value stated for each other quantity
-    standing = {name: q.value for name, q in story.quantities.items() if q.sign is None}
-    for claim in filter(None, (quantities.read_step(story, before) for before in steps[:-1])):
-        standing.setdefault(claim.name, claim.value)
-    # 2. steps that state no new quantity
-    if words[:1] == ["The"]:
-        return f"The answer is {standing.get(story.asked, 'not said')} ."
-    if words[1:2] != ["has"]:
-        return " ".join([*words[:1], "wrong ."])
-    if (name := words[0]) in standing:
-        return f"{name} has {standing[name]} that was said ."
-    if (q := story.quantities.get(name)) is None:
-        return f"{name} has not said ."
-    if unknown := [name for name in q.of if name not in standing]:
-        return f"{q.relation} : {unknown[0]} not said ."
-    # 3. the quantity's relation, computed
-    values = [standing[name] for name in q.of]
-    if len(values) == 1:
-        values = [q.left, *values] if q.sign == "*" else [*values, q.right]
-    elif q.sign == "-":
-        values.sort(reverse=True)
-    left, right = values
-    value = {"+": left + right, "-": left - right, "*": left * right}[q.sign]
-    return f"{q.relation} : {left} {q.sign} {right} = {value} ."
 
 
 def resampled(
