@@ -7,7 +7,7 @@
 | `math-rm` | JSON lines: `pred`, `score` (right?) and `pred_score` (logits) | Qwen2.5-Math |
 | `reward-ranked` | JSON lines, one sample a problem; a file a seed, `...-rs0...` | NeMo-Skills |
 
-What a file says of right and wrong is kept as it is; `regraded` gives our own verdict beside it.
+What a file says of right and wrong is kept as it is.
 Deviations: logits become probabilities, as votes are weighted by them; the answer of a `crucible`
 trace is what `extract_answer` finds in its text (theirs is not recorded), of a `game24` sample its
 last line, a formula. Any `reward-ranked` file stands for all seeds: the files beside it whose names
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.problems.benchmarks import json_rows
-from workbench.problems.grading import extract_answer, is_equal
+from workbench.problems.grading import extract_answer
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,6 @@ def read_samples(path: str | Path, *, format: str) -> list[RecordedSamples]:
     files = _all_seeds(path) if format == "reward-ranked" else [path]
     rows = reduce(_side_by_side, [_records(file, format) for file in files])
     return [record for _, record in rows]
-
-
-def regraded(record: RecordedSamples) -> tuple[bool, ...]:
-    """Which samples are right by our own grading, (n,); ValueError where no gold answer is known.
-
-    >>> regraded(RecordedSamples("p", "1/2", ("0.5", "2", None), (True, False, False)))
-    (True, False, False)
-    """
-    if record.gold is None:
-        raise ValueError(f"{record.id} has no gold answer: only the file's own verdict is known")
-    return tuple(is_equal(record.gold, answer) for answer in record.answers)
 
 
 # -- files -----------------------------------------------------------------------------------------
