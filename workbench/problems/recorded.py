@@ -16,7 +16,6 @@ differ in that number are read with it.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from workbench.problems.benchmarks import json_rows
+from workbench.problems.benchmarks import json_rows, naming, whole_json
 from workbench.problems.grading import extract_answer
 
 
@@ -66,13 +65,10 @@ def _records(file: Path, format: str) -> list[Placed]:
     rows = _cassette(file) if format == "crucible" else json_rows(file)
     records: dict[str, Placed] = {}
     for number, (place, row) in enumerate(rows, start=1):
-        try:
+        with naming(place, format):
             record = _checked(SAMPLE_FORMATS[format](row, number))
             if record.id in records:
                 raise ValueError(f"problem {record.id} stood in {records[record.id][0]} before")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"no field {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{place}: not a {format} record: {what}") from error
         records[record.id] = place, record
     if not records:
         raise ValueError(f"{file} holds no {format} record")
@@ -81,10 +77,7 @@ def _records(file: Path, format: str) -> list[Placed]:
 
 def _cassette(file: Path) -> Iterator[tuple[str, dict]]:
     """(place, row) pairs of a file that is one JSON object with all records in it."""
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: corrupt or cut-off JSON: {error}") from None
+    whole = whole_json(file)
     if not isinstance(whole, dict) or not isinstance(whole.get("records"), list):
         raise ValueError(f"{file}: not a crucible file: no list 'records'")
     yield from ((f"{file}, record {i}", row) for i, row in enumerate(whole["records"], start=1))
