@@ -188,7 +188,7 @@ def rephrase(problem: Problem, *, seed: int) -> str:
 
 
 def signature(problem: Problem) -> str:
-    """A hash of what the answer computes: graph up to renaming, numbers. No two splits share one."""
+    """A hash of what the answer computes: graph up to renaming, numbers. Splits share none."""
     story = read_question(problem.question)
     return _signature(story.quantities, story.asked)
 
