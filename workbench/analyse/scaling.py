@@ -90,10 +90,8 @@ def curve(
     """Points of a method from its values, (problems, budgets); `more` goes into every point."""
     low, high = bootstrap(values, seed=seed)
     means = values.mean(0)
-    return [
-        {"method": method, "budget": b, "value": m, "low": lo, "high": hi, **more}
-        for b, m, lo, hi in zip(budgets, means, low, high)
-    ]
+    names, rows = ("budget", "value", "low", "high"), zip(budgets, means, low, high)
+    return [{"method": method, **dict(zip(names, row)), **more} for row in rows]
 
 
 def interval(values: ArrayLike, *, seed: int) -> dict[str, float]:

@@ -91,9 +91,8 @@ class Oracle:
         seed: int = 0,
     ):
         if truth not in VERDICTS or not 0 <= noise <= 1:
-            raise ValueError(
-                f"truth={truth!r}, noise={noise}: use {' or '.join(VERDICTS)}, and 0 <= noise <= 1"
-            )
+            given = f"truth={truth!r}, noise={noise}"
+            raise ValueError(f"{given}: use {' or '.join(VERDICTS)}, and 0 <= noise <= 1")
         self.whole, self.truth, self.noise = _by_id(problems), truth, noise
         self.name = f"oracle-{truth}-{noise}-{seed}"
         # the same steps are turned round first, whatever the truth and the noise
@@ -128,9 +127,8 @@ class Dial:
         self, problems: Sequence[Problem], *, auc: float, stubborn: float = 0.0, seed: int = 0
     ):
         if not (0.5 <= auc < 1 and 0 <= stubborn <= 1):
-            raise ValueError(
-                f"auc={auc}, stubborn={stubborn}: need 0.5 <= auc < 1 and 0 <= stubborn <= 1"
-            )
+            given = f"auc={auc}, stubborn={stubborn}"
+            raise ValueError(f"{given}: need 0.5 <= auc < 1 and 0 <= stubborn <= 1")
         self.whole, self.apart = _by_id(problems), NormalDist().inv_cdf(auc) / sqrt(2)
         self.parts = sqrt(stubborn), sqrt(1 - stubborn)
         self.name = f"dial-{auc}-{stubborn}-{seed}"

@@ -13,9 +13,8 @@ r"""Bytes that a model will take, computed from its config before a single weigh
   2022, arXiv 2205.05198, equation 2, without the attention scores, which are not stored), and the
   logits with their log-softmax and its gradient.
 
-The first three are exact, to the byte (but for tables of some hundred bytes a matrix in 4 bits);
-activations are an estimate. What torch, CUDA and fragments take comes on top: a tenth or so.
-Taught in notebook 10.
+The first three are exact, to the byte (but for small tables in 4 bits); activations are an
+estimate. What torch, CUDA and fragments take comes on top: a tenth or so. Taught in notebook 10.
 """
 
 from __future__ import annotations
@@ -165,9 +164,8 @@ def check_fits(path: str | Path, *, dtype: torch.dtype, device: str, quantise: b
     config = AutoConfig.from_pretrained(path)
     need, free = memory_of(config, dtype=dtype, quantise=quantise), free_bytes(device)
     if need.total > TIGHT * free:
-        said = (
-            f"{path}: its weights take {_gib(need.total)} GiB as {'4 bits' if quantise else dtype}"
-        )
+        kind = "4 bits" if quantise else dtype
+        said = f"{path}: its weights take {_gib(need.total)} GiB as {kind}"
         said += f", {device} has {_gib(free)} GiB free"
         if need.total > free:
             raise ValueError(f"{said}: {_way_out(dtype, quantise)}")

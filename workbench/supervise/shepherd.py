@@ -1,7 +1,6 @@
 r"""Math-Shepherd: label each step by what becomes of it (Wang et al. 2023, arXiv 2312.08935).
 
-From every prefix of a solution a policy completes N times. With $c_t$ of the N ending in the right
-answer,
+From every prefix of a solution a policy completes N times. With $c_t$ of the N ending right,
 
 $$\text{soft}_t = c_t / N, \qquad \text{hard}_t = [c_t > 0].$$
 
