@@ -1,9 +1,8 @@
-r"""Training a generative verifier: a causal LM learns to write critiques and verdicts (GenRM, arXiv
-2408.15240).
+r"""Training a generative verifier: a causal LM learns to write critiques and verdicts.
 
-Every labelled step is one lesson, read in the very segments of `models.generative`. Loss falls on
-what the verifier has to write itself, the critique c and the verdict v after it, and on nothing
-else:
+GenRM (Zhang et al. 2024, arXiv 2408.15240). Every labelled step is one lesson, read in the very
+segments of `models.generative`. Loss falls on what the verifier has to write itself, the critique c
+and the verdict v after it, and on nothing else:
 
 $$L = -\text{mean}_t \log p(c_t | \ldots) - \text{mean} \log p(v | \ldots, c, v \in \{Yes, No\}).$$
 
@@ -61,11 +60,11 @@ class Verdict:
 # -- lessons ---------------------------------------------------------------------------------------
 
 
-def verdicts(rows: Sequence[LabelledSolution], *, past_error: bool = False) -> list[Verdict]:
-    """A lesson for each labelled step, up to the first one labelled bad unless `past_error`."""
+def verdicts(rows: Sequence[LabelledSolution]) -> list[Verdict]:
+    """A lesson for each labelled step, up to the first one labelled bad."""
     out = []
     for row in rows:
-        end = len(row.steps) if past_error or row.first_error is None else row.first_error + 1
+        end = len(row.steps) if row.first_error is None else row.first_error + 1
         labelled = [(t, label) for t, label in enumerate(row.labels[:end], 1) if label is not None]
         out += [Verdict(row.problem, row.steps[:t], bool(label)) for t, label in labelled]
     return out
@@ -95,13 +94,11 @@ def resampled(
     for i, (lesson, opening, start) in enumerate(zip(lessons, openings, starts)):
         own = [p.ids[len(start.ids) :] for p in sampled[i * n : (i + 1) * n]]
         rows = [[*opening, *ids] for ids in own]
-        texts = [
-            text.strip() for text in policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        ]
+        decoded = policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        texts = [text.strip() for text in decoded]
         # text cannot say an unknown word, so none can begin with it
         told = [text for text in texts if _plain_ids(policy.tokenizer, text)[:1] == opening]
-        kept = agreeing(lesson, told)
-        out += [replace(lesson, critique=text) for text in kept]
+        out += [replace(lesson, critique=text) for text in agreeing(lesson, told)]
     return out
 
 
@@ -176,10 +173,8 @@ def _written(lesson: Verdict, tokenizer, form: GenerativeFormat, step: list[int]
     ids = [*_plain_ids(tokenizer, lesson.critique), *separator]
     opening = step[: -len(separator)][:1] if "{opening}" in form.ask else []
     if ids[: len(opening)] != opening:
-        raise ValueError(
-            f"{lesson.problem.id}: critique {lesson.critique!r} must begin as the step "
-            f"{lesson.steps[-1]!r}"
-        )
+        given = f"{lesson.problem.id}: critique {lesson.critique!r}"
+        raise ValueError(f"{given} must begin as the step {lesson.steps[-1]!r}")
     return ids[len(opening) :]
 
 
@@ -250,9 +245,9 @@ def train_genrm(
     """Fine-tune `model` (changed in place) on verdicts; returns the verifier and the log.
 
     `within` weighs the labels of words (see above). `verifier_options` go to `GenerativeVerifier`,
-    `options` are those of `verifiers.fit`: held_out, evaluations, keep, patience, checkpoints, log,
-    bf16. Warns of lessons longer than the model reads, which are left out; ValueError if none is
-    left, and for `within` where no step follows a critique.
+    `options` are those of `verifiers.fit`: held_out, evaluations, keep, checkpoints, log, bf16.
+    Warns of lessons longer than the model reads, which are left out; ValueError if none is left,
+    and for `within` where no step follows a critique.
     """
     if within and not (form and 0 <= form.ask.find("{critique}") < form.ask.find("{step}")):
         raise ValueError(f"within={within}: need an ask in which the step follows a critique")
