@@ -60,8 +60,7 @@ def extract_answer(text: str | None) -> str | None:
     r"""The final answer stated in a solution, or None if there is none.
 
     Looks for, in this order: the last `\boxed{…}`, the last `#### …`, the last "The answer is …",
-    "Answer: …" or "A: …", the last number. Dollar signs, a final full stop and the commas of
-    thousands are removed.
+    "Answer: …" or "A: …", the last number. Dollar signs, a final stop and commas are removed.
 
     >>> extract_answer(r"so $x = \boxed{\frac{1}{2}}$.")
     '\\frac{1}{2}'
@@ -143,8 +142,7 @@ def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bo
 
     Expects answers, not solutions: call `extract_answer` first. `timeout_s` bounds the seconds of
     computing spent on a pair that is not two plain numbers, so that a verdict does not depend on
-    what else the machine does; the first such pair also starts a child process, which takes a
-    second or two.
+    what else the machine does; the first such pair starts a child process (a second or two).
 
     >>> is_equal("1/2", "0.5"), is_equal(r"\frac{1}{2}", "0.50"), is_equal("1200", "$1,200")
     (True, True, True)

@@ -2,8 +2,7 @@
 
 "What does t hold after these lines? a = 3; b = a + 4; t = b * 2." Every variable is assigned once,
 so a step restates one line and computes: `b = a + 4 : 3 + 4 = 7 .` Lines stand in running order;
-level = lines that the answer needs to compute, and a few lines may be dead code. Taught in notebook
-00.
+level = lines that the answer needs to compute, a few may be dead code. Notebook 00.
 """
 
 from __future__ import annotations
