@@ -2,8 +2,7 @@
 
 For every notebook in both: which parameters, code and data differ; all metrics side by side;
 results per problem as paired differences; the figures. Intervals that overlap say little: on equal
-problems the paired difference is the sharper question. The page is one file, figures included, and
-needs no JavaScript.
+problems the paired difference is the sharper question. The page is one file, figures included.
 """
 
 from __future__ import annotations

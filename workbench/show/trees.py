@@ -107,8 +107,7 @@ def tree_of(
 def labelled_tree(problem: Problem, tree: Node, before: Node | None = None) -> Node:
     """A copy of a tree of values (`step_tree.as_tree`) with the exact verdict on each step.
 
-    Chosen is what has been visited since `before`, an earlier tree of the same search (None:
-    nothing is chosen).
+    Chosen is what was visited since `before`, an earlier tree of the same search (None: nothing).
     """
     tree = deepcopy(tree)
     visits = {_key(path): path[-1].visits for path in walk(before)} if before else {}

@@ -19,8 +19,7 @@ def exploit_gallery(
 ) -> str:
     """The wrong solutions that a verifier scored highest, each text once, as folds, the first open.
 
-    `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates step scores, as
-    in best of n.
+    `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates them.
     """
     wrong = {}
     for problem, steps, scores, right in rows:
