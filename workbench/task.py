@@ -139,8 +139,9 @@ class Task:
         whole = {id(p): replace(p, problem=self.problem) for p in found if p is not None}
         rollouts = tuple(whole[id(p)] for p in result.rollouts)
         best = whole[id(result.best)] if result.best is not None else None
-        known = {"problem": self.problem, "rollouts": rollouts, "best": best, "meter": self.meter}
-        self.result = replace(result, **known, stopped=stopped or result.stopped or self.cut)
+        why = stopped or result.stopped or self.cut
+        told = replace(result, problem=self.problem, rollouts=rollouts, best=best)
+        self.result = replace(told, meter=self.meter, stopped=why)
 
     def fail(self, error: Exception) -> None:
         self.generator.close()
