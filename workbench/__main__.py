@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 from workbench.commands.parser import parser
 
@@ -49,9 +50,8 @@ def _take_over(arguments: argparse.Namespace) -> None:
 
     folder, asked = arguments.resume, manifest.header(manifest.read(arguments.resume))
     if asked is None:
-        raise ValueError(
-            f"--resume {folder}: no batch of `python -m workbench run` was started there"
-        )
+        never = "no batch of `python -m workbench run` was started there"
+        raise ValueError(f"--resume {folder}: {never}")
     if arguments.notebooks or arguments.given or arguments.profile not in (None, asked["profile"]):
         wishes = "give no notebooks, -p or --profile"
         raise ValueError(f"--resume continues {folder} as it was asked for: {wishes}")
@@ -72,38 +72,6 @@ def _report(results: list[dict], folder: Path, resume: str) -> int:
     if failed:
         print(f"failed: {', '.join(failed)}; repair, then: {resume}")
     return 1 if failed else 0
-
-
-def _sweep(arguments: argparse.Namespace, base: Path) -> int:
-    from workbench.commands.sweep import sweep
-
-    _heed_ctrl_c()
-    return sweep(arguments, base)
-
-
-def _compare(arguments: argparse.Namespace, base: Path) -> int:
-    from workbench.commands.compare_runs import compare_runs
-
-    return compare_runs(arguments.a, arguments.b, arguments.out)
-
-
-def _clear(arguments: argparse.Namespace, base: Path) -> int:
-    from workbench.commands.clear import clear
-
-    return clear(arguments, base)
-
-
-def _verdicts(arguments: argparse.Namespace, base: Path) -> int:
-    from workbench.commands.verdicts import print_verdicts
-
-    asked = {name: getattr(arguments, name) for name in ("format", "seed", "first", "to")}
-    return print_verdicts(arguments.files, **asked)
-
-
-def _costs(arguments: argparse.Namespace, base: Path) -> int:
-    from workbench.commands.costs import costs
-
-    return costs(arguments.given, base, fill=arguments.fill)
 
 
 def record(arguments: argparse.Namespace, base: Path) -> int:
@@ -156,9 +124,11 @@ def recipe(arguments: argparse.Namespace, base: Path) -> int:
     return 0
 
 
-COMMANDS = {"run": run, "sweep": _sweep, "compare": _compare, "verdicts": _verdicts}
-COMMANDS |= {"clear": _clear, "costs": _costs, "record": record, "check": check}
-COMMANDS |= {"doctor": doctor, "recipe": recipe}
+COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor, "recipe": recipe}
+ELSEWHERE = {  # in `workbench.commands`, loaded when they are asked for
+    "sweep": "sweep:sweep", "compare": "compare_runs:compare_runs", "clear": "clear:clear",
+    "verdicts": "verdicts:print_verdicts", "costs": "costs:costs",
+}  # fmt: skip
 
 
 def main(words: list[str] | None = None, base: Path | None = None) -> int:
@@ -169,6 +139,9 @@ def main(words: list[str] | None = None, base: Path | None = None) -> int:
             from workbench.runs.environment import root
 
             base = root()
+        if name := ELSEWHERE.get(arguments.command):
+            _heed_ctrl_c()
+            return resolve_name(f"workbench.commands.{name}")(arguments, base)
         return COMMANDS[arguments.command](arguments, base)
     except ValueError as error:
         print(f"workbench: {error}", file=sys.stderr)

@@ -34,9 +34,8 @@ def _digest(value: Any, above: tuple[int, ...]) -> str:
     pieces = ["cycle"] if id(value) in above else _pieces(value, (*above, id(value)))
     for piece in pieces:
         data = piece if isinstance(piece, bytes) else piece.encode()
-        state.update(
-            len(data).to_bytes(8, "little") + data
-        )  # with lengths: "ab", "c" is not "a", "bc"
+        # with lengths: "ab", "c" is not "a", "bc"
+        state.update(len(data).to_bytes(8, "little") + data)
     return state.hexdigest()
 
 
@@ -66,10 +65,8 @@ def _pieces(value: Any, above: tuple[int, ...]) -> Iterable[str | bytes]:
         return _of_array(value)
     if hasattr(value, "__dict__"):
         return [_digest(vars(value), above)]
-    raise ValueError(
-        f"can't tell what {value!r:.60} is: "
-        f"give {type(value).__name__} a method fingerprint() -> str"
-    )
+    remedy = f"give {type(value).__name__} a method fingerprint() -> str"
+    raise ValueError(f"can't tell what {value!r:.60} is: {remedy}")
 
 
 def _of_function(value: Any) -> list[Any]:

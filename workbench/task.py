@@ -111,9 +111,8 @@ class Task:
                 self.cut = self.cut or stopped
                 self.lay_out()
             else:
-                raise TypeError(
-                    f"a method yields Sample or Score requests, not {self.request!r:.80}"
-                )
+                wrong = f"not {self.request!r:.80}"
+                raise TypeError(f"a method yields Sample or Score requests, {wrong}")
         except StopIteration as end:
             self.end(end.value, stopped)
         except Stopped as end:
@@ -130,26 +129,19 @@ class Task:
         if isinstance(value, SearchResult):
             self.finish(value, stopped)
         else:
-            self.fail(
-                TypeError(
-                    "a method returns a SearchResult or a list of LabelledSolutions, "
-                    f"this one returned {value!r:.80}"
-                )
-            )
+            need = "a method returns a SearchResult or a list of LabelledSolutions"
+            self.fail(TypeError(f"{need}, this one returned {value!r:.80}"))
 
     def finish(self, result: SearchResult, stopped: str | None = None) -> None:
         """Keep the result, with the problem as it was given: searches saw a blind copy."""
         self.generator.close()
         found = (*result.rollouts, result.best)
         whole = {id(p): replace(p, problem=self.problem) for p in found if p is not None}
-        self.result = replace(
-            result,
-            problem=self.problem,
-            rollouts=tuple(whole[id(p)] for p in result.rollouts),
-            best=whole[id(result.best)] if result.best is not None else None,
-            meter=self.meter,
-            stopped=stopped or result.stopped or self.cut,
-        )
+        rollouts = tuple(whole[id(p)] for p in result.rollouts)
+        best = whole[id(result.best)] if result.best is not None else None
+        why = stopped or result.stopped or self.cut
+        told = replace(result, problem=self.problem, rollouts=rollouts, best=best)
+        self.result = replace(told, meter=self.meter, stopped=why)
 
     def fail(self, error: Exception) -> None:
         self.generator.close()
@@ -226,9 +218,8 @@ def task_of(at: Numbered, work: Work) -> Task:
     method, whole = work.method, getattr(work.method, "sees_answer", False)
     generator = method(at.problem if whole else at.problem.blind(), **work.options)
     if not isinstance(generator, Generator):
-        raise ValueError(
-            f"{method.__name__} is no generator function: a method yields its requests"
-        )
+        what = "is no generator function: a method yields its requests"
+        raise ValueError(f"{method.__name__} {what}")
     return Task(at, work.seed, generator, whole)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, permutation_test
 
-from workbench.analyse.compare import Paired, all_pairs, holm, mcnemar, paired, with_verdicts
+from workbench.analyse.compare import Paired, holm, mcnemar, paired, with_verdicts
 from workbench.analyse.metrics import majority_vote, paired_bootstrap
 from workbench.problems.recorded import read_samples
 
@@ -129,33 +129,16 @@ def test_holm_rejects_what_the_step_down_rejects(ps, alpha):
     assert all(p <= q <= 1 for p, q in zip(ps, adjusted))
 
 
-def test_all_pairs_in_a_table():
-    rng = np.random.default_rng(1)
-    outcomes = {"greedy": rng.random(80) < 0.3, "vote": rng.random(80) < 0.35, "oracle": [1] * 80}
-    table = all_pairs(outcomes, seed=4)
-    assert " ".join(table) == "one other difference low high p p_holm won lost verdict"
-    assert [*zip(table["one"], table["other"])] == [
-        ("greedy", "vote"),
-        ("greedy", "oracle"),
-        ("vote", "oracle"),
-    ]
-    for row in table.itertuples():
-        alone = paired(outcomes[row.one], outcomes[row.other], seed=4)
-        assert Paired(*(getattr(row, name) for name in Paired._fields)) == alone
-    assert table["p_holm"].tolist() == holm(table["p"].tolist())
-    assert table["verdict"].tolist() == ["no difference shown", "behind", "behind"]
-    turned = all_pairs({name: outcomes[name] for name in ("oracle", "vote")}, seed=4)
-    assert turned["verdict"].tolist() == ["ahead"]
-
-
 def test_a_verdict_needs_more_where_more_is_compared():
     a, b = [1] * 6 + [0] * 4, [0] * 10  # p = 2 / 64 alone
-    assert all_pairs({"a": a, "b": b}, seed=0)["verdict"].tolist() == ["ahead"]
-    three = all_pairs({"a": a, "b": b, "c": b}, seed=0)
+    alone = with_verdicts(pd.DataFrame([paired(a, b, seed=0)]))
+    assert " ".join(alone) == "difference low high p p_holm won lost verdict"
+    assert alone["verdict"].tolist() == ["ahead"]
+    pairs = [(a, b), (a, b), (b, b)]
+    three = with_verdicts(pd.DataFrame([paired(*pair, seed=0) for pair in pairs]))
     assert three["p"].tolist() == [1 / 32, 1 / 32, 1.0]
     assert three["p_holm"].tolist() == [3 / 32, 3 / 32, 1.0]
     assert set(three["verdict"]) == {"no difference shown"}
-    assert isinstance(three, pd.DataFrame)
 
 
 # -- messages --------------------------------------------------------------------------------------
@@ -174,8 +157,6 @@ def test_a_verdict_needs_more_where_more_is_compared():
         (lambda: mcnemar([1, 0], [1, -1]), "b holds -1"),
         (lambda: mcnemar([1], [1, 0]), "1 a for 2 b, need as many"),
         (lambda: holm([0.5, 1.5]), "ps holds 1.5: need numbers from 0 to 1"),
-        (lambda: all_pairs({"a": [1]}, seed=0), r"\{'a': 1\}: need two methods or more"),
-        (lambda: all_pairs({"a": [1], "b": [1, 0]}, seed=0), r"\{'a': 1, 'b': 2\}: need two"),
     ],
 )
 def test_what_cannot_be_compared_is_named_in_one_line(call, message):

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from workbench.analyse.first_errors import (
     best_threshold,
-    crossed_first_errors,
     f1_gain,
     f1_interval,
     first_error_hits,
@@ -93,39 +92,6 @@ def test_f1_interval_is_the_f1_of_processbench_and_draws_whole_problems():
     assert copies == pytest.approx(one_each)  # copies of a problem's solutions tell nothing new
     with pytest.raises(ValueError, match="need as many"):
         f1_interval(["a"], [0, 1], [0, 1], seed=0)
-
-
-def test_first_errors_crossed_take_the_threshold_of_the_other_half():
-    problems = ["a", "a", "b", "b", "c", "c", "d", "d"]
-    labels = [1, -1, 1, None, 0, -1, 0, -1]
-    scores = [
-        [0.9, 0.3],
-        [0.8, 0.6],
-        [0.5, 0.05],
-        [0.5, 0.2],
-        [0.4, 0.9],
-        [0.7, 0.8],
-        [0.08, 0.9],
-        [0.3, 0.9],
-    ]
-    odd, even = [0, 1, 4, 5], [2, 3, 6, 7]  # of a and c, of b and d
-    ours, theirs = (
-        best_threshold([scores[i] for i in of], [labels[i] for i in of]) for of in (odd, even)
-    )
-    assert ours > theirs
-    expected = np.full(8, -9)
-    expected[odd], expected[even] = (
-        first_errors([scores[i] for i in of], t) for of, t in ((odd, theirs), (even, ours))
-    )
-    assert (
-        crossed_first_errors(problems, scores, labels)
-        == expected.tolist()
-        != first_errors(scores, ours)
-    )
-    with pytest.raises(ValueError, match="need both"):
-        crossed_first_errors(
-            problems, scores, [-1 if p in "bd" else t for p, t in zip(problems, labels)]
-        )
 
 
 def test_the_gain_in_f1_is_a_paired_difference():

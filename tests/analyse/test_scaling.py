@@ -12,7 +12,6 @@ from workbench.analyse.metrics import paired_bootstrap, pass_at_k, weighted_vote
 from workbench.analyse.scaling import (
     SELECTIONS,
     answers_of,
-    best_of_curve,
     correctness,
     curve,
     doublings,
@@ -166,10 +165,11 @@ def test_weighted_vote_of_the_whole_pool_and_of_one_is_exact():
     assert weighted_vote_at_k(["1", "2"], [-1.0, -2.0], "1", 2, seed=0) == 1
 
 
-def test_best_of_curve_is_the_mean_over_all_subsets():
-    _, correct, _, steps = pool()
+def test_best_of_n_curves_are_the_mean_over_all_subsets():
+    answers, correct, golds, steps = pool()
     scores = np.array([[row[-1] for row in rows] for rows in steps])
-    for row in best_of_curve(scores, correct, seed=0, method="prm_last_max", level=3):
+    options = {"names": ["prm_last_max"], "level": 3}
+    for row in selection_curves(answers, correct, golds, steps, seed=0, **options):
         values = []
         for s, c in zip(scores, correct):
             for chosen in map(list, combinations(range(8), row["budget"])):
@@ -199,9 +199,6 @@ def test_selection_curves_have_every_name_and_agree_with_their_parts():
     assert set(SELECTIONS) == {
         f"prm_{how}_{rule}" for how in ("min", "last", "prod", "mean") for rule in ("max", "vote")
     }
-    low = np.array([[min(s) for s in row] for row in steps])
-    parts = best_of_curve(low, correct, seed=0, method="prm_min_max", level=2)
-    assert [row for row in rows if row["method"] == "prm_min_max"] == parts
     for row in rows:
         values = values_at(row["method"], row["budget"], answers, correct, golds, steps, seed=0)
         assert values.shape == (4,) and row["value"] == values.mean()
@@ -289,5 +286,3 @@ def test_pools_that_do_not_fit(change, words, rule):
     }
     with pytest.raises(ValueError, match=words):
         values_at(**{**fitting, "step_scores": steps, **change}, seed=0)
-    with pytest.raises(ValueError, match="need the same"):
-        best_of_curve(np.ones((4, 7)), correct, seed=0, method="x")

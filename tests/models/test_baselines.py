@@ -1,5 +1,4 @@
-"""Verifiers without training: scores fixed by content, exact truth, and values that are what
-enumeration says."""
+"""Verifiers without training: scores fixed by content, and exact truth."""
 
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from scripted import oracle as scripted_oracle
 
 from workbench.analyse.verifiers import auc
 from workbench.drive import solve
-from workbench.models.baselines import Dial, MonteCarlo, Oracle, Position, Random
+from workbench.models.baselines import Dial, Oracle, Position, Random
 from workbench.problems import check_steps, frozen, is_right, quantities, solvable
 from workbench.search import METHODS
 from workbench.types import Meter, Prefix, Problem, Unreadable
@@ -46,7 +45,6 @@ def verifiers():
         "position": Position(),
         "oracle": Oracle(PROBLEMS),
         "noisy": Oracle(PROBLEMS, truth="solvable", noise=0.3, seed=1),
-        "monte carlo": MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=4, seed=2),
         "dial": Dial(PROBLEMS, auc=0.8, stubborn=0.5),
     }
 
@@ -80,26 +78,15 @@ def test_a_score_does_not_depend_on_what_follows(name):
 
 def test_names_tell_settings_apart():
     others = [Random(4), Oracle(PROBLEMS, noise=0.3, seed=1), Oracle(PROBLEMS, noise=0.3, seed=2)]
-    others += [
-        MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=5, seed=2),
-        MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=4, seed=3),
-    ]
     others += [Dial(PROBLEMS, auc=0.9, stubborn=0.5), Dial(PROBLEMS, auc=0.8, seed=1)]
     names = [verifier.name for verifier in (*verifiers().values(), *others)]
     assert len(set(names)) == len(names)
 
 
 def test_fingerprints_tell_settings_and_problems_apart():
-    class Named(Walker):
-        def __init__(self, name):
-            super().__init__(PROBLEMS)
-            self.fingerprint = lambda: name
-
     made = [
         *(Random(3), Random(4), Position(), Oracle(PROBLEMS), Oracle(PROBLEMS, noise=0.3)),
         *(Oracle(PROBLEMS[1:]), Oracle([*PROBLEMS[1:], replace(PROBLEMS[0], answer="0")])),
-        *(MonteCarlo(Named(name), PROBLEMS, n=n) for name, n in [("a", 4), ("b", 4), ("a", 5)]),
-        MonteCarlo(Named("a"), PROBLEMS[1:], n=4),
         *(Dial(PROBLEMS, auc=auc) for auc in (0.7, 0.8)),
     ]
     assert len({verifier.fingerprint() for verifier in made}) == len(made)
@@ -174,74 +161,6 @@ def test_noise_turns_verdicts_round_at_its_rate():
     assert set(np.flatnonzero(other != true)) != turned[0.4]
 
 
-# -- Monte-Carlo -----------------------------------------------------------------------------------
-
-
-def test_values_estimate_the_chance_to_end_right():
-    p, n = 0.3, 300
-    verifier = MonteCarlo(Walker(PROBLEMS, p), PROBLEMS, n=n, seed=0)
-    for problem in PROBLEMS[:3]:  # three steps and the answer line
-        good, bad, grown = verifier.score(
-            [spoilt(problem), spoilt(problem, 1), spoilt(problem, length=3)]
-        )
-        # steps still to come, without the answer line
-        chances = np.array([(1 - p) ** 2, 1 - p, 1.0])
-        np.testing.assert_allclose(good[:3], chances, atol=4 * 0.5 / n**0.5)
-        assert good[2:] == [1, 1] and grown == good[:3]
-        # no completion gets right again, but the answer at its end is right
-        assert bad == [good[0], 0, 0, 1]
-        assert 0 < good[0] < good[1] < 1
-    # it always slips, unless it is greedy
-    for temperature, expected in ((None, [0, 0, 1, 1]), (0, [1, 1, 1, 1])):
-        slips = MonteCarlo(Walker(PROBLEMS, 1.0), PROBLEMS, n=2, temperature=temperature)
-        assert slips.score([spoilt(PROBLEMS[0])]) == [expected]
-
-
-def test_what_is_over_is_graded_and_what_is_not_is_completed():
-    problem = PROBLEMS[0]
-    texts = problem.solution.split("\n")
-    walker = Walker(PROBLEMS, 0.0)
-    verifier = MonteCarlo(walker, PROBLEMS, n=3)
-    out_of_room = replace(Prefix.of(problem.blind(), texts[:2]), stop="length")
-    assert verifier.score([out_of_room]) == [[1.0, 0.0]] and walker.rows == 3
-    assert (
-        verifier.score([Prefix.of(problem.blind(), texts[:2])]) == [[1.0, 1.0]] and walker.rows == 6
-    )
-    assert verifier.score([Prefix(problem.blind(), (), "end")]) == [[]]
-
-
-def test_prefixes_are_completed_once_and_paid_for():
-    walker = Walker(PROBLEMS)
-    verifier = MonteCarlo(walker, PROBLEMS, n=5)
-    rows = [spoilt(PROBLEMS[0]), spoilt(PROBLEMS[0], 2), spoilt(PROBLEMS[1]), spoilt(PROBLEMS[0])]
-    meters = [Meter() for _ in rows]
-    first = verifier.score(rows, meters=meters)
-    # steps 1, 2, 3 of problem 0; step 3 spoilt; steps 1, 2, 3 of problem 1
-    assert [meter.samples for meter in meters] == [15, 5, 15, 0] and walker.rows == 35
-    assert [meter.generated for meter in meters] == [5 * (3 + 2 + 1), 5, 5 * 6, 0]
-    assert all(meter.verifier == 0 for meter in meters)
-    assert verifier.score(rows, meters=meters) == first and walker.rows == 35
-    shared = Meter()
-    MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=5).score(rows, meters=[shared] * 4)
-    assert shared.samples == 35
-
-
-def test_the_policy_gets_distinct_streams_and_no_answers():
-    seen = []
-
-    class Spy(Walker):
-        def sample(self, prefixes, keys, **options):
-            seen.append((prefixes, keys))
-            return super().sample(prefixes, keys, **options)
-
-    MonteCarlo(Spy(PROBLEMS), PROBLEMS, n=6).score([spoilt(p) for p in PROBLEMS])
-    ((prefixes, keys),) = seen
-    assert len(set(keys)) == len(keys) == 6 * 3 * len(PROBLEMS) and all(
-        0 <= key < 2**64 for key in keys
-    )
-    assert all(prefix.problem.answer is None and not prefix.ended for prefix in prefixes)
-
-
 # -- in a search -----------------------------------------------------------------------------------
 
 
@@ -256,7 +175,7 @@ def test_search_with_the_truth_finds_what_there_is():
         assert 0 < sum(any_right) < len(PROBLEMS)
 
 
-@pytest.mark.parametrize("name", ["random", "noisy", "monte carlo"])
+@pytest.mark.parametrize("name", ["random", "noisy"])
 def test_a_search_in_batches_is_the_search_one_by_one(name):
     def run(in_flight, problems):
         options = {
@@ -294,12 +213,6 @@ def test_a_search_in_batches_is_the_search_one_by_one(name):
             ),
             "'math'",
         ),
-        (lambda: MonteCarlo(Walker(PROBLEMS), PROBLEMS, n=0), "n=0"),
-        (lambda: MonteCarlo(Walker(PROBLEMS), [PROBLEMS[0].blind()]), "without answer"),
-        (
-            lambda: MonteCarlo(Walker(PROBLEMS), PROBLEMS[1:]).score([spoilt(PROBLEMS[0])]),
-            "not one of the 11",
-        ),
     ],
 )
 def test_refusals(call, words):
@@ -310,7 +223,7 @@ def test_refusals(call, words):
 def test_unknown_problems_can_be_told_from_other_errors_and_cost_nothing():
     meters = [Meter(), Meter()]
     rows = [spoilt(p, length=1) for p in PROBLEMS[:2]]
-    for verifier in (Oracle(PROBLEMS[:1]), MonteCarlo(Walker(PROBLEMS), PROBLEMS[:1])):
+    for verifier in (Oracle(PROBLEMS[:1]), Dial(PROBLEMS[:1], auc=0.8)):
         with pytest.raises(Unreadable, match=f"^{PROBLEMS[1].id}: not one of the 1 problems"):
             verifier.score(rows, meters=meters)
     assert meters == [Meter(), Meter()]

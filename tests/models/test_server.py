@@ -17,7 +17,6 @@ from scripted import constant
 from workbench import jsonl
 from workbench.drive import solve
 from workbench.models import load_policy
-from workbench.models.baselines import MonteCarlo
 from workbench.models.public import PUBLIC
 from workbench.models.server import ServerPolicy
 from workbench.models.server_client import ServerClient, ServerError
@@ -236,14 +235,17 @@ def test_rows_that_fail_fail_for_their_problem_alone(server, tmp_path):
 
 
 def test_what_fails_for_a_verifier_that_asks_a_policy_is_not_taken_for_its_scores(server, tmp_path):
-    whole = Prefix.of(PROBLEMS[0], ["a"])
+    class Teacher:
+        per = "step"
+
+        def score(self, prefixes, *, meters=None):
+            policy_at(server).sample(prefixes, [0] * len(prefixes), until="end", meters=meters)
 
     def scored(problem):
-        yield Score([whole])
+        yield Score([Prefix.of(problem, ["a"])])
 
     server.poison = PROBLEMS[0].question
-    teacher = MonteCarlo(policy_at(server), PROBLEMS, n=1)  # as many rows as it is asked for
-    how = {"policy": policy_at(server), "verifier": teacher, "save": tmp_path / "runs.jsonl"}
+    how = {"policy": policy_at(server), "verifier": Teacher(), "save": tmp_path / "runs.jsonl"}
     (result,) = solve(PROBLEMS[:1], scored, **how)
     assert "1 of 1 rows failed, the first: http" in one_line(result.error)
     assert ids_in(tmp_path / "runs.jsonl") == []

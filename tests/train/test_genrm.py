@@ -32,47 +32,6 @@ TESS = "Tess has as many as Zoe and Max together : 13 + 5 = 18 ."
 FORMS = {kind: GenerativeFormat(ask).bound(TOKENIZER) for kind, ask in ASKS.items()}
 
 
-@pytest.mark.parametrize(
-    ("steps", "critique"),
-    [
-        ((AVA,), AVA),
-        (("Ava has 3 times as many as Max : 3 * 5 = 16 .",), AVA),
-        (("Ava has 3 more than Max : 5 + 3 = 8 .",), AVA),
-        ((AVA, "Zoe has as many as the difference between Theo and Ava : 2 - 15 = 0 ."), ZOE),
-        ((AVA, ZOE, "Tess has as many as Max and Zoe together : 5 + 13 = 18 ."), TESS),
-        ((AVA, ZOE, TESS, "The answer is 17 ."), "The answer is 18 ."),
-        ((AVA, AVA), "Ava has 15 that was said ."),
-        (("Max has 2 more than Theo : 2 + 2 = 4 .",), "Max has 5 that was said ."),
-        ((AVA, TESS), "Tess has as many as Zoe and Max together : Zoe not said ."),
-        ((AVA, "The answer is 18 ."), "The answer is not said ."),
-        (("Nina has 3 more than Max : 5 + 3 = 8 .",), "Nina has not said ."),
-        (("Ava has 3 times as many as Max : 3 *",), AVA),
-        (("Zoe and Max",), "Zoe wrong ."),
-        (("",), "wrong ."),
-        (  # a wrong value stands: the critique goes on from it, and keeps the larger one first
-            ("Ava has 3 times as many as Max : 3 * 5 = 1 .", ZOE),
-            "Zoe has as many as the difference between Ava and Theo : 2 - 1 = 1 .",
-        ),
-    ],
-)
-def test_exact_critiques_by_their_text(steps, critique):
-    assert genrm.recompute(STORY, steps) == critique
-    for kind in ("cot", "blind"):  # it begins as the step does, or there would be no lesson
-        assert genrm.verdict_rows([Verdict(STORY, steps, True, critique)], TOKENIZER, FORMS[kind])
-
-
-def test_a_right_step_equals_its_exact_critique_and_a_wrong_one_does_not():
-    wrong = 0
-    for problem in quantities.generate(40, levels=[2, 4], seed=1):
-        steps = problem.solution.split("\n")
-        for t, step in enumerate(steps, 1):
-            assert genrm.recompute(problem, steps[:t]) == step
-            bad = spoilt(step, random.Random(t))
-            assert genrm.recompute(problem, [*steps[: t - 1], bad]) == step != bad
-            wrong += not check_steps(problem, [*steps[: t - 1], bad])[-1]
-    assert wrong > 100
-
-
 LEARNT = {
     "direct": "No",
     "cot": "3 times as many as Max : 3 * 5 = 1 ##5 . \n No",
@@ -217,8 +176,6 @@ def test_lessons_end_with_the_first_bad_step_and_skip_what_has_no_label():
         Verdict(STORY, (AVA,), True),
         Verdict(STORY, (AVA, ZOE, TESS), False),
     ]
-    assert len(genrm.verdicts([row], past_error=True)) == 3
-    assert [x.critique for x in genrm.recomputed(genrm.verdicts([row]))] == [AVA, TESS]
 
 
 def test_the_filter_keeps_exactly_the_critiques_that_agree_with_the_label():
@@ -275,12 +232,6 @@ def test_a_real_policy_writes_the_critiques():
     assert [x.critique for x in kept] == [ZOE, ZOE]
     unknown = Verdict(STORY, (AVA, "##9 ."), False)  # as a policy may write: no text says its ids
     assert not genrm.resampled([unknown], load_policy("strong", temperature=0), seed=0)
-
-
-def spoilt(step, rng):
-    """The step with another result."""
-    head, value = re.fullmatch(r"(.* )(\d+) \.", step).groups()
-    return f"{head}{max(0, int(value) + rng.choice((-3, -2, -1, 1, 2, 3, 10)))} ."
 
 
 def mixed(problems, seed):

@@ -14,8 +14,8 @@ one may leave out 0 where no difference is shown. Taught in notebook 09.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations, product
+from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -105,26 +105,6 @@ def holm(ps: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(given)
     adjusted[order] = np.minimum(np.maximum.accumulate(given[order] * times), 1.0)
     return [float(p) for p in adjusted]
-
-
-def all_pairs(outcomes: Mapping[str, ArrayLike], *, seed: int) -> pd.DataFrame:
-    """Every two methods once, a row each: `paired`, the p-value by Holm, and the verdict in words.
-
-    `outcomes` holds a method's results by its name, all of the same problems in the same order.
-    `verdict` says of `one` that it is "ahead" of or "behind" `other` where p_holm < 0.05.
-
-    >>> results = {"vote": [1] * 9 + [0], "greedy": [0] * 10, "beam": [0] * 9 + [1]}
-    >>> all_pairs(results, seed=0)[["one", "other", "p", "verdict"]].values.tolist()[1:]
-    [['vote', 'beam', 0.021484375, 'ahead'], ['greedy', 'beam', 1.0, 'no difference shown']]
-    """
-    sizes = {name: np.size(results) for name, results in outcomes.items()}
-    if len(sizes) < 2 or len({*sizes.values()}) > 1:
-        raise ValueError(f"problems by method {sizes}: need two methods or more on the same ones")
-    pairs = [*combinations(outcomes, 2)]
-    table = pd.DataFrame(pairs, columns=["one", "other"])
-    found = [paired(outcomes[one], outcomes[other], seed=seed) for one, other in pairs]
-    table = table.join(pd.DataFrame(found, columns=Paired._fields))
-    return with_verdicts(table)
 
 
 def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:

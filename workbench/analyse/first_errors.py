@@ -63,23 +63,6 @@ def best_threshold(step_scores: Sequence[Sequence[float]], labels: Sequence[int 
     return float(middles[np.argmax(harmonic_mean(error, correct))])
 
 
-def crossed_first_errors(
-    problems: Sequence[str], step_scores: Sequence[Sequence[float]], labels: Sequence[int | None]
-) -> list[int]:
-    """First errors, for every solution at a threshold chosen on the other half of the problems.
-
-    The halves are every second problem by id. ValueError if one has no solution with an error, or
-    none without.
-    """
-    halves = np.isin(problems, sorted(set(problems))[::2])  # (solutions,)
-    guess = np.full(len(problems), -1)
-    for own in (halves, ~halves):
-        other = np.flatnonzero(~own).tolist()
-        threshold = best_threshold([step_scores[i] for i in other], [labels[i] for i in other])
-        guess[own] = first_errors((step_scores[i] for i in np.flatnonzero(own).tolist()), threshold)
-    return guess.tolist()
-
-
 def _hit_ranges(
     step_scores: Sequence[Sequence[float]], labels: Sequence[int | None]
 ) -> tuple[Floats, Floats, Floats]:

@@ -3,8 +3,7 @@ r"""How right are step labels? Every labelled step beside the exact truth, with 
 There are two truths to hold a label against: is this step right, and can the answer still be
 reached from here? An automatic label estimates the second; a process reward model is meant to learn
 the first. `truth` chooses: "right" or "solvable". Steps count up to and including the first fault;
-the last step of a solution does not count, for its label is a grade, which cannot be wrong about
-the answer.
+the last step of a solution does not count, for its label is a grade of the answer.
 
 What a labeller is for is finding faults, so *bad* is the positive class: precision is the share of
 steps called bad that are (wrong | out of reach), recall the share of these that are called bad,

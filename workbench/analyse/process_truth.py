@@ -24,9 +24,8 @@ def wrong_steps(results: Sequence[SearchResult]) -> NDArray[np.bool_]:
     """
     if len(sizes := {len(result.rollouts) for result in results}) != 1:
         raise ValueError(f"pools of {sorted(sizes)} samples: need as many for every problem")
-    return np.array(
-        [[not all(check_steps(s.problem, s.texts)) for s in r.rollouts] for r in results]
-    )
+    rows = (result.rollouts for result in results)
+    return np.array([[not all(check_steps(s.problem, s.texts)) for s in row] for row in rows])
 
 
 def trace_error(right: ArrayLike, wrong: ArrayLike, *, seed: int) -> dict[str, float]:

@@ -121,8 +121,7 @@ def turning_batch(gpu: GPU, size: Size, context: float) -> float:
     r"""Rows from which decoding waits for arithmetic and not for memory: the corner of t(b).
 
     $b^* = W / (2N \cdot \text{bandwidth} / \text{peak} - kT)$. Infinite where a row's key-values
-    take longer to move than its operations: then there is no corner, more rows just bring ever
-    less (`enough_rows`).
+    take longer to move than its operations: more rows just bring ever less (`enough_rows`).
 
     >>> round(turning_batch(GPUS["h100"], MODEL_SIZES["7b"], 0))  # operations a byte: 989.4 / 3.35
     295

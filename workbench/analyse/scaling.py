@@ -90,10 +90,8 @@ def curve(
     """Points of a method from its values, (problems, budgets); `more` goes into every point."""
     low, high = bootstrap(values, seed=seed)
     means = values.mean(0)
-    return [
-        {"method": method, "budget": b, "value": m, "low": lo, "high": hi, **more}
-        for b, m, lo, hi in zip(budgets, means, low, high)
-    ]
+    names, rows = ("budget", "value", "low", "high"), zip(budgets, means, low, high)
+    return [{"method": method, **dict(zip(names, row)), **more} for row in rows]
 
 
 def interval(values: ArrayLike, *, seed: int) -> dict[str, float]:
@@ -119,14 +117,6 @@ def majority_curve(
 
 
 # -- selection by scores ---------------------------------------------------------------------------
-
-
-def best_of_curve(
-    scores: ArrayLike, correct: ArrayLike, *, seed: int, method: str, **more: Any
-) -> list[CurvePoint]:
-    """The highest-scored of k samples, exact; scores and correct are (problems, n)."""
-    budgets = doublings(np.shape(scores)[1])
-    return curve(method, budgets, _best_values(scores, correct, budgets), seed=seed, **more)
 
 
 def selection_curves(
@@ -256,12 +246,9 @@ def _majority_values(answers: Answers, golds: Sequence[Gold], budgets: Sequence[
     return np.array([[majority_at_k(row, gold, k) for k in budgets] for row, gold in rows])
 
 
-def _best_values(scores: ArrayLike, correct: ArrayLike, budgets: Sequence[int]) -> Floats:
-    scores, correct = np.asarray(scores), np.asarray(correct)
-    if scores.shape != correct.shape:
-        given = f"scores of shape {scores.shape}, correct of {correct.shape}"
-        raise ValueError(f"{given}: need the same")
-    return np.array([[best_of_n_at_k(s, c, k) for k in budgets] for s, c in zip(scores, correct)])
+def _best_values(scores: Floats, correct: ArrayLike, budgets: Sequence[int]) -> Floats:
+    rows = zip(scores, np.asarray(correct))
+    return np.array([[best_of_n_at_k(s, c, k) for k in budgets] for s, c in rows])
 
 
 def _solution_scores(name: str, step_scores: PoolScores | None, shape: tuple[int, ...]) -> Floats:

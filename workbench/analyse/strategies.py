@@ -92,9 +92,8 @@ def compute_optimal(
 
 def one_for_all(tried: Sequence[Tried], budget: float, *, seed: int, folds: int = 2) -> Strategy:
     """The best single setting within the budget, chosen in the same way, without any bins."""
-    return compute_optimal(
-        tried, np.zeros(len(tried[0].values), int), budget, seed=seed, folds=folds
-    )
+    one_bin = np.zeros(len(tried[0].values), int)
+    return compute_optimal(tried, one_bin, budget, seed=seed, folds=folds)
 
 
 def cost_of_reaching(value: float, curve: Mapping[float, float]) -> float:

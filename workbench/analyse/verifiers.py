@@ -18,12 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from workbench.analyse.first_errors import (  # noqa: F401  notebook 03 reads them here
-    crossed_first_errors,
-    f1_gain,
-    f1_interval,
-    first_error_hits,
-)
 from workbench.analyse.metrics import Floats, wilson, with_interval
 from workbench.types import Problem
 
@@ -157,8 +151,7 @@ def reliability(scores: ArrayLike, right: ArrayLike, *, bins: int = 10) -> list[
     """Mean score and share of right steps per equal-width bin of [0, 1]; empty bins are left out.
 
     Rows {low_edge, high_edge, mean_score, share_right, n, low, high}; low and high are Wilson's and
-    take steps as independent. A score on an edge belongs to the bin above it, a score of 1 to the
-    last.
+    take steps as independent. An edge belongs to the bin above it, 1 to the last.
 
     >>> rows = reliability([0.25, 0.5, 1], [0, 1, 0], bins=2)
     >>> [(row["low_edge"], row["mean_score"], row["share_right"], row["n"]) for row in rows]

@@ -2,12 +2,12 @@
 
 For every notebook in both: which parameters, code and data differ; all metrics side by side;
 results per problem as paired differences; the figures. Intervals that overlap say little: on equal
-problems the paired difference is the sharper question. The page is one file, figures included, and
-needs no JavaScript.
+problems the paired difference is the sharper question. The page is one file, figures included.
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -26,8 +26,9 @@ NOTE = """<p>Differences are B - A. p: sign-flip test on equal problems; p (Holm
 number of rows. The interval is the paired bootstrap's, 95 %.</p>"""
 
 
-def compare_runs(a: Path, b: Path, out: Path) -> int:
+def compare_runs(arguments: Namespace, base: Path) -> int:
     """Write the page and print its main rows; ValueError for what can't be read or written."""
+    a, b, out = arguments.a, arguments.b, arguments.out
     one, other = read_run(a), read_run(b)
     names = in_both(one, other)
     found = {name: _compared(one, other, name) for name in names}
@@ -63,11 +64,9 @@ def _counts(a: RunFolder, b: RunFolder, name: str, rows: Sequence[Mapping]) -> s
 def _print_rows(rows: Sequence[Mapping], paired_rows: Sequence[Mapping]) -> None:
     """The metrics, those apart first, as many as fit; then the paired differences."""
     ordered = sorted(rows, key=lambda row: row["in words"] != "apart")
-    short = [
-        {"metric": row["metric"], "A": _value(row, "A"), "B": _value(row, "B")}
-        | {"B - A": row["B - A"], "in words": row["in words"]}
-        for row in ordered[:PRINTED]
-    ]
+    columns = ("metric", "A", "B", "B - A", "in words")
+    named = [row | {side: _value(row, side) for side in ("A", "B")} for row in ordered[:PRINTED]]
+    short = [{name: row[name] for name in columns} for row in named]
     if short:
         print(plain_table(short))
     if (more := len(rows) - PRINTED) > 0:
@@ -110,10 +109,8 @@ def _section(
 
 
 def _figure(side: str, run: RunFolder, name: str, figure: str) -> str:
-    words, path = (
-        escape(f"{side}: {figure.replace('_', ' ')}"),
-        run.figures / name / f"{figure}.png",
-    )
+    words = escape(f"{side}: {figure.replace('_', ' ')}")
+    path = run.figures / name / f"{figure}.png"
     shown = "<p>(not there)</p>"
     if path.is_file():
         data = b64encode(path.read_bytes()).decode()

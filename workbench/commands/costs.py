@@ -6,7 +6,8 @@ rounds ...), which the page lists. `--fill` renews the page in `notebooks/scale.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,19 @@ SCALE_PAGE = "notebooks/scale.md"
 NAMED = {"gpu": ("gpu", GPUS), "model": ("size", MODEL_SIZES)}
 
 
-def costs(given: Sequence[str], base: Path, *, fill: bool = False) -> int:
+def costs(arguments: Namespace, base: Path) -> int:
     """Print the page for assumptions `name=value`; `fill`: write that of the defaults in its place.
 
     ValueError for a name that there is not, and a value of another kind or not above 0.
     """
-    if fill and given:
-        raise ValueError(f"--fill writes the page of the defaults: leave out -p {given[0]}")
-    if fill:
+    if arguments.fill and arguments.given:
+        extra = f"leave out -p {arguments.given[0]}"
+        raise ValueError(f"--fill writes the page of the defaults: {extra}")
+    if arguments.fill:
         text = (base / SCALE_PAGE).read_text(encoding="utf-8")
         (base / SCALE_PAGE).write_text(with_page(text), encoding="utf-8")
     else:
-        print(cost_page(plan_of(parse_assignments(given))))
+        print(cost_page(plan_of(parse_assignments(arguments.given))))
     return 0
 
 
@@ -43,10 +45,9 @@ def plan_of(given: Mapping[str, str]) -> Plan:
             if choice not in known:
                 raise ValueError(f"-p {name}={choice}: use one of {', '.join(known)}")
             plan = replace(plan, **{part: known[choice]})
-    for part in ("gpu", "size", "shares", "work"):
-        plan = replace(
-            plan, **{part: replace(getattr(plan, part), **_of(getattr(plan, part), rest))}
-        )
+    for name in ("gpu", "size", "shares", "work"):
+        part = getattr(plan, name)
+        plan = replace(plan, **{name: replace(part, **_of(part, rest))})
     plan = replace(plan, measured=_of(plan.rates, rest))
     if rest:
         raise ValueError(f"-p {min(rest)}: unknown assumption; the page lists all of them")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-ABOUT = (
-    "Run notebooks and sweep over parameters, compare runs, record one, check what is committed."
-)
+ABOUT = "Run notebooks, sweep over parameters, compare runs, record one, check what is committed."
 EXAMPLES = """examples:
   python -m workbench run                          all notebooks, quick sizes
   python -m workbench run 09 --profile full        one notebook, full sizes
@@ -34,11 +32,8 @@ def parser() -> Parser:
     """The parser of all commands."""
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
     top = Parser(prog="python -m workbench", description=ABOUT, **layout)
-    commands = top.add_subparsers(
-        dest="command",
-        required=True,
-        metavar="run|sweep|compare|verdicts|costs|clear|record|check|doctor|recipe",
-    )
+    names = "run|sweep|compare|verdicts|costs|clear|record|check|doctor|recipe"
+    commands = top.add_subparsers(dest="command", required=True, metavar=names)
     run = commands.add_parser("run", help="execute notebooks into a folder under runs/")
     names = "numbers (06) or names; none or `all`: every one"
     run.add_argument("notebooks", nargs="*", metavar="NN", help=names)
@@ -70,9 +65,8 @@ def parser() -> Parser:
 def _add_sweep(commands) -> None:
     sweep = commands.add_parser("sweep", help="run one notebook at each point of a grid")
     sweep.add_argument("notebook", nargs="?", metavar="NN", help="number (05) or name")
-    sweep.add_argument(
-        "--profile", choices=("quick", "full"), help="sizes: quick (default) or full"
-    )
+    sizes = "sizes: quick (default) or full"
+    sweep.add_argument("--profile", choices=("quick", "full"), help=sizes)
     values = "values to try; a comma always separates two, so that none can hold one"
     given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=A,B"}
     sweep.add_argument("-p", help=values, **given)

@@ -16,14 +16,14 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from workbench.commands.grid import Point, grid
 from workbench.commands.sweep_page import write_sweep
+from workbench.commands.sweep_table import by_point
 from workbench.runs import batch, environment, manifest
-from workbench.runs.progress import duration
 from workbench.runs.report import write_report
 from workbench.show.cards import plain_table
 
@@ -117,18 +117,11 @@ def run_points(
     results = {point.name: found for point in points if (found := _done(point, folder, base))}
     for name in results:
         print(f"{name:<28} skipped, completed before", flush=True)
-    # 2. run the others: a thread waits for each kernel
+    # 2. run the others
     missing = [point for point in points if point.name not in results]
     waiting = {p.name: (p, _kernels(p, folder, base, threads)) for p in missing}
-    with ThreadPoolExecutor(workers) as pool:
-        running = {name: pool.submit(_run_point, *pair) for name, pair in waiting.items()}
-        try:
-            results |= {name: future.result() for name, future in running.items()}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for _, kernels in waiting.values():
-                kernels.stop()
-            raise
+    work = {name: partial(_run_point, *pair) for name, pair in waiting.items()}
+    results |= batch.all_of(work, workers, [kernels for _, kernels in waiting.values()])
     return [results[point.name] for point in points]
 
 
@@ -161,10 +154,7 @@ def _run_point(point: Point, kernels: batch.Kernels) -> dict:
 
 
 def _summary(points: Sequence[Point], results: Sequence[Mapping], folder: Path, resume: str) -> int:
-    rows = [
-        {**point.values, "status": r["status"], "time": duration(r["seconds"])}
-        for point, r in zip(points, results)
-    ]
+    rows = by_point(points, results, ())
     print(f"\n{plain_table(rows)}\n\nsweep: {folder / 'sweep.html'}, {folder / 'sweep.csv'}")
     failed = [point.name for point, r in zip(points, results) if r["status"] == "failed"]
     if failed:

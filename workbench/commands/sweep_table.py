@@ -20,12 +20,8 @@ HEADLINES = 6
 
 def tidy(points: Sequence[Point], results: Sequence[Mapping]) -> pd.DataFrame:
     """One row per completed point and metric: the parameters, metric, value, low, high."""
-    rows = [
-        {**point.values, **row}
-        for point, result in zip(points, results)
-        if result["status"] != "failed"
-        for row in metric_rows(result["metrics"])
-    ]
+    done = [pair for pair in zip(points, results) if pair[1]["status"] != "failed"]
+    rows = [point.values | row for point, r in done for row in metric_rows(r["metrics"])]
     table = pd.DataFrame(rows, columns=[*points[0].values, *COLUMNS])
     return table.astype({name: float for name in COLUMNS[1:]})
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
 
-def print_verdicts(
-    files: Sequence[Path], *, format: str, seed: int, first: bool, to: Path | None
-) -> int:
+def print_verdicts(arguments: Namespace, base: Path) -> int:
     """Print the table, and write it to `to` as CSV; ValueError for what can't be read or made."""
     from workbench.analyse.recorded_verdicts import recorded_verdicts
     from workbench.problems.recorded import read_samples
     from workbench.show.cards import plain_table
 
-    records = [record for file in files for record in read_samples(file, format=format)]
-    table = recorded_verdicts(records, seed=seed, first=first)
+    pools = (read_samples(file, format=arguments.format) for file in arguments.files)
+    records, to = [record for pool in pools for record in pool], arguments.to
+    table = recorded_verdicts(records, seed=arguments.seed, first=arguments.first)
     try:
         if to is not None:
             table.to_csv(to, index=False)

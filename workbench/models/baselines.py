@@ -6,15 +6,12 @@ r"""Verifiers that need no training, to hold a trained one against.
 | `Position` | 1 / (2 + its index) | how much "errors come late" alone explains |
 | `Oracle` | is it right (or the answer in reach), at a known error rate | such a verifier's worth |
 | `Dial` | how likely it is right, as seen through noise | what a verifier of any AUC is worth |
-| `MonteCarlo` | share of n completions that end right | what a PRM is trained on |
 
 Whatever is drawn is keyed by (seed, problem id, step texts up to here), so a score depends neither
 on what follows nor on what else is in the batch.
 
-`Oracle` and `MonteCarlo` know the problems: a search shows its verifier blind copies, so they look
-up the whole one by its id. They are ceilings and teachers, no methods. Deviation from
-Math-Shepherd (arXiv 2312.08935): values are made when a search asks for them instead of beforehand;
-equal prefixes are completed once.
+`Oracle` and `Dial` know the problems: a search shows its verifier blind copies, so they look up the
+whole one by its id. They are ceilings and teachers, no methods.
 """
 
 from __future__ import annotations
@@ -25,14 +22,13 @@ from hashlib import blake2b
 from math import exp, sqrt
 from statistics import NormalDist
 
-from workbench.problems import check_steps, is_right, solvable
-from workbench.types import Meter, Policy, Prefix, Problem, Scores, Unreadable
+from workbench.problems import check_steps, solvable
+from workbench.types import Meter, Prefix, Problem, Scores, Unreadable
 
 VERDICTS = {
     "right": check_steps,
     "solvable": lambda whole, texts: [solvable(whole, texts[:t]) for t in range(1, len(texts) + 1)],
 }
-MOST_VALUES = 1_000_000  # prefixes remembered before the memory is emptied
 
 
 class Random:
@@ -95,9 +91,8 @@ class Oracle:
         seed: int = 0,
     ):
         if truth not in VERDICTS or not 0 <= noise <= 1:
-            raise ValueError(
-                f"truth={truth!r}, noise={noise}: use {' or '.join(VERDICTS)}, and 0 <= noise <= 1"
-            )
+            given = f"truth={truth!r}, noise={noise}"
+            raise ValueError(f"{given}: use {' or '.join(VERDICTS)}, and 0 <= noise <= 1")
         self.whole, self.truth, self.noise = _by_id(problems), truth, noise
         self.name = f"oracle-{truth}-{noise}-{seed}"
         # the same steps are turned round first, whatever the truth and the noise
@@ -132,9 +127,8 @@ class Dial:
         self, problems: Sequence[Problem], *, auc: float, stubborn: float = 0.0, seed: int = 0
     ):
         if not (0.5 <= auc < 1 and 0 <= stubborn <= 1):
-            raise ValueError(
-                f"auc={auc}, stubborn={stubborn}: need 0.5 <= auc < 1 and 0 <= stubborn <= 1"
-            )
+            given = f"auc={auc}, stubborn={stubborn}"
+            raise ValueError(f"{given}: need 0.5 <= auc < 1 and 0 <= stubborn <= 1")
         self.whole, self.apart = _by_id(problems), NormalDist().inv_cdf(auc) / sqrt(2)
         self.parts = sqrt(stubborn), sqrt(1 - stubborn)
         self.name = f"dial-{auc}-{stubborn}-{seed}"
@@ -155,80 +149,6 @@ class Dial:
         noise = [self.parts[0] * a + self.parts[1] * b for a, b in zip(own, here)]
         seen = [(self.apart if right else -self.apart) + n for right, n in zip(verdicts, noise)]
         return [1 / (1 + exp(-2 * self.apart * z)) for z in seen]
-
-
-class MonteCarlo:
-    """The value of each step: the share of `n` completions by the policy that end right.
-
-    The last step of an ended solution is graded by its answer, 1.0 or 0.0. Values are remembered by
-    (problem id, step texts), so the policy must stay as it is: make a new verifier after training
-    it. What is sampled is paid into the meter of the first row that needs it, as policy tokens.
-    ValueError unless n >= 1 and all problems have answers; `Unreadable` for an unknown problem.
-    """
-
-    per = "step"
-
-    def __init__(
-        self,
-        policy: Policy,
-        problems: Sequence[Problem],
-        *,
-        n: int = 8,
-        seed: int = 0,
-        temperature: float | None = None,
-    ):
-        blind = [problem.id for problem in problems if problem.answer is None]
-        if n < 1 or blind:
-            raise ValueError(f"n={n}, without answer: {blind[:3]}: need n >= 1 and every answer")
-        self.policy, self.whole, self.n, self.temperature = policy, _by_id(problems), n, temperature
-        writer = getattr(policy, "name", type(policy).__name__)
-        self.name = f"monte-carlo-{writer}-{n}-{temperature}-{seed}"
-        self._salt = f"monte-carlo-{seed}"
-        self._values: dict[bytes, float] = {}
-
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
-        if len(self._values) > MOST_VALUES:
-            self._values.clear()
-        for prefix in prefixes:
-            _look_up(self.whole, prefix)  # before anything is sampled
-        meters = meters or [Meter() for _ in prefixes]
-        todo: dict[bytes, tuple[Prefix, Meter]] = {}
-        for prefix, meter in zip(prefixes, meters):
-            for t, name in enumerate(self._open(prefix), start=1):
-                if name not in self._values:
-                    cut = Prefix(prefix.problem, prefix.steps[:t], prompt=prefix.prompt)
-                    todo.setdefault(name, (cut, meter))
-        self._complete(todo)
-        return [self._read(prefix) for prefix in prefixes]
-
-    def fingerprint(self) -> str:
-        """What this verifier is: its settings, the policy, and the problems that it knows."""
-        what = getattr(self.policy, "fingerprint", lambda: repr(self.policy))
-        return f"{self.name}-{what()}-{_digest(self.whole)}"
-
-    def _open(self, prefix: Prefix) -> list[bytes]:
-        """Names of the prefixes to complete: after every step, but not after the end."""
-        return _names(self._salt, prefix)[: len(prefix.steps) - prefix.ended]
-
-    def _complete(self, todo: dict[bytes, tuple[Prefix, Meter]]) -> None:
-        """Sample n completions of each prefix, each from its own stream; remember their values."""
-        if not todo:
-            return
-        keys = [_key(name, i) for name in todo for i in range(self.n)]
-        rows = [row for row in todo.values() for _ in range(self.n)]
-        cuts, meters = (list(column) for column in zip(*rows))
-        rollouts = self.policy.sample(
-            cuts, keys, until="end", temperature=self.temperature, prompt="solve", meters=meters
-        )
-        right = [is_right(_look_up(self.whole, rollout), rollout) for rollout in rollouts]
-        for i, name in enumerate(todo):
-            self._values[name] = sum(right[i * self.n : (i + 1) * self.n]) / self.n
-
-    def _read(self, prefix: Prefix) -> list[float]:
-        values = [self._values[name] for name in self._open(prefix)]
-        if prefix.ended and prefix.steps:
-            values.append(float(is_right(_look_up(self.whole, prefix), prefix)))
-        return values
 
 
 # -- problems by id, draws by content --------------------------------------------------------------
@@ -273,8 +193,3 @@ def _uniform(name: bytes) -> float:
 
 def _normal(name: bytes) -> float:
     return NormalDist().inv_cdf(_uniform(name) or 2.0**-54)
-
-
-def _key(name: bytes, i: int) -> int:
-    """The 64-bit random stream of a prefix's completion number i."""
-    return int.from_bytes(blake2b(name + i.to_bytes(8, "little"), digest_size=8).digest(), "little")

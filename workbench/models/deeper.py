@@ -35,10 +35,9 @@ def deeper(model: torch.nn.Module, layers: int, *, look_back: bool = False) -> t
     if look_back:
         _check_look_back(model)
     if layers < 0 or None in outputs:
-        raise ValueError(
-            f"{layers} more layers on {type(model).__name__}: need 0 or more, and layers as "
-            f"Llama's with {' and '.join('.'.join(names) for names in OUTPUTS)}"
-        )
+        need = f"layers as Llama's with {' and '.join('.'.join(names) for names in OUTPUTS)}"
+        given = f"{layers} more layers on {type(model).__name__}"
+        raise ValueError(f"{given}: need 0 or more, and {need}")
     config = model.config.get_text_config()
     for _ in range(layers):
         new = copy.deepcopy(last, {id(config): config})  # which all layers share
@@ -58,9 +57,8 @@ def deeper(model: torch.nn.Module, layers: int, *, look_back: bool = False) -> t
 def _check_look_back(model: torch.nn.Module) -> None:
     rotary = getattr(getattr(model, "model", None), "rotary_emb", None)
     if rotary is None or not hasattr(model.config.get_text_config(), "attention_bias"):
-        raise ValueError(
-            f"{type(model).__name__} cannot look back: need attention_bias and rotary positions"
-        )
+        need = "need attention_bias and rotary positions"
+        raise ValueError(f"{type(model).__name__} cannot look back: {need}")
 
 
 @torch.no_grad()
@@ -78,9 +76,7 @@ def _look_back(model: torch.nn.Module, attention: torch.nn.Module) -> None:
     key = torch.cat([size, torch.zeros_like(size)])
     keys = max(1, attention.k_proj.out_features // len(key) // 2)  # heads; all where there is one
     queries = keys * attention.q_proj.out_features // attention.k_proj.out_features
-    for linear, constant, heads in (
-        (attention.q_proj, query, queries),
-        (attention.k_proj, key, keys),
-    ):
+    pairs = (attention.q_proj, query, queries), (attention.k_proj, key, keys)
+    for linear, constant, heads in pairs:
         linear.weight[: heads * len(constant)] = 0
         linear.bias[: heads * len(constant)] = constant.repeat(heads).to(linear.bias)

@@ -1,5 +1,4 @@
-r"""Operations of a forward pass: two for each weight that a token meets, and attention to what it
-sees.
+r"""Operations of a forward pass: two for each weight that a token meets, and attention.
 
 The i-th token of a row (from 1) costs, with H query heads of size D and a window $w_l$ in layer l,
 
@@ -10,8 +9,7 @@ Kaplan et al. (2020, arXiv 2001.08361, table 1) count. Embeddings are looked up 
 head tied to them multiplies and counts.
 
 Deviations: matrix products only, as `torch.utils.flop_counter` counts them (no norms, biases,
-softmax, rotary angles); a mixture of experts counts as if each token met all of them. Taught in
-notebook 09.
+softmax); a mixture of experts counts as if each token met all of them. Notebook 09.
 """
 
 from __future__ import annotations
@@ -44,10 +42,8 @@ class Flops:
 
     def cost(self, start: int, end: int, logits: int = 0) -> int:
         """Operations for tokens start + 1 to end of a row, with so many of them having logits."""
-        pairs = sum(
-            layers * (_pairs(end, window) - _pairs(start, window))
-            for window, layers in self.windows.items()
-        )
+        seen = ((n, _pairs(end, w) - _pairs(start, w)) for w, n in self.windows.items())
+        pairs = sum(layers * more for layers, more in seen)
         return (end - start) * self.body + pairs * self.pair + logits * self.head
 
 
@@ -59,14 +55,10 @@ def _pairs(n: int, window: int | None) -> int:
 
 def _products(module: torch.nn.Module, idle: set[int]) -> int:
     """Two for each weight of the module's matrices, packed in 4 bits or not, but embeddings."""
-    matrices = [
-        getattr(p, "quant_state", p).shape
-        for part in module.modules()
-        if not isinstance(part, torch.nn.Embedding)
-        for p in part.parameters(recurse=False)
-        if id(p) not in idle
-    ]
-    return 2 * sum(prod(shape) for shape in matrices if len(shape) > 1)
+    parts = (part for part in module.modules() if not isinstance(part, torch.nn.Embedding))
+    met = (p for part in parts for p in part.parameters(recurse=False) if id(p) not in idle)
+    shapes = [getattr(p, "quant_state", p).shape for p in met]
+    return 2 * sum(prod(shape) for shape in shapes if len(shape) > 1)
 
 
 def _idle_parameters(model: torch.nn.Module) -> set[int]:

@@ -1,7 +1,6 @@
 r"""A verifier that is asked in words: GenRM (Zhang et al. 2024, arXiv 2408.15240), for every step.
 
-A causal LM reads question, steps and a request to check, and the score of a step is the probability
-of its verdict,
+A causal LM reads question, steps and an ask, and a step's score is the probability of its verdict,
 
     direct:  P(Yes | question, steps, ask)
     CoT:     1/K sum_k P(Yes | question, steps, ask, critique_k)
@@ -90,17 +89,15 @@ class GenerativeFormat:
         names = [name for _, name, _, _ in Formatter().parse(self.ask) if name is not None]
         fields = {"step", "opening", "critique"}
         if "step" not in names or len(set(names)) < len(names) or not fields.issuperset(names):
-            raise ValueError(
-                f"ask {self.ask!r}: need {{step}}, perhaps {{opening}} and {{critique}}, each once"
-            )
+            need = "need {step}, perhaps {opening} and {critique}, each once"
+            raise ValueError(f"ask {self.ask!r}: {need}")
         if self.per not in ("step", "solution"):
             raise ValueError(f"per={self.per!r}: use 'step' or 'solution'")
         if not self.lines.good:
             raise ValueError(f"good={self.lines.good!r}: need a word for each verdict")
         if self.lines.likelihood and not 0 <= self.ask.find("{critique}") < self.ask.find("{step}"):
-            raise ValueError(
-                f"likelihood={self.lines.likelihood}: ask {self.ask!r} has no step after a critique"
-            )
+            given = f"likelihood={self.lines.likelihood}"
+            raise ValueError(f"{given}: ask {self.ask!r} has no step after a critique")
         n = self.critiques
         if n < 1 or (n > 1 and not self.writes):
             raise ValueError(f"critiques={n}: need at least 1, and no more where none is written")
@@ -158,10 +155,8 @@ class GenerativeVerifier:
         self.form = (form or GenerativeFormat()).bound(tokenizer)
         self.per = self.form.per
         if temperature < 0 or (temperature == 0 and self.form.critiques > 1) or longest < 1:
-            raise ValueError(
-                f"temperature {temperature}, longest {longest}: "
-                "need > 0 (0 for one critique), and >= 1"
-            )
+            given = f"temperature {temperature}, longest {longest}"
+            raise ValueError(f"{given}: need > 0 (0 for one critique), and >= 1")
         self.seed, self.temperature, self.longest = seed, temperature, longest
         self.reader = Reader(model, **sizes)
         # K critiques by the name of what stands before them

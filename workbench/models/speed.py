@@ -1,8 +1,7 @@
 """How long will it take? Measured for a few seconds, then multiplied.
 
 A machine reads prompts many times faster than it writes, and trains slower than either, so each is
-measured by itself, at the sizes of the run to come: small batches are slow ones. Taught in notebook
-10.
+measured by itself, at the sizes of the run to come. Taught in notebook 10.
 """
 
 from __future__ import annotations

@@ -45,10 +45,8 @@ class StepFormat:
             raise ValueError(f"separator {self.separator!r} is no token here, need at least one")
         ids, end = (separator, *self._labels(tokenizer)), tokenizer.eos_token_id
         if self.ids is not None and (self.ids, self.end) != (ids, end):
-            raise ValueError(
-                f"separator, good, bad and end were ids {(*self.ids, self.end)} in training, "
-                f"this tokenizer has {(*ids, end)}"
-            )
+            were = f"separator, good, bad and end were ids {(*self.ids, self.end)} in training"
+            raise ValueError(f"{were}, this tokenizer has {(*ids, end)}")
         return replace(self, ids=ids, end=end)
 
     def _labels(self, tokenizer) -> list[int | None]:

@@ -44,15 +44,11 @@ def render(
     given = {"question": problem.question, "answer": problem.answer, **(words or {})}
     fields = {field for _, field, *_ in Formatter().parse(template) if field}
     if missing := sorted(fields - given.keys()):
-        raise ValueError(
-            f"prompt {name!r} needs {', '.join(missing)}, but the request brings only "
-            f"{', '.join(given)}: name them in Sample(words=...)"
-        )
+        needs = f"prompt {name!r} needs {', '.join(missing)}, but the request brings only"
+        raise ValueError(f"{needs} {', '.join(given)}: name them in Sample(words=...)")
     if "answer" in fields and given["answer"] is None:
-        raise ValueError(
-            f"prompt {name!r} tells the answer, but {problem.id} comes without it "
-            "(search methods see none)"
-        )
+        without = f"{problem.id} comes without it (search methods see none)"
+        raise ValueError(f"prompt {name!r} tells the answer, but {without}")
     return template.format(**given)
 
 

@@ -26,18 +26,12 @@ def build_tokenizer():
     core = Tokenizer(models.WordPiece(vocab, unk_token=UNKNOWN))
     # splits on space and isolates punctuation
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    words, lines = (
-        decoders.WordPiece(prefix="##", cleanup=False),
-        decoders.Replace(f" {STEP} ", STEP),
-    )
+    words = decoders.WordPiece(prefix="##", cleanup=False)
+    lines = decoders.Replace(f" {STEP} ", STEP)
     core.decoder = decoders.Sequence([words, decoders.Fuse(), lines])
     special = [AddedToken(t, special=True, normalized=False) for t in SPECIALS if t != STEP]
     core.add_special_tokens(special)
     core.add_tokens([AddedToken(t, normalized=False) for t in (STEP, *SUBJECTS)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token=PAD,
-        eos_token=END,
-        unk_token=UNKNOWN,
-        clean_up_tokenization_spaces=False,
-    )
+    known = {"pad_token": PAD, "eos_token": END, "unk_token": UNKNOWN}
+    settings = known | {"clean_up_tokenization_spaces": False}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **settings)

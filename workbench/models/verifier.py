@@ -238,9 +238,8 @@ def _read_settings(file: Path) -> tuple[StepFormat | GenerativeFormat, dict]:
         return StepFormat.read(note["form"]), {"head": head, "per": note["per"]}
     except (KeyError, TypeError, ValueError) as error:
         kinds = ", ".join([*HEADS, GenerativeVerifier.kind])
-        raise ValueError(
-            f"{file} describes no verifier of a kind that we know ({kinds}): {error!r}"
-        ) from error
+        given = f"{file} describes no verifier of a kind that we know ({kinds})"
+        raise ValueError(f"{given}: {error!r}") from error
 
 
 def _load_other(name_or_path, folders: Sequence[Path], **options) -> StepVerifier:
@@ -249,16 +248,13 @@ def _load_other(name_or_path, folders: Sequence[Path], **options) -> StepVerifie
 
     for folder in folders:
         if old := [name for name in OLD_FILES if (folder / name).is_file()]:
-            raise ValueError(
-                f"{folder} holds a verifier of an older format ({old[0]}): train it again"
-            )
+            given = f"{folder} holds a verifier of an older format ({old[0]})"
+            raise ValueError(f"{given}: train it again")
     if known_name(name_or_path):
         return load_public(name_or_path, **options)
     shipped = ", ".join(sorted(file.parent.name for file in SHIPPED.glob(f"*/{FILE}"))) or "none"
-    raise ValueError(
-        f"no verifier {str(name_or_path)!r}: need a folder with {FILE}, a shipped name ({shipped}) "
-        f"or a public one ({', '.join(PUBLIC)})"
-    )
+    need = f"need a folder with {FILE}, a shipped name ({shipped}) or a public one"
+    raise ValueError(f"no verifier {str(name_or_path)!r}: {need} ({', '.join(PUBLIC)})")
 
 
 def _load_host(folder: Path, scalar: bool, **settings):

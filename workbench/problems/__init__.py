@@ -16,9 +16,8 @@ KINDS = {"quantities": quantities, "programs": programs, "stories": stories, "co
 
 def _kind(problem: Problem):
     if problem.kind not in KINDS:
-        raise ValueError(
-            f"no exact truth for kind {problem.kind!r} ({problem.id}): only for {', '.join(KINDS)}"
-        )
+        given = f"no exact truth for kind {problem.kind!r} ({problem.id})"
+        raise ValueError(f"{given}: only for {', '.join(KINDS)}")
     return KINDS[problem.kind]
 
 
@@ -38,8 +37,7 @@ def solvable(problem: Problem, steps: Sequence[str]) -> bool:
 
 
 def answer_of(prefix: Prefix) -> str | None:
-    """The final answer of a solution, None while it is not over or if it ran out of room or says
-    none."""
+    """The final answer of a solution; None if it says none, ran out of room or is not over."""
     from workbench.problems.grading import extract_answer
 
     if prefix.stop != "end" or not prefix.steps:
@@ -70,8 +68,7 @@ def states_answer(problem: Problem, step: str) -> bool:
 
 
 def is_right(problem: Problem, prefix: Prefix) -> bool:
-    """Is the final answer of this solution equal to the problem's? (`problem` must hold its
-    answer.)"""
+    """Is a solution's final answer the problem's? ValueError if the problem holds none."""
     from workbench.problems.grading import is_equal
 
     if problem.answer is None:

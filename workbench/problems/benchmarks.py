@@ -26,9 +26,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from workbench.problems.countdown import countdown_row
 from workbench.problems.grading import extract_answer
@@ -56,8 +58,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json")
 def load(
     name: str, *, path: str | Path | None = None, split: str | None = None, limit: int | None = None
 ) -> list[Problem] | list[LabelledSolution]:
-    """The first `limit` records of a benchmark, from `path` (a file, or a folder that holds it) or
-    else the hub.
+    """The first `limit` records of a benchmark, from `path` (a file, or its folder) or the hub.
 
     `split` is `test` or `train`; where a benchmark has parts (`PARTS`), one of them. Left out, it
     is `test`, or all parts. Ids are unique and the same on every load. Raises ValueError, with
@@ -66,20 +67,25 @@ def load(
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark {name!r}: use {', '.join(BENCHMARKS)}")
     if name in PARTS and split is None and (path is None or Path(path).is_dir()):
-        records = [
-            r for part in PARTS[name] for r in load(name, path=path, split=part, limit=limit)
-        ]
-        return records[:limit]
+        parts = [load(name, path=path, split=part, limit=limit) for part in PARTS[name]]
+        return [record for part in parts for record in part][:limit]
     split = split or "test"
     rows = _rows_of_path(name, Path(path), split) if path is not None else _rows_of_hub(name, split)
     records = []
     for number, (place, row) in enumerate(islice(rows, limit), start=1):
-        try:
+        with naming(place, name):
             records.append(BENCHMARKS[name](row, f"{name}/{split}/{number}"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"no field {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{place}: not a {name} record: {what}") from error
     return _unique(records)
+
+
+@contextmanager
+def naming(place: str, kind: str) -> Iterator[None]:
+    """Say of a row that does not fit where it stands, and what is wrong."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"no field {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{place}: not a {kind} record: {what}") from error
 
 
 # -- rows ------------------------------------------------------------------------------------------
@@ -92,10 +98,17 @@ def _rows_of_path(name: str, path: Path, split: str) -> Iterator[tuple[str, dict
             f"{path} does not exist: give a {', '.join(SUFFIXES)} file or a folder with one"
         )
     if name == "gsm_symbolic" and path.is_dir():  # one file a template
-        yield from _rows_of_folder(path, split)
-        return
-    file = _file_in(name, path, split) if path.is_dir() else path
-    yield from json_rows(file)
+        yield from ((str(file), whole_json(file)) for file in _templates_in(path, split))
+    else:
+        yield from json_rows(_file_in(name, path, split) if path.is_dir() else path)
+
+
+def whole_json(file: Path) -> Any:
+    """What a file holds that is one JSON value; ValueError where it is corrupt or cut off."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: corrupt or cut-off JSON: {error}") from None
 
 
 def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
@@ -104,11 +117,8 @@ def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
     Raises ValueError, with file and line, where it is corrupt or cut off.
     """
     if file.suffix == ".json":
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file}: not a JSON array: {error}") from None
-        yield from ((f"{file}, row {i}", row) for i, row in enumerate(rows, start=1))
+        rows = enumerate(whole_json(file), start=1)
+        yield from ((f"{file}, row {i}", row) for i, row in rows)
         return
     number = 0
     try:
@@ -120,15 +130,11 @@ def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
         raise ValueError(f"{file}:{number}: corrupt or cut-off JSON line: {error}") from None
 
 
-def _rows_of_folder(folder: Path, split: str) -> Iterator[tuple[str, dict]]:
+def _templates_in(folder: Path, split: str) -> list[Path]:
     files = sorted(folder.glob(f"**/{split}/*.json")) or sorted(folder.glob("*.json"))
     if not files:
         raise ValueError(f"{folder} holds no {split}/*.json: give the folder of the templates")
-    for file in files:
-        try:
-            yield str(file), json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file}: corrupt or cut-off JSON: {error}") from None
+    return files
 
 
 def _file_in(name: str, folder: Path, split: str) -> Path:
@@ -152,8 +158,7 @@ def _rows_of_hub(name: str, split: str) -> Iterator[tuple[str, dict]]:
 
 
 def hub_rows(repository: str, part: str | None, split: str) -> Iterator[tuple[str, dict]]:
-    """(place, row) pairs of a data set on the hub; `part` is its configuration, or its file if that
-    ends in .jsonl.
+    """(place, row) pairs of a data set on the hub; `part`: its configuration, or its .jsonl file.
 
     It is downloaded whole, once. Raises ValueError in one line where it can't be had.
     """
@@ -161,9 +166,7 @@ def hub_rows(repository: str, part: str | None, split: str) -> Iterator[tuple[st
         if str(part).endswith(".jsonl"):
             from huggingface_hub import hf_hub_download
 
-            return _rows_of_path(
-                repository, Path(hf_hub_download(repository, part, repo_type="dataset")), split
-            )
+            return json_rows(Path(hf_hub_download(repository, part, repo_type="dataset")))
         from datasets import load_dataset
 
         rows = load_dataset(repository, part, split=split)
@@ -205,15 +208,9 @@ def _math(row: dict, id: str) -> Problem:
     meta = {"subject": row.get("subject", row.get("type"))}
     # `Level 3` or 3; some rows have none, MATH has two `Level ?`
     level = re.search(r"\d+", str(row.get("level")))
-    return Problem(
-        str(row.get("unique_id", id)),
-        "math",
-        row["problem"],
-        answer,
-        row.get("solution"),
-        int(level[0]) if level else None,
-        meta,
-    )
+    id, worked = str(row.get("unique_id", id)), row.get("solution")
+    level = int(level[0]) if level else None
+    return Problem(id, "math", row["problem"], answer, worked, level, meta)
 
 
 def _competition(row: dict, id: str) -> Problem:
@@ -224,11 +221,14 @@ def _competition(row: dict, id: str) -> Problem:
     return Problem(id, "math", question, answer, row.get("solution"), meta=meta)
 
 
+def _some(row: dict, *keys: str) -> dict:
+    return {key: row[key] for key in keys if key in row}
+
+
 def _own(row: dict, id: str) -> Problem:
     known = {field.name: row[field.name] for field in fields(Problem) if field.name in row}
-    known["question"] = (
-        row["problem"] if "problem" in row and "question" not in row else row["question"]
-    )
+    asked = "problem" if "problem" in row and "question" not in row else "question"
+    known["question"] = row[asked]
     known["answer"] = None if row["answer"] is None else str(row["answer"])
     rest = {key: value for key, value in row.items() if key not in known and key != "problem"}
     known["meta"] = {**known.get("meta", {}), **rest}
@@ -242,12 +242,9 @@ def _processbench(row: dict, id: str) -> LabelledSolution:
     right = len(steps) if first == -1 else first
     labels = tuple(1 if i < right else 0 if i == first else None for i in range(len(steps)))
     id = str(row.get("id", id))
-    meta = {"subset": id.split("-")[0]} | {
-        k: row[k] for k in ("generator", "final_answer_correct") if k in row
-    }
-    return LabelledSolution(
-        Problem(id, "math", row["problem"]), steps, labels, source="processbench", meta=meta
-    )
+    meta = {"subset": id.split("-")[0], **_some(row, "generator", "final_answer_correct")}
+    problem = Problem(id, "math", row["problem"])
+    return LabelledSolution(problem, steps, labels, source="processbench", meta=meta)
 
 
 def _prmbench(row: dict, id: str) -> LabelledSolution:
@@ -255,11 +252,7 @@ def _prmbench(row: dict, id: str) -> LabelledSolution:
     if min(wrong, default=0) < 0:
         raise ValueError(f"error_steps {row['error_steps']}, need 1 or more")
     labels = tuple(0 if i in wrong else 1 for i in range(len(steps)))
-    meta = {
-        key: row[key]
-        for key in ("classification", "reason", "original_process", "modified_steps")
-        if key in row
-    }
+    meta = _some(row, "classification", "reason", "original_process", "modified_steps")
     meta["past_end"] = tuple(i for i in wrong if i >= len(steps))
     id = "/".join(filter(None, (row.get("classification"), row.get("idx", id))))
     problem = Problem(id, "math", row["modified_question"], row.get("ground_truth"))

@@ -48,8 +48,7 @@ class Equation:
 
 
 def read_equations(text: str) -> list[Equation]:
-    """All equations of a step in their order. A number alone on the left (`8 = 22 - 14`) is the
-    result."""
+    """All equations of a step. A number alone on the left (`8 = 22 - 14`) is the result."""
     if len(text) > LONGEST_STEP:
         return []
     text = text.translate(_SIGNS)
@@ -167,8 +166,7 @@ COMPUTE = {
 
 
 def values(tree: Tree) -> set[Fraction]:
-    """The values of a tree without names: none where it divides by zero, two where a percent sign
-    may be a unit.
+    """The values of a tree without names: none by zero division, two where % may be a unit.
 
     >>> sorted(values(parse(["40", "%"])))
     [Fraction(2, 5), Fraction(40, 1)]

@@ -50,10 +50,8 @@ def pool(policy: str, split: str, *, n: int = SAMPLES) -> list[SearchResult]:
     _check("policy", policy, SAMPLED)
     problems, many = load(split), n > SAMPLES
     if n < 1 or (many and (n > MANY or (policy, split) != ("base", "test"))):
-        raise ValueError(
-            f"n={n} samples of {policy} on {split}: there are {SAMPLES}, "
-            f"and {MANY} of base on the first {FIRST} of test"
-        )
+        known = f"there are {SAMPLES}, and {MANY} of base on the first {FIRST} of test"
+        raise ValueError(f"n={n} samples of {policy} on {split}: {known}")
     if not (path := file(policy, split, many=many)).is_file():
         raise ValueError(f"{path} is missing: python -m workbench recipe pools")
     return read_pool(path, problems, n=n)

@@ -60,8 +60,7 @@ def extract_answer(text: str | None) -> str | None:
     r"""The final answer stated in a solution, or None if there is none.
 
     Looks for, in this order: the last `\boxed{…}`, the last `#### …`, the last "The answer is …",
-    "Answer: …" or "A: …", the last number. Dollar signs, a final full stop and the commas of
-    thousands are removed.
+    "Answer: …" or "A: …", the last number. Dollar signs, a final stop and commas are removed.
 
     >>> extract_answer(r"so $x = \boxed{\frac{1}{2}}$.")
     '\\frac{1}{2}'
@@ -99,11 +98,8 @@ def _last(pattern: re.Pattern, text: str) -> str | None:
 
 def _tidy(answer: str) -> str:
     answer = _undelimited(answer.strip("* \t\n"))
-    if (
-        _PROSE.search(answer)
-        and "\\" not in answer
-        and (numbers := [number[0] for number in _LAST.finditer(answer)])
-    ):
+    prose = _PROSE.search(answer) and "\\" not in answer
+    if prose and (numbers := [number[0] for number in _LAST.finditer(answer)]):
         # 18 dollars per day; the volume is 120
         answer = numbers[0] if answer.startswith(numbers[0]) else numbers[-1]
     return answer.replace(",", "") if re.fullmatch(rf"-?(?:{_NUM})", answer) else answer
@@ -142,13 +138,11 @@ _BASED = re.compile(r"\d+_(?:\d|\{\d+\})")
 
 
 def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bool:
-    r"""True if two answers have the same value; False if not, if either is missing, or if it takes
-    too long.
+    r"""True if two answers have the same value; False if one is missing, or if it takes too long.
 
     Expects answers, not solutions: call `extract_answer` first. `timeout_s` bounds the seconds of
     computing spent on a pair that is not two plain numbers, so that a verdict does not depend on
-    what else the machine does; the first such pair also starts a child process, which takes a
-    second or two.
+    what else the machine does; the first such pair starts a child process (a second or two).
 
     >>> is_equal("1/2", "0.5"), is_equal(r"\frac{1}{2}", "0.50"), is_equal("1200", "$1,200")
     (True, True, True)
@@ -168,9 +162,8 @@ def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bo
         return a == b
     # of 204_5 and 204_6, Math-Verify drops the bases
     if _BASED.fullmatch(gold) and _BASED.fullmatch(prediction):
-        return gold.replace("{", "").replace("}", "") == prediction.replace("{", "").replace(
-            "}", ""
-        )
+        bare = str.maketrans("", "", "{}")
+        return gold.translate(bare) == prediction.translate(bare)
     if _is_word(gold) and _is_word(prediction):
         return gold.casefold() == prediction.casefold()
     try:
@@ -181,8 +174,7 @@ def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bo
 
 @lru_cache(maxsize=1 << 14)
 def _read(answer: str) -> tuple[str, Fraction | None]:
-    r"""An answer without delimiters, typographic spaces, unit and text wrapper; and its value if it
-    is a plain number.
+    r"""An answer without delimiters, spaces, unit and text wrapper; its value if a plain number.
 
     >>> _read(r"$1{,}234.50 \text{ cm}^2$"), _read(r"-918\frac{1}{2}"), _read("2 x")
     (('1,234.50', Fraction(2469, 2)), ('-918\\frac{1}{2}', Fraction(-1837, 2)), ('2 x', None))
@@ -197,8 +189,7 @@ def _read(answer: str) -> tuple[str, Fraction | None]:
 
 
 def _number(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction, mixed number or power of ten such as 1e3;
-    None for anything else."""
+    """The exact value of an integer, decimal, fraction, mixed number or 1e3; else None."""
     text = _FRAC.sub(lambda frac: f" {frac[1].strip('{ }')}/{frac[2].strip('{ }')}", text)
     if power := _POWER.fullmatch(text.strip()):
         return Fraction(f"{power[1]}{power[2].replace(',', '')}e{power[3]}")
@@ -268,21 +259,15 @@ def _ask(gold: str, prediction: str, timeout_s: float) -> bool:
 
 
 def _start() -> subprocess.Popen:
-    """A new child, ready to grade. Not multiprocessing: that would import the caller's main module,
-    torch and all."""
+    """A new child; multiprocessing would import the caller's main module, torch and all."""
     path = os.pathsep.join(filter(None, sys.path))
-    child = subprocess.Popen(
-        [sys.executable, "-c", "from workbench.problems.grading import _serve; _serve()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )
+    command = [sys.executable, "-c", "from workbench.problems.grading import _serve; _serve()"]
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE) | {"stderr": subprocess.DEVNULL}
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen(command, **pipes, encoding="utf-8", env=env)
     if child.stdout.readline() != "ready\n":
-        raise RuntimeError(
-            "the grading process did not start: is math-verify[antlr4_13_2] installed?"
-        )
+        hint = "is math-verify[antlr4_13_2] installed?"
+        raise RuntimeError(f"the grading process did not start: {hint}")
     return child
 
 
@@ -295,8 +280,7 @@ def _stop() -> None:
 
 
 def _serve() -> None:
-    """What a child does: a line with a pair in, a line with a verdict out, until its parent is
-    gone."""
+    """What a child does: a line with a pair in, one with a verdict out, while its parent lives."""
     replies, sys.stdout = sys.stdout, sys.stderr
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory()

@@ -24,7 +24,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from workbench.problems.equations import number_text, read_equations, tree_text, values
+from workbench.problems.equations import number_text, read_equations, tree_text
 from workbench.problems.word_problems import with_truth
 from workbench.types import Problem
 
@@ -176,11 +176,8 @@ def _equations(line: str) -> list[str]:
     """The equations of a line in our own form: those in its marks, else those in its words."""
     marked = [e for mark in re.findall(r"<<(.*?)>>", line) for e in read_equations(mark)]
     found = marked or read_equations(re.sub(r"<<.*?>>", "", line))
-    return [
-        f"{tree_text(e.tree)} = {number_text(max(values(e.said[-1])))}"
-        for e in found
-        if values(e.said[-1])
-    ]
+    known = ((e.tree, e.result) for e in found if e.result)
+    return [f"{tree_text(tree)} = {number_text(max(result))}" for tree, result in known]
 
 
 def _number(said: str) -> Fraction | None:

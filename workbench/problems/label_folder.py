@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from workbench.problems.step_marks import as_value
@@ -91,9 +91,9 @@ def write_folder(rows: Sequence[LabelledSolution], folder: Path) -> None:
     facts |= {"good": labels[1], "bad": labels[0], "open": labels[None], "file": PARQUET}
     sources = ", ".join(sorted({row.source for row in rows} - {""})) or "not said"
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / PARQUET, lambda part: parquet.write_table(table, part))
+    write_whole(folder / PARQUET, lambda part: parquet.write_table(table, part))
     card = DATA_CARD.format(**facts, sources=sources)
-    _replace(folder / "README.md", lambda part: part.write_text(card, encoding="utf-8"))
+    write_whole(folder / "README.md", lambda part: part.write_text(card, encoding="utf-8"))
 
 
 def _columns(row: LabelledSolution) -> dict:
@@ -103,7 +103,8 @@ def _columns(row: LabelledSolution) -> dict:
     return {**problem, **vars(row), **texts}
 
 
-def _replace(path: Path, write) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let a file be written, whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)

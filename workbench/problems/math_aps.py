@@ -1,5 +1,4 @@
-"""MATH-APS, OpenR's process data (arXiv 2410.09671): prefixes with Monte-Carlo values, flat or as a
-tree.
+"""MATH-APS, OpenR's process data (arXiv 2410.09671): prefixes with values, flat or as a tree.
 
 Read and written through `process_data`, which says what counts as a good step. OpenR's tree is
 OmegaPRM's (arXiv 2406.06592). What OpenR has no field for stands in an extra key, `workbench`,
@@ -19,16 +18,8 @@ from workbench.types import LabelledSolution, Problem
 def read_flat(row: dict, neutral: str, threshold: float) -> list[LabelledSolution]:
     if "process" in row:
         marks = row["labels"] if "labels" in row else row["label"]
-        return [
-            marked(
-                _asked(row),
-                cut(row["process"], rf"{TAG}|\n{{5}}"),
-                marks,
-                threshold,
-                "math-aps",
-                {},
-            )
-        ]
+        steps = cut(row["process"], rf"{TAG}|\n{{5}}")
+        return [marked(_asked(row), steps, marks, threshold, "math-aps", {})]
     question, values = _asked(row).question, {}
     for prefix in row["reasoning_steps"]:
         if not prefix["solution_prefix"].startswith(question):
@@ -37,16 +28,12 @@ def read_flat(row: dict, neutral: str, threshold: float) -> list[LabelledSolutio
         steps = prefix["solution_prefix"][len(question) :].strip()
         values.setdefault(steps, []).append(as_value(prefix["mc_value"]))
     values.pop("", None)  # the question itself
-    return _with_values(
-        row,
-        [[(step, fmean(values[p])) for p, step in chain] for chain in _longest(values)],
-        threshold,
-    )
+    chains = [[(step, fmean(values[p])) for p, step in chain] for chain in _longest(values)]
+    return _with_values(row, chains, threshold)
 
 
 def _longest(prefixes: Iterable[str]) -> list[list[tuple[str, str]]]:
-    """For each prefix that no other continues: itself and all that it continues, each with its last
-    step.
+    """For each prefix that no other continues: all that it continues and it, with its last step.
 
     >>> _longest(["a", "a b c", "ab", "a b"])
     [[('a', 'a'), ('a b', 'b'), ('a b c', 'c')], [('ab', 'ab')]]
@@ -87,10 +74,8 @@ def _with_values(
     own = {"source": "math-aps", "meta": {}, "hard": False} | row.get("workbench", {})
     problem, rows = _asked(row), []
     for steps, values in (zip(*chain) for chain in chains):
-        labels, kept = (
-            tuple(int(value > threshold) for value in values),
-            None if own["hard"] else values,
-        )
+        labels = tuple(int(value > threshold) for value in values)
+        kept = None if own["hard"] else values
         rows.append(LabelledSolution(problem, steps, labels, kept, own["source"], own["meta"]))
     return rows
 
@@ -101,34 +86,26 @@ def flat_lines(rows: list[LabelledSolution]) -> Iterator[dict]:
         text, prefixes = head["question"], []
         for step, value in chain:
             if not step or step != step.strip():
-                raise ValueError(
-                    f"step {step[:60]!r} is blank or has white space around it: strip it"
-                )
+                given = f"step {step[:60]!r}"
+                raise ValueError(f"{given} is blank or has white space around it: strip it")
             text += "\n\n" + step
             prefixes.append({"solution_prefix": text, "mc_value": value})
         yield head | {"reasoning_steps": prefixes}
 
 
 def tree_lines(rows: list[LabelledSolution]) -> Iterator[dict]:
-    """One line per problem whose rows come together; the question's value is the mean of its first
-    steps'."""
+    """One line per problem whose rows come together; the question has its first steps' mean."""
     for head, group in groupby(_chains(rows), key=lambda pair: pair[0]):
         nodes = _nodes([chain for _, chain in group])
-        root = {
-            "text": head["question"],
-            "mc_value": fmean(node["mc_value"] for node in nodes),
-            "children": nodes,
-        }
+        value = fmean(node["mc_value"] for node in nodes)
+        root = {"text": head["question"], "mc_value": value, "children": nodes}
         yield head | {"reasoning_steps": root}
 
 
 def _nodes(chains: list[list[tuple[str, float]]]) -> list[dict]:
-    """Neighbours share their first steps; each ends in a leaf of its own, so that all come back in
-    their order."""
-    nodes = []
-    for ((text, value), inner), group in groupby(
-        chains, key=lambda chain: (chain[0], len(chain) > 1)
-    ):
+    """Neighbours share first steps; each has its own leaf, so that all come back in order."""
+    nodes, groups = [], groupby(chains, key=lambda chain: (chain[0], len(chain) > 1))
+    for ((text, value), inner), group in groups:
         tails = [chain[1:] for chain in group]
         below = [_nodes(tails)] if inner else [[] for _ in tails]
         nodes += [{"text": text, "mc_value": value, "children": children} for children in below]
@@ -136,8 +113,7 @@ def _nodes(chains: list[list[tuple[str, float]]]) -> list[dict]:
 
 
 def _chains(rows: list[LabelledSolution]) -> Iterator[tuple[dict, list[tuple[str, float]]]]:
-    """For each row the head of its line and its (step, value) pairs; `workbench` holds what OpenR
-    has no field for."""
+    """Of each row the head of its line, with what OpenR has no field for, and (step, value)s."""
     numbers: dict[str, int] = {}
     bad, good = 0.0, 1.0  # highest value labelled 0, lowest labelled 1
     for row in rows:
@@ -150,17 +126,8 @@ def _chains(rows: list[LabelledSolution]) -> Iterator[tuple[dict, list[tuple[str
         if bad >= good:
             given = f"value {bad} is labelled 0 and {good} 1"
             raise ValueError(f"{problem.id}: {given}, need labels by one threshold")
-        own = {
-            "problem": {**vars(problem), "meta": dict(problem.meta)},
-            "source": row.source,
-            "meta": dict(row.meta),
-        }
-        head = {
-            "question": problem.question,
-            "final_answer": problem.answer or "",
-            "workbench": own | {"hard": hard},
-        }
-        yield (
-            head | {"question_id": numbers.setdefault(problem.id, len(numbers))},
-            list(zip(row.steps, values)),
-        )
+        own = {"problem": {**vars(problem), "meta": dict(problem.meta)}}
+        own |= {"source": row.source, "meta": dict(row.meta), "hard": hard}
+        head = {"question": problem.question, "final_answer": problem.answer or ""}
+        head |= {"workbench": own, "question_id": numbers.setdefault(problem.id, len(numbers))}
+        yield head, list(zip(row.steps, values))

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import warnings
 import zlib
@@ -80,21 +79,18 @@ def read(
             row = {key: value for key, value in row.items() if value is not None}
             solutions += [_checked(s, ids) for s in READERS[format](row, neutral, threshold)]
         except MALFORMED as error:
-            faults.append(
-                f"{place}: {f'no field {error}' if isinstance(error, KeyError) else error}"
-            )
+            what = f"no field {error}" if isinstance(error, KeyError) else error
+            faults.append(f"{place}: {what}")
     if faults and len(faults) == lines:
         raise ValueError(f"no {format} record in {path}: need {FIELDS[format]} ({faults[0]})")
     for fault in faults:
-        warnings.warn(
-            f"left out a line that is corrupt or no {format} record: {fault}", stacklevel=2
-        )
+        said = f"left out a line that is corrupt or no {format} record: {fault}"
+        warnings.warn(said, stacklevel=2)
     return solutions
 
 
 def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) -> None:
-    """Write the solutions as JSON lines (.gz: packed), whole or not at all; `read` brings equal
-    rows back.
+    """Write JSON lines (.gz: packed), whole or not at all; `read` brings equal rows back.
 
     `stepwise` holds question, steps and labels and nothing else. The MATH-APS formats hold
     everything (labels without values as 0.0 and 1.0); read them with the threshold that made the
@@ -110,21 +106,13 @@ def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) ->
         raise ValueError(f"format {format!r} can't be written: use {known}")
     path = Path(path)
     try:
-        lines = [
-            json.dumps(line, ensure_ascii=False).encode() + b"\n"
-            for line in WRITERS[format](list(rows))
-        ]
+        lines = [json.dumps(line, ensure_ascii=False) for line in WRITERS[format](list(rows))]
+        data = "".join(f"{line}\n" for line in lines).encode()
     except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise ValueError(f"{path}: not all of this can be JSON in UTF-8: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(
-            gzip.compress(b"".join(lines), mtime=0) if path.suffix == ".gz" else b"".join(lines)
-        )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    data = gzip.compress(data, mtime=0) if path.suffix == ".gz" else data
+    label_folder.write_whole(path, lambda part: part.write_bytes(data))
 
 
 # -- lines and fields ------------------------------------------------------------------------------
@@ -133,11 +121,8 @@ def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) ->
 def _records(path: Path, split: str | None) -> Iterator[tuple[str, Any]]:
     """The lines of a file, or the rows of the data set that has this name on the hub."""
     name = path.as_posix()
-    if (
-        re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)
-        and not path.suffix[1:].isalpha()
-        and not path.exists()
-    ):
+    named = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not path.suffix[1:].isalpha()
+    if named and not path.exists():
         try:
             return hub_rows(name, None, split or "train")
         except ValueError as error:
@@ -149,20 +134,16 @@ def _records(path: Path, split: str | None) -> Iterator[tuple[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """(place, line) pairs, or (place, entry) of an array; where a packed file breaks off an empty
-    line."""
+    """(place, line) pairs, or entries of an array; an empty line where a packed file breaks off."""
     if not path.is_file():
-        raise ValueError(
-            f"{path} is no file: give one of JSON lines or a JSON array, either also as .gz"
-        )
+        need = "give one of JSON lines or a JSON array, either also as .gz"
+        raise ValueError(f"{path} is no file: {need}")
     number = 0
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
         try:
             if file.peek(1).lstrip().startswith(b"["):
-                yield from (
-                    (f"{path}, row {i}", row)
-                    for i, row in enumerate(json.loads(file.read()), start=1)
-                )
+                rows = enumerate(json.loads(file.read()), start=1)
+                yield from ((f"{path}, row {i}", row) for i, row in rows)
                 return
             for number, line in enumerate(file, start=1):
                 if line.strip():
@@ -174,8 +155,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(row: LabelledSolution, ids: dict[str, str]) -> LabelledSolution:
-    """The row, known to hold texts, with the id of its question in this file where the file names
-    none."""
+    """The row, known to hold texts; where it names no id, with that of its question here."""
     if wrong := [text for text in (row.problem.question, *row.steps) if not isinstance(text, str)]:
         raise ValueError(f"{wrong[0]!r:.60} where a text should be")
     if row.problem.id:
@@ -191,27 +171,19 @@ def _prm800k(row: dict, neutral: str, threshold: float) -> list[LabelledSolution
     asked, label = row["question"], row["label"]
     answer, solution = asked.get("ground_truth_answer"), asked.get("ground_truth_solution")
     problem = Problem("", "math", asked["problem"], answer, solution)
-    meta = {
-        "phase": 1 if row.get("generation") is None else 2,
-        "finish_reason": label.get("finish_reason"),
-    }
-    meta |= {
-        key: row[key]
-        for key in ("is_quality_control_question", "is_initial_screening_question")
-        if key in row
-    }
-    good = (1,) if neutral == "bad" else (0, 1)
-    return [
-        LabelledSolution(
-            problem, texts, tuple(int(r in good) for r in ratings), source="prm800k", meta=meta
-        )
-        for texts, ratings in (zip(*chain) for chain in _walk(label["steps"]))
-    ]
+    meta = {"phase": 1 if row.get("generation") is None else 2}
+    meta |= {"finish_reason": label.get("finish_reason")}
+    kinds = ("is_quality_control_question", "is_initial_screening_question")
+    meta |= {key: row[key] for key in kinds if key in row}
+    good, out = (1,) if neutral == "bad" else (0, 1), []
+    for texts, ratings in (zip(*chain) for chain in _walk(label["steps"])):
+        labels = tuple(int(r in good) for r in ratings)
+        out.append(LabelledSolution(problem, texts, labels, source="prm800k", meta=meta))
+    return out
 
 
 def _walk(steps: list[dict]) -> list[tuple[tuple[str, int], ...]]:
-    """The solutions of a record as (text, rating) pairs: one per completion passed over, and the
-    walked one."""
+    """Solutions as (text, rating) pairs: one per completion passed over, and the walked one."""
     walked, chains = (), []
     for step in steps:
         taken, others = _ratings(step)
@@ -226,8 +198,7 @@ def _walk(steps: list[dict]) -> list[tuple[tuple[str, int], ...]]:
 
 
 def _ratings(step: dict) -> tuple[tuple[str, int] | None, list[tuple[str, int]]]:
-    """(text, rating) of the completion walked on from, if there is a rated one, and of the others;
-    equal texts once."""
+    """(text, rating) of the completion walked on from, if rated, and of the others, each once."""
     completions, human = step["completions"] or [], step.get("human_completion")
     if step["chosen_completion"] is not None:
         taken = completions[step["chosen_completion"]]

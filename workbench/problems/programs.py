@@ -1,10 +1,8 @@
-"""Straight-line programs: what does a variable hold after these lines? A second kind under the same
-exact truth.
+"""Straight-line programs: what does a variable hold? A second kind under the same exact truth.
 
 "What does t hold after these lines? a = 3; b = a + 4; t = b * 2." Every variable is assigned once,
 so a step restates one line and computes: `b = a + 4 : 3 + 4 = 7 .` Lines stand in running order;
-level = lines that the answer needs to compute, and a few lines may be dead code. Taught in notebook
-00.
+level = lines that the answer needs to compute, a few may be dead code. Notebook 00.
 """
 
 from __future__ import annotations
@@ -32,8 +30,7 @@ def generate(n: int, *, levels: Sequence[int] = range(1, 7), seed: int) -> list[
 
 
 def problem_at(index: int, *, levels: Sequence[int], seed: int) -> Problem:
-    """Program number `index` of the list that `generate` returns; raises ValueError on a level
-    outside 1 ... 8."""
+    """Program number `index` of that list; ValueError for a level outside 1 ... 8."""
     levels = list(levels)
     if not levels or not set(levels) <= set(range(1, 9)):
         raise ValueError(f"levels {levels}: use levels from 1 to 8")
@@ -46,18 +43,10 @@ def problem_at(index: int, *, levels: Sequence[int], seed: int) -> Problem:
         for asked in names[2:]:
             question = f"What does {asked} hold after these lines? {'; '.join(lines)}."
             story = read_question(question)
-            if len(story.gold()) == level + 1 and all(
-                1 <= q.value <= LARGEST for q in story.quantities.values()
-            ):
-                solution = "\n".join(story.gold())
-                return Problem(
-                    f"programs/{seed}/{index}",
-                    "programs",
-                    question,
-                    str(story.answer),
-                    solution,
-                    level,
-                )
+            fits = all(1 <= q.value <= LARGEST for q in story.quantities.values())
+            if fits and len(gold := story.gold()) == level + 1:
+                told = question, str(story.answer), "\n".join(gold), level
+                return Problem(f"programs/{seed}/{index}", "programs", *told)
 
 
 def _random_line(rng: random.Random, known: list[str], name: str) -> str:
@@ -95,13 +84,10 @@ def _run(line: str, done: dict[str, Quantity]) -> Quantity:
     if not match or not set(of) <= set(done):
         needed = "'<v> = <number>' or '<v> = <x> <sign> <y>', x and y known"
         raise ValueError(f"cannot run line {line!r}: need {needed}")
-    sign = match[4]
-    left, right = (
-        done[v].value if v else int(number) for number, v in (match.group(2, 3), match.group(5, 6))
-    )
-    return Quantity(
-        {"+": left + right, "-": left - right, "*": left * right}[sign], line, of, left, sign, right
-    )
+    sign, pairs = match[4], (match.group(2, 3), match.group(5, 6))
+    left, right = (done[v].value if v else int(number) for number, v in pairs)
+    value = {"+": left + right, "-": left - right, "*": left * right}[sign]
+    return Quantity(value, line, of, left, sign, right)
 
 
 def read_step(story: Story, step: str) -> Claim | None:
@@ -130,12 +116,10 @@ def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
 
 
 def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
-    """For each step None if it is right, else its fault: a kind from `truth.FAULTS`, a colon, what
-    was expected."""
+    """For each step None if it is right, else its kind of fault, a colon, and what was expected."""
     return truth.explain(read_question(problem.question), steps, read_step)
 
 
 def solvable(problem: Problem, steps: Sequence[str]) -> bool:
-    """False if and only if a wrong value stands for a quantity that the answer needs, or the answer
-    line is wrong."""
+    """False iff a wrong value stands for what the answer needs, or the answer line is wrong."""
     return truth.solvable(read_question(problem.question), steps, read_step)

@@ -23,17 +23,8 @@ from workbench.problems import truth
 from workbench.problems.truth import FAULTS, NUMBER, Claim, Quantity, Story
 from workbench.types import Problem
 
-__all__ = [
-    "FAULTS",
-    "LEVELS",
-    "SPLITS",
-    "check_steps",
-    "explain",
-    "generate",
-    "problem_at",
-    "signature",
-    "solvable",
-]
+__all__ = ["FAULTS", "LEVELS", "SPLITS", "check_steps", "explain", "generate", "problem_at"]
+__all__ += ["signature", "solvable"]
 
 NAMES = "Ava Carl Dina Emil Fay Hugo Ivan Lena Max Mila Nina Omar Rosa Tess Theo Zoe".split()
 ITEMS = "apples books coins marbles pencils shells stamps stones".split()
@@ -66,17 +57,15 @@ def generate(
     shuffled: float = 0.25,
     distractors: Sequence[int] = (0, 1, 2),
 ) -> list[Problem]:
-    """The first `n` problems of a seeded, endless, indexable list; a longer list begins with the
-    shorter one.
+    """The first `n` problems of a seeded, endless, indexable list.
 
     `levels` and `distractors` are drawn uniformly; `shuffled` is the share of problems whose
     sentences stand in random order instead of one in which each uses only earlier ones. No two
     splits share a problem's (graph up to renaming, numbers): see `signature`. Raises ValueError on
     a level, a number of distractors or a split that there is not.
     """
-    options = dict(
-        levels=levels, seed=seed, split=split, shuffled=shuffled, distractors=distractors
-    )
+    options = dict(levels=levels, seed=seed, split=split)
+    options |= dict(shuffled=shuffled, distractors=distractors)
     return [problem_at(i, **options) for i in range(n)]
 
 
@@ -88,19 +77,15 @@ def problem_at(
     if not levels or any(level not in LEVELS for level in levels):
         raise ValueError(f"levels {levels}: use levels from {LEVELS[0]} to {LEVELS[-1]}")
     if not distractors or any(extra not in DISTRACTORS for extra in distractors):
-        raise ValueError(
-            f"distractors {distractors}: use numbers from {DISTRACTORS[0]} to {DISTRACTORS[-1]}"
-        )
+        known = f"{DISTRACTORS[0]} to {DISTRACTORS[-1]}"
+        raise ValueError(f"distractors {distractors}: use numbers from {known}")
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: use one of {', '.join(SPLITS)}")
     rng = random.Random(f"quantities/{split}/{seed}/{index}")
     level, extra = rng.choice(levels), rng.choice(distractors)
     while True:
         plan = _Plan(rng)
-        if (
-            plan.draw(level, extra)
-            and int(_signature(plan.quantities, plan.asked), 16) % 100 in SPLITS[split]
-        ):
+        if plan.draw(level, extra) and plan.bucket() in SPLITS[split]:
             return plan.tell(level, rng.random() < shuffled, f"quantities/{split}/{seed}/{index}")
 
 
@@ -113,16 +98,13 @@ class _Plan:
         self.names = rng.sample(NAMES, len(NAMES))
 
     def draw(self, level: int, extra: int) -> bool:
-        """`level` relations, all needed by the last, then `extra` facts that are not. False: try
-        again."""
+        """`level` relations that the last one needs, then `extra` facts; False: try again."""
         # derived quantities that nothing uses yet; in the end only the answer may be left
         unused: list[str] = []
-        for step in range(level):
-            of = self._operands(
-                unused, must_join=len(unused) > level - step, may_start=len(unused) < level - step
-            )
-            name = self._relate(of)
-            if name is None:
+        for left in range(level, 0, -1):
+            joins = {"must_join": len(unused) > left, "may_start": len(unused) < left}
+            of = self._operands(unused, **joins)
+            if (name := self._relate(of)) is None:
                 return False
             unused = [u for u in unused if u not in of] + [name]
         self.asked = unused[-1]
@@ -134,8 +116,7 @@ class _Plan:
         return len(unused) == 1
 
     def _operands(self, unused: list[str], *, must_join: bool, may_start: bool) -> list[str | None]:
-        """One or two names for the next relation: join two branches, go on from the newest, or
-        start a new one."""
+        """One or two names: join two branches, go on from the newest, or start a new one."""
         rng = self.rng
         if len(unused) >= 2 and (must_join or rng.random() < 0.5):
             return unused[-2:]
@@ -153,22 +134,22 @@ class _Plan:
         return name
 
     def _relate(self, of: list[str | None]) -> str | None:
-        """A new name with a relation to `of` and a result from 1 to `LARGEST`; None if there is
-        none."""
+        """A new name, a relation to `of` and a result up to `LARGEST`, None if there is none."""
         if None in of or not self.names:
             return None
+        ops = ("more", "fewer", "times") if len(of) == 1 else ("together", "difference")
+        values = {n: q.value for n, q in self.quantities.items()}
         for _ in range(8):
-            op = self.rng.choice(
-                ("more", "fewer", "times") if len(of) == 1 else ("together", "difference")
-            )
+            op = self.rng.choice(ops)
             k = self.rng.choice(FACTOR if op == "times" else CONSTANT)
-            quantity = _quantity(
-                op, self.names[-1], k, of, {n: q.value for n, q in self.quantities.items()}
-            )
+            quantity = _quantity(op, self.names[-1], k, of, values)
             if 1 <= quantity.value <= LARGEST:
                 self.quantities[name := self.names.pop()] = quantity
                 return name
         return None
+
+    def bucket(self) -> int:
+        return int(_signature(self.quantities, self.asked), 16) % 100
 
     def tell(self, level: int, shuffle: bool, id: str) -> Problem:
         """Write the sentences in a usable or a random order, then question, answer and solution."""
@@ -182,9 +163,8 @@ class _Plan:
         sentences = [self.quantities[name].relation + "." for name in order]
         question = " ".join([f"How many {self.item} does {self.asked} have?", *sentences])
         story = read_question(question)
-        return Problem(
-            id, "quantities", question, str(story.answer), "\n".join(story.gold()), level
-        )
+        answer, solution = str(story.answer), "\n".join(story.gold())
+        return Problem(id, "quantities", question, answer, solution, level)
 
 
 def _quantity(
@@ -197,9 +177,8 @@ def _quantity(
         x, y = y, x
     sign, b = SIGNS[op], ordered[-1]
     value = {"+": x + y, "-": x - y, "*": x * y}[sign]
-    return Quantity(
-        value, CLAUSES[op].format(name=name, k=k, a=ordered[0], b=b), tuple(of), x, sign, y
-    )
+    words = CLAUSES[op].format(name=name, k=k, a=ordered[0], b=b)
+    return Quantity(value, words, tuple(of), x, sign, y)
 
 
 def rephrase(problem: Problem, *, seed: int) -> str:
@@ -209,8 +188,7 @@ def rephrase(problem: Problem, *, seed: int) -> str:
 
 
 def signature(problem: Problem) -> str:
-    """A hash of what the answer computes: the graph up to renaming, and its numbers. Splits share
-    no signature."""
+    """A hash of what the answer computes: graph up to renaming, numbers. Splits share none."""
     story = read_question(problem.question)
     return _signature(story.quantities, story.asked)
 
@@ -219,13 +197,8 @@ def _signature(quantities: dict[str, Quantity], asked: str) -> str:
     @lru_cache(None)
     def sign(name: str) -> str:
         q = quantities[name]
-        number = (
-            q.value
-            if q.sign is None
-            else (q.left if q.sign == "*" else q.right)
-            if len(q.of) == 1
-            else None
-        )
+        number = q.value if q.sign is None else q.left if q.sign == "*" else q.right
+        number = None if len(q.of) == 2 else number
         text = f"{q.sign} {number} {sorted(map(sign, q.of))}"
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -254,8 +227,7 @@ def _read_clause(text: str) -> tuple[str, str, int | None, tuple[str, ...]] | No
 
 @lru_cache(maxsize=65536)
 def read_question(question: str) -> Story:
-    """Take a question apart; raises ValueError naming the sentence that is no fact or the name that
-    is not given."""
+    """Take a question apart; ValueError names the sentence that is no fact, or a missing name."""
     head, _, tail = question.partition("?")
     asked = _ASKED.fullmatch(head + "?")
     if not asked:
@@ -273,15 +245,12 @@ def read_question(question: str) -> Story:
         if not ready:
             raise ValueError(f"{todo[0][0][1]}'s quantity cannot be derived in {question[:60]!r}")
         for (op, name, k, of), text in ready:
-            quantities[name] = (
-                Quantity(k, text) if op == "given" else _quantity(op, name, k, of, values)
-            )
-            values[name] = quantities[name].value
+            known = Quantity(k, text) if op == "given" else _quantity(op, name, k, of, values)
+            quantities[name], values[name] = known, known.value
         todo = [entry for entry in todo if entry not in ready]
     if asked[2] not in values or len(values) < len(facts):
-        raise ValueError(
-            f"{question[:60]!r} asks for {asked[2]}: need one fact a name, {asked[2]}'s among them"
-        )
+        need = f"need one fact a name, {asked[2]}'s among them"
+        raise ValueError(f"{question[:60]!r} asks for {asked[2]}: {need}")
     return Story(asked[2], {fact[1]: quantities[fact[1]] for fact in facts})
 
 
@@ -293,9 +262,8 @@ def read_step(story: Story, step: str) -> Claim | None:
         if said is None or said[0] == "given":
             return None
         known = story.quantities.get(said[1])
-        return said[1], known is not None and _meaning(said) == _meaning(
-            _read_clause(known.relation)
-        )
+        same = known is not None and _meaning(said) == _meaning(_read_clause(known.relation))
+        return said[1], same
 
     return truth.read_step(step, clause_of)
 
@@ -311,12 +279,10 @@ def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
 
 
 def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
-    """For each step None if it is right, else its fault: a kind from `FAULTS`, a colon, and what
-    was expected."""
+    """For each step None if it is right, else its kind of fault, a colon, and what was expected."""
     return truth.explain(read_question(problem.question), steps, read_step)
 
 
 def solvable(problem: Problem, steps: Sequence[str]) -> bool:
-    """False if and only if a wrong value stands for a quantity that the answer needs, or the answer
-    line is wrong."""
+    """False iff a wrong value stands for what the answer needs, or the answer line is wrong."""
     return truth.solvable(read_question(problem.question), steps, read_step)

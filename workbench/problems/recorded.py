@@ -7,7 +7,7 @@
 | `math-rm` | JSON lines: `pred`, `score` (right?) and `pred_score` (logits) | Qwen2.5-Math |
 | `reward-ranked` | JSON lines, one sample a problem; a file a seed, `...-rs0...` | NeMo-Skills |
 
-What a file says of right and wrong is kept as it is; `regraded` gives our own verdict beside it.
+What a file says of right and wrong is kept as it is.
 Deviations: logits become probabilities, as votes are weighted by them; the answer of a `crucible`
 trace is what `extract_answer` finds in its text (theirs is not recorded), of a `game24` sample its
 last line, a formula. Any `reward-ranked` file stands for all seeds: the files beside it whose names
@@ -16,7 +16,6 @@ differ in that number are read with it.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -25,8 +24,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from workbench.problems.benchmarks import json_rows
-from workbench.problems.grading import extract_answer, is_equal
+from workbench.problems.benchmarks import json_rows, naming, whole_json
+from workbench.problems.grading import extract_answer
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,6 @@ def read_samples(path: str | Path, *, format: str) -> list[RecordedSamples]:
     return [record for _, record in rows]
 
 
-def regraded(record: RecordedSamples) -> tuple[bool, ...]:
-    """Which samples are right by our own grading, (n,); ValueError where no gold answer is known.
-
-    >>> regraded(RecordedSamples("p", "1/2", ("0.5", "2", None), (True, False, False)))
-    (True, False, False)
-    """
-    if record.gold is None:
-        raise ValueError(f"{record.id} has no gold answer: only the file's own verdict is known")
-    return tuple(is_equal(record.gold, answer) for answer in record.answers)
-
-
 # -- files -----------------------------------------------------------------------------------------
 
 Placed = tuple[str, RecordedSamples]  # the place, `file:line`, is for messages
@@ -77,13 +65,10 @@ def _records(file: Path, format: str) -> list[Placed]:
     rows = _cassette(file) if format == "crucible" else json_rows(file)
     records: dict[str, Placed] = {}
     for number, (place, row) in enumerate(rows, start=1):
-        try:
+        with naming(place, format):
             record = _checked(SAMPLE_FORMATS[format](row, number))
             if record.id in records:
                 raise ValueError(f"problem {record.id} stood in {records[record.id][0]} before")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"no field {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{place}: not a {format} record: {what}") from error
         records[record.id] = place, record
     if not records:
         raise ValueError(f"{file} holds no {format} record")
@@ -92,10 +77,7 @@ def _records(file: Path, format: str) -> list[Placed]:
 
 def _cassette(file: Path) -> Iterator[tuple[str, dict]]:
     """(place, row) pairs of a file that is one JSON object with all records in it."""
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: corrupt or cut-off JSON: {error}") from None
+    whole = whole_json(file)
     if not isinstance(whole, dict) or not isinstance(whole.get("records"), list):
         raise ValueError(f"{file}: not a crucible file: no list 'records'")
     yield from ((f"{file}, record {i}", row) for i, row in enumerate(whole["records"], start=1))

@@ -21,20 +21,16 @@ def as_value(value: Any) -> float:
 def marked(
     problem: Problem, steps: list, marks: list, threshold: float, source: str, meta: dict
 ) -> LabelledSolution:
-    """A solution from one mark per step: `+` or `-`, true or false, 1 or 0, or else a float, which
-    is a value."""
+    """A solution from a mark per step: `+` or `-`, true or false, 1 or 0; any other is a value."""
     if not isinstance(steps, list) or len(steps) != len(marks):
-        raise ValueError(
-            f"{len(marks)} labels for steps {steps!r:.60}, need a list and one label per step"
-        )
+        given = f"{len(marks)} labels for steps {steps!r:.60}"
+        raise ValueError(f"{given}, need a list and one label per step")
     hard = [mark in ("+", "-") or (isinstance(mark, int) and mark in (0, 1)) for mark in marks]
     values = tuple(None if known else as_value(mark) for mark, known in zip(marks, hard))
-    labels = tuple(
-        int(mark in ("+", 1) if v is None else v > threshold) for mark, v in zip(marks, values)
-    )
-    return LabelledSolution(
-        problem, tuple(steps), labels, None if all(hard) else values, source, meta
-    )
+    rows = zip(marks, values)
+    labels = tuple(int(mark in ("+", 1) if v is None else v > threshold) for mark, v in rows)
+    kept = None if all(hard) else values
+    return LabelledSolution(problem, tuple(steps), labels, kept, source, meta)
 
 
 def hard_labels(row: LabelledSolution) -> list[bool]:

@@ -187,14 +187,12 @@ def templates() -> tuple[Template, ...]:
 def generate(
     n: int, *, levels: Sequence[int] = range(1, 7), seed: int, split: str = "train"
 ) -> list[Problem]:
-    """The first `n` stories of a seeded, endless, indexable list, levels drawn uniformly; splits
-    (`train`, `validation`, `test`) share no template."""
+    """The first `n` stories of a seeded, endless list, levels drawn uniformly."""
     return [problem_at(i, levels=levels, seed=seed, split=split) for i in range(n)]
 
 
 def problem_at(index: int, *, levels: Sequence[int], seed: int, split: str) -> Problem:
-    """Story number `index` of the list that `generate` returns. Raises ValueError on a level or a
-    split that there is not."""
+    """Story number `index` of that list. ValueError for a level or a split that there is not."""
     levels = list(levels)
     if not levels or not set(levels) <= set(STORIES):
         raise ValueError(f"levels {levels}: use levels from 1 to {max(STORIES)}")
@@ -276,14 +274,12 @@ def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
 
 
 def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
-    """For each step None if it is right, else its fault: a kind from `STORY_FAULTS`, a colon, and
-    what was expected."""
+    """For each step None if it is right, else its kind of fault, a colon, and what was expected."""
     return judge_steps(plot_of(problem), steps)[0]
 
 
 def solvable(problem: Problem, steps: Sequence[str]) -> bool:
-    """False if and only if a wrong value stands for a quantity that the answer needs, or the answer
-    line is wrong."""
+    """False iff a wrong value stands for what the answer needs, or the answer line is wrong."""
     return judge_steps(plot_of(problem), steps)[1]
 
 

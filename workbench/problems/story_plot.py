@@ -61,10 +61,8 @@ class Plot:
     @cached_property
     def truth(self) -> dict[str, Both]:
         """Value and residue of every name. Raises ValueError where a formula divides by zero."""
-        found = {
-            name: (value, residue(value) if name in self.plain else _random(name))
-            for name, value in self.given.items()
-        }
+        points = {n: residue(v) if n in self.plain else _random(n) for n, v in self.given.items()}
+        found = {name: (value, points[name]) for name, value in self.given.items()}
         for name, tree in self.formulas.items():
             if (both := _compute(tree, found)) is None:
                 raise ValueError(f"{name} = {tree_text(tree)} divides by zero")
@@ -104,11 +102,9 @@ class Plot:
 
     def gold(self) -> list[str]:
         """One equation a quantity, and the answer line."""
-        lines = [
-            f"{self.computation(name)} = {number_text(self.truth[name][0])}"
-            for name in self.formulas
-        ]
-        return [*lines, f"The answer is {number_text(self.truth[self.asked][0])}"]
+        said = {name: number_text(self.truth[name][0]) for name in self.formulas}
+        lines = [f"{self.computation(name)} = {said[name]}" for name in said]
+        return [*lines, f"The answer is {said[self.asked]}"]
 
     def needs(self, name: str) -> set[str]:
         """The quantities that one rests on, itself included."""

@@ -81,8 +81,7 @@ class _Ledger:
     def numbers(
         self, *, wrong: bool = False, ahead: Iterable[str] = ()
     ) -> dict[Fraction, set[int]]:
-        """Value -> residues that a number may be read as: given, stated right; on demand also
-        stated wrong, and quantities that are `ahead` of what is stated."""
+        """Value -> residues that a number may be: given, stated right; also wrong, and `ahead`."""
         found: dict[Fraction, set[int]] = {}
         for value, point in self.plot.symbols:
             found.setdefault(value, set()).add(point)
@@ -102,8 +101,8 @@ class _Ledger:
 def _readings(
     tree: Tree, numbers: dict[Fraction, set[int]], constants: set[Fraction] | None = None
 ) -> set[Both]:
-    """All that an expression may mean: value as written, and residue. With `constants`, a number of
-    the story is a plain one only if it is one of these."""
+    """All that an expression may mean: value as written, and residue. With `constants`, these alone
+    of the story's numbers are plain ones."""
     if tree == _ANY:
         return {(value, p) for value, points in numbers.items() for p in points}
     if isinstance(tree, Fraction):
@@ -186,9 +185,8 @@ def _matches(ledger: _Ledger, equation: Equation, numbers: dict[Fraction, set[in
     in the order of the plot. That a number of the story is meant as a plain one is thought of
     last: of `60 / 5` as 20% of 60, where there are also 5 friends."""
     strict = _readings(equation.tree, numbers, ledger.plot.constants)
-    return _known(ledger, equation, strict) or _known(
-        ledger, equation, _readings(equation.tree, numbers)
-    )
+    known = _known(ledger, equation, strict)
+    return known or _known(ledger, equation, _readings(equation.tree, numbers))
 
 
 def _known(ledger: _Ledger, equation: Equation, found: set[Both]) -> list[Both]:
@@ -199,11 +197,8 @@ def _known(ledger: _Ledger, equation: Equation, found: set[Both]) -> list[Both]:
     order = {point: i for i, point in enumerate(reversed(plot.names))}
     known = [both for both in found if both[1] in order]
     if not any(point not in ledger.stated for _, point in known):  # parts are many: looked at last
-        known += [
-            (value, point)
-            for value, point in found
-            if point in plot.parts and point not in order and (bare or point != residue(value))
-        ]
+        parts = (both for both in found if both[1] in plot.parts and both[1] not in order)
+        known += [(value, point) for value, point in parts if bare or point != residue(value)]
     known.sort(key=lambda both: (both[0] not in said, order.get(both[1], len(order)), both[1]))
     return known
 
@@ -253,11 +248,9 @@ def _not_derivable(ledger: _Ledger, equation: Equation, point: int) -> str:
     if wrong:
         return _carried(ledger, wrong[0])
     used = set(leaves(equation.tree))
-    missing = [
-        n
-        for n in sorted(plot.formulas, key=lambda n: n not in needed)  # those it rests on first
-        if plot.truth[n][1] not in ledger.stated and plot.truth[n][0] in used
-    ]
+    ahead = [n for n in plot.formulas if plot.truth[n][1] not in ledger.stated]
+    ahead.sort(key=lambda n: n not in needed)  # those it rests on first
+    missing = [n for n in ahead if plot.truth[n][0] in used]
     if missing:
         return f"not yet derivable: no step has stated {plot.computation(missing[0])}"
     return f"wrong value carried: a wrong number stands in {tree_text(equation.tree)}"
@@ -267,8 +260,7 @@ _ANY = ("any",)
 
 
 def _nearest(ledger: _Ledger, equation: Equation) -> str | None:
-    """The unstated quantity that an equation misses by one number or one sign, else one whose
-    value it states."""
+    """The unstated quantity that it misses by a number or sign, else one whose value it states."""
     plot = ledger.plot
     todo = [n for n in plot.formulas if plot.truth[n][1] not in ledger.stated]
     for name in todo:

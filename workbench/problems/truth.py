@@ -1,5 +1,4 @@
-"""Exact truth of a step, defined once for every embedded kind of problem (HOUSE: "the exact
-truth").
+"""Exact truth of a step, defined once for every embedded kind of problem.
 
 A kind reads its question into a `Story` (which quantities there are and how each is computed) and a
 step into a `Claim` (what it says about one of them). The rules stand here: a step is right if it
@@ -27,8 +26,7 @@ ANSWER = re.compile(rf"The answer is {NUMBER}(?: ?\.)?")
 
 @dataclass(frozen=True)
 class Quantity:
-    """One quantity: given outright (`sign` None), or `left sign right = value` from the quantities
-    named in `of`."""
+    """Given outright (`sign` None), or `left sign right = value` from those named in `of`."""
 
     value: int
     relation: str  # in words, as the question says it
@@ -40,8 +38,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Story:
-    """A question taken apart: its quantities by name, in the order of the text, and the one asked
-    for."""
+    """A question taken apart: its quantities, as the text has them, and the one asked for."""
 
     asked: str
     quantities: dict[str, Quantity]
@@ -61,8 +58,8 @@ class Story:
         return found
 
     def gold(self) -> list[str]:
-        """The gold solution: of the needed facts that can be computed, one that goes on from the
-        newest result if there is one, else the first of the text; and so on up to the answer."""
+        """The gold solution: of the needed facts that can be computed the first that goes on from
+        the newest result, else the first of the text; and so on up to the answer."""
         needed = self.needed
         todo = {n: q for n, q in self.quantities.items() if q.sign and n in needed}
         lines, newest = [], None
@@ -76,8 +73,7 @@ class Story:
 
 @dataclass(frozen=True)
 class Claim:
-    """A step taken apart: whose quantity it states, whether it restates the relation, and its
-    computation."""
+    """A step taken apart: whose quantity, whether it restates the relation, its computation."""
 
     name: str
     same_relation: bool
@@ -91,8 +87,7 @@ ReadStep = Callable[[Story, str], Claim | None]
 
 
 def read_step(step: str, clause_of: Callable[[str], tuple[str, bool] | None]) -> Claim | None:
-    """`<clause> : <a> <sign> <b> = <c> .` as a claim; `clause_of` reads the clause. None if
-    malformed."""
+    """`<clause> : <a> <sign> <b> = <c> .` as a claim, read by `clause_of`; None if malformed."""
     clause, _, rest = step.strip().partition(" : ")
     said, computation = clause_of(clause), COMPUTATION.fullmatch(rest)
     if said is None or not computation:
@@ -102,8 +97,7 @@ def read_step(step: str, clause_of: Callable[[str], tuple[str, bool] | None]) ->
 
 
 def explain(story: Story, steps: Sequence[str], read: ReadStep) -> list[str | None]:
-    """For each step None if it is right, else its fault: a kind from `FAULTS`, a colon, and what
-    was expected."""
+    """For each step None if it is right, else its fault: one of `FAULTS`, a colon, what was due."""
     standing = _givens(story)
     reasons, answered = [], False
     for step in steps:
@@ -131,11 +125,8 @@ def solvable(story: Story, steps: Sequence[str], read: ReadStep) -> bool:
             break
         if claim := read(story, step):
             standing.setdefault(claim.name, claim.value)
-    wrong = [
-        n
-        for n, value in standing.items()
-        if n in story.quantities and value != story.quantities[n].value
-    ]
+    known = story.quantities
+    wrong = [n for n, value in standing.items() if n in known and value != known[n].value]
     return right_answer and not story.needed.intersection(wrong)
 
 
@@ -148,11 +139,8 @@ def _answer_fault(story: Story, standing: dict[str, int], value: int) -> str | N
         return f"wrong answer line: the answer is {story.answer}, not {value}"
     if story.asked not in standing:
         return f"not yet derivable: no step has stated {story.asked}"
-    return (
-        None
-        if standing[story.asked] == value
-        else f"wrong answer line: {standing[story.asked]} was derived"
-    )
+    said = standing[story.asked]
+    return None if said == value else f"wrong answer line: {said} was derived"
 
 
 def _fault(story: Story, standing: dict[str, int], claim: Claim) -> str | None:
@@ -172,8 +160,5 @@ def _fault(story: Story, standing: dict[str, int], claim: Claim) -> str | None:
     operands = (claim.left, claim.right)
     if operands != (q.left, q.right) and (q.sign == "-" or operands != (q.right, q.left)):
         return f"wrong value carried: need {q.left} {q.sign} {q.right}, not {said}"
-    return (
-        None
-        if claim.value == q.value
-        else f"arithmetic slip: {said} = {q.value}, not {claim.value}"
-    )
+    slip = f"arithmetic slip: {said} = {q.value}, not {claim.value}"
+    return None if claim.value == q.value else slip

@@ -55,10 +55,8 @@ def typed_steps(text: str) -> list[str]:
     steps = [" ".join(plain(line).split()) for line in text.split("\n") if line.strip()]
     longest = max(map(len, steps), default=0)
     if len(steps) > MOST_LINES or longest > LONGEST_LINE:
-        raise ValueError(
-            f"{len(steps)} steps, the longest of {longest} characters: "
-            f"at most {MOST_LINES} steps of {LONGEST_LINE} characters"
-        )
+        given = f"{len(steps)} steps, the longest of {longest} characters"
+        raise ValueError(f"{given}: at most {MOST_LINES} steps of {LONGEST_LINE} characters")
     return steps
 
 

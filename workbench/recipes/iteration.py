@@ -164,13 +164,10 @@ def _finish(place: Path, judges: list, facts: dict[str, int]) -> str:
 def in_steps(scores: np.ndarray, results: Sequence[SearchResult]) -> list[list[list[float]]]:
     """Scores one after the other, (steps,), as they belong to the steps of samples."""
     left = iter(scores.tolist())
-    return [
-        [[next(left) for _ in rollout.steps] for rollout in result.rollouts] for result in results
-    ]
+    rows = (result.rollouts for result in results)
+    return [[[next(left) for _ in rollout.steps] for rollout in row] for row in rows]
 
 
-ITERATION_RECIPES = {
-    f"{way}-{number}": partial(turn, way=way, number=number)
-    for way in ("iterate", "expert")
-    for number in range(1, TURNS + 1)
-} | {"longer": longer}
+_ROUNDS = [(way, number) for way in ("iterate", "expert") for number in range(1, TURNS + 1)]
+ITERATION_RECIPES = {f"{way}-{i}": partial(turn, way=way, number=i) for way, i in _ROUNDS}
+ITERATION_RECIPES |= {"longer": longer}

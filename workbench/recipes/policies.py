@@ -113,10 +113,8 @@ def improve(folder: Path, arm: str, seed: int) -> str:
     place = folder / "policies" / f"{arm}_{seed}"
     policy = load_policy("base", dtype="fast")
     held = {"held_out": partial(measured, policy), "evaluations": EVERY}
-    held |= {
-        "log": place.with_suffix(".jsonl"),
-        "checkpoints": place.with_name(place.name + "_state"),
-    }
+    held |= {"log": place.with_suffix(".jsonl")}
+    held |= {"checkpoints": place.with_name(place.name + "_state")}
     rows = list(taught(policy, ARMS[arm], seed, **held))
     write_rounds(rows, place.with_suffix(".csv"))
     save_policy(policy, place)
@@ -153,9 +151,8 @@ def shipped_pools(problems: Sequence[Problem], what: str = "") -> ArmPools:
     `what`: "" for `TESTED` samples, "_greedy" for the likeliest one, "_64" for 64 of the first
     problems, by the arms of seed 0.
     """
-    places = {
-        (arm, seed): SHIPPED_ARMS / f"{arm}_{seed}{what}.npz" for arm in ARMS for seed in SEEDS
-    }
+    keys = [(arm, seed) for arm in ARMS for seed in SEEDS]
+    places = {(arm, seed): SHIPPED_ARMS / f"{arm}_{seed}{what}.npz" for arm, seed in keys}
     there = {key: place for key, place in places.items() if place.exists()}
     return {key: frozen.read_pool(place, problems) for key, place in there.items()}
 

@@ -45,11 +45,7 @@ LORA = Recipe(
     learning_rate=1e-3, batch_tokens=2048, micro_tokens=1024, warmup=10, rank=8, alpha=16,
 )  # fmt: skip
 SFT_STORIES, SFT_TOKENS = 4_000, 400_000
-STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = (
-    500,
-    4,
-    4,
-)  # problems, solutions of each, completions of a step
+STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, MEASURES = 16, 5
 SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that notebook 10 reads
@@ -112,9 +108,8 @@ def story_sft(folder: Path) -> str:
     )  # fmt: skip
     options = _kept(place) | {"held_out": partial(solved_stories, policy)}
     options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
-    rows = list(
-        train(Learner(policy.model, LORA), data, next_token_loss, until=SFT_TOKENS, **options)
-    )
+    learner = Learner(policy.model, LORA)
+    rows = list(train(learner, data, next_token_loss, until=SFT_TOKENS, **options))
     write_rounds([{"round": row["update"], **row} for row in rows], place.with_suffix(".csv"))
     save_policy(policy, place)
     return _told(rows)
@@ -163,11 +158,8 @@ def story_prm(folder: Path) -> str:
     rows = process_data.read(place / "labels.jsonl", format="stepwise")
     judged = sampled_by(_plain(place / "sft"), frozen_stories("validation"), n=2, seed=0)
     form = StepFormat(good="+", bad="-", template=WAY_TO_WRITE["templates"]["solve"])
-    about = {
-        "form": form,
-        "recipe": replace(LORA, rank=0),
-        "held_out": partial(tells_apart, judged),
-    }
+    about = {"form": form, "recipe": replace(LORA, rank=0)}
+    about |= {"held_out": partial(tells_apart, judged)}
     return trained(train_prm, rows, place / "prm", host, **about, bf16=False)
 
 
@@ -215,11 +207,10 @@ def write_texts(
     results: Sequence[SearchResult], scores: Sequence[Sequence[Sequence[float]]], path: Path
 ) -> None:
     """Keep the steps of samples and the score of each, of all problems in their order."""
-    rows = [
-        [[[*own.texts], own.stop, [round(x, 3) for x in row]]
-         for own, row in zip(result.rollouts, scored)]
-        for result, scored in zip(results, scores)
-    ]  # fmt: skip
+    rows = []
+    for result, scored in zip(results, scores):
+        pairs = [(own, [round(x, 3) for x in row]) for own, row in zip(result.rollouts, scored)]
+        rows.append([[[*own.texts], own.stop, row] for own, row in pairs])
     # the same bytes whenever it is written
     path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
 
@@ -248,11 +239,8 @@ def solved_stories(policy: HFPolicy) -> dict[str, float]:
 def tells_apart(results: Sequence[SearchResult], verifier: Any) -> dict[str, float]:
     """The AUC of a verifier over steps, by the exact truth."""
     rows = ((r.problem, verifier.score(r.rollouts), r.rollouts) for r in results)
-    steps = step_table(
-        (problem, own, check_steps(problem, rollout.texts))
-        for problem, scores, rollouts in rows
-        for own, rollout in zip(scores, rollouts)
-    )
+    pairs = ((p, own, one.texts) for p, *row in rows for own, one in zip(*row))
+    steps = step_table((p, own, check_steps(p, texts)) for p, own, texts in pairs)
     return {"eval/auc": auc(steps["score"], steps["right"])}
 
 

@@ -15,8 +15,7 @@ Labels need no people and no rollouts: a policy writes solutions of training pro
 likelihood judges their steps, and only solutions whose verdict agrees with their ending are kept
 (`supervise.consensus`). `strong` judges solutions of both, so its verifier knows the faults of base
 and its own. One label a solution says too little of where to look: so the outcome model begins at
-the process reward model, and the Bradley-Terry model at the outcome model. Taught in notebooks 03
-and 04.
+the process reward model, and the Bradley-Terry model at the outcome model. Notebooks 03, 04.
 """
 
 from __future__ import annotations
@@ -54,10 +53,8 @@ PRM = Recipe(
     rank=0, weight_decay=0.01, betas=(0.9, 0.98),
 )  # fmt: skip
 
-GO_ON = {  # from a verifier that has learnt; what was best on validation remains
-    "recipe": replace(PRM, epochs=0.5, matrix_rate=0.005),
-    "keep": "eval/auc",
-}
+# from a verifier that has learnt; what was best on validation remains
+GO_ON = {"recipe": replace(PRM, epochs=0.5, matrix_rate=0.005), "keep": "eval/auc"}
 
 
 def pools(folder: Path) -> str:
@@ -79,18 +76,13 @@ def pools(folder: Path) -> str:
     return f"{drawn} pools drawn into {frozen.FOLDER}"
 
 
-def labels(folder: Path, judge_name: str) -> str:
-    """Label training solutions by a policy's likelihood and their endings."""
+def labels(folder: Path, host_name: str) -> str:
+    """Label distinct training solutions: where a policy's likelihood and their endings agree."""
     from workbench.problems import process_data
 
-    rows = judged_solutions(folder, judge_name)
-    process_data.write(rows, _labels_file(folder, judge_name), format="stepwise")
+    rows = agreed(written(folder, host_name), host_name)
+    process_data.write(rows, _labels_file(folder, host_name), format="stepwise")
     return f"{len(rows)} labelled solutions"
-
-
-def judged_solutions(folder: Path, judge_name: str) -> list[LabelledSolution]:
-    """Distinct solutions of training problems on which the likelihood and the ending agree."""
-    return agreed(written(folder, judge_name), judge_name)
 
 
 def agreed(pool: Mapping[str, Sequence[Prefix]], judge_name: str) -> list[LabelledSolution]:
@@ -195,12 +187,8 @@ def reward(folder: Path, host_name: str) -> str:
     from workbench.train.reward import train_reward
 
     begin = _made(folder, f"orm_{host_name}")
-    about = {
-        "held_out": chooses,
-        "most": 2,
-        **GO_ON,
-        "recipe": replace(PRM, epochs=1.0, matrix_rate=0.005),
-    }
+    about = {"held_out": chooses, "most": 2, **GO_ON}
+    about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.005)
     rows, place = _answers(folder, host_name), folder / f"reward_{host_name}"
     return trained(train_reward, rows, place, load_policy(begin, dtype="float32"), **about)
 
@@ -324,15 +312,14 @@ def _labels(folder: Path, name: str) -> list[LabelledSolution]:
     return process_data.read(file, format="stepwise")
 
 
-VERIFIER_RECIPES: dict[str, Callable[[Path], str]] = {
-    "pools": pools,
-    **{f"labels-{name}": partial(labels, judge_name=name) for name in READS},
-    **{f"prm-{name}": partial(prm, host_name=name) for name in READS},
-    **{f"planted-{name}": partial(with_planted, host_name=name) for name in READS},
-    "plain-base": partial(prm, host_name="base", plain=True),
-    **{f"orm-{name}": partial(orm, host_name=name) for name in READS},
-    **{f"alone-{name}": partial(orm, host_name=name, alone=True) for name in READS},
-    **{f"reward-{name}": partial(reward, host_name=name) for name in READS},
-    **{f"outcomes-{name}": partial(from_answers, host_name=name) for name in READS},
-    **{f"genrm-{name}": partial(genrm, host_name=name) for name in READS},
+OF_A_HOST = {
+    "labels": labels, "prm": prm, "planted": with_planted, "orm": orm,
+    "alone": partial(orm, alone=True), "reward": reward, "outcomes": from_answers, "genrm": genrm,
+}  # fmt: skip
+VERIFIER_RECIPES: dict[str, Callable[[Path], str]] = {"pools": pools}
+VERIFIER_RECIPES |= {
+    f"{kind}-{name}": partial(make, host_name=name)
+    for kind, make in OF_A_HOST.items()
+    for name in READS
 }
+VERIFIER_RECIPES |= {"plain-base": partial(prm, host_name="base", plain=True)}

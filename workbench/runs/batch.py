@@ -15,11 +15,12 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from jupyter_client.kernelspec import KernelSpec
@@ -119,23 +120,32 @@ def run_batch(
         if job.name in earlier and is_done(earlier[job.name], job, folder, base):
             results[job.name] = {**earlier[job.name], "status": "skipped"}
             print(f"{job.name:<28} skipped, completed before", flush=True)
-    # 2. execute the others: a thread waits for each kernel
+    # 2. execute the others
     waiting = [job for job in jobs if job.name not in results]
     kernels = Kernels(folder.resolve(), base.resolve(), at_once)
-    with ThreadPoolExecutor(at_once) as pool:
-        order = waiting if at_once == 1 else longest_first(waiting)
-        running = {job.name: pool.submit(run_job, job, kernels) for job in order}
-        try:
-            records = {name: future.result() for name, future in running.items()}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            kernels.stop()
-            raise
+    order = waiting if at_once == 1 else longest_first(waiting)
+    work = {job.name: partial(run_job, job, kernels) for job in order}
+    records = all_of(work, at_once, [kernels])
     # 3. report
     results |= {name: {**record, "status": record["event"]} for name, record in records.items()}
     ordered = [results[job.name] for job in jobs]
     write_report(folder, ordered, profile)
     return ordered
+
+
+def all_of(
+    work: Mapping[str, Callable[[], dict]], at_once: int, kernels: Sequence[Kernels]
+) -> dict[str, dict]:
+    """What each piece of work returns; a thread waits for each. If one raises, `kernels` stop."""
+    with ThreadPoolExecutor(at_once) as pool:
+        running = {name: pool.submit(piece) for name, piece in work.items()}
+        try:
+            return {name: future.result() for name, future in running.items()}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for own in kernels:
+                own.stop()
+            raise
 
 
 def is_done(record: Mapping, job: Job, folder: Path, base: Path) -> bool:

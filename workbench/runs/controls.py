@@ -163,9 +163,8 @@ def _problem_box(problem: Problem) -> tuple[Any, Callable[[], str]]:
 def _pick(what: str, names: Any, value: Any) -> Any:
     import ipywidgets as w
 
-    return w.Dropdown(
-        options=list(names), value=value, description=what, style=LABEL, layout={"width": "250px"}
-    )
+    looks = {"description": what, "style": LABEL, "layout": {"width": "250px"}}
+    return w.Dropdown(options=list(names), value=value, **looks)
 
 
 def _models(models: dict[str, Any]) -> dict[str, Any]:

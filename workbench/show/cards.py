@@ -34,18 +34,15 @@ def table(rows: Sequence[Mapping[str, object]], *, mark: str | None = None) -> s
     if not rows:
         return "<p>(no rows)</p>"
     columns = list(rows[0])
-    numeric = {
-        c: all(isinstance(r.get(c), (int, float, type(None))) for r in rows) for c in columns
-    }
+    number = int | float | None
+    numeric = {c: all(isinstance(r.get(c), number) for r in rows) for c in columns}
     tint = {c: f";background-color:{BLUE}" if c == mark else "" for c in columns}
     style = {c: (RIGHT if numeric[c] else LEFT) + tint[c] for c in columns}
     head = "".join(f'<th style="{style[c]}">{escape(str(c))}</th>' for c in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td style="{style[c]}">{escape(cell_text(row.get(c)))}</td>' for c in columns)
-        + "</tr>"
-        for row in rows
-    )
+    body = ""
+    for row in rows:
+        cells = (f'<td style="{style[c]}">{escape(cell_text(row.get(c)))}</td>' for c in columns)
+        body += f"<tr>{''.join(cells)}</tr>"
     rows_of = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<table style="border-collapse:collapse">{rows_of}</table>'
 
@@ -64,11 +61,9 @@ def environment_card(
 
 
 def _pairs(values: Mapping[str, object], *, bold: bool = False) -> str:
-    weight = "bold" if bold else "normal"
-    return " · ".join(
-        f'{escape(str(k))}&nbsp;<span style="font-weight:{weight}">{escape(str(v))}</span>'
-        for k, v in values.items()
-    )
+    look = f'style="font-weight:{"bold" if bold else "normal"}"'
+    pairs = ((escape(str(k)), escape(str(v))) for k, v in values.items())
+    return " · ".join(f"{k}&nbsp;<span {look}>{v}</span>" for k, v in pairs)
 
 
 def progress(text: str, done: int, total: int | None) -> str:
@@ -85,6 +80,5 @@ def plain_table(rows: Sequence[Mapping[str, object]]) -> str:
     columns = list(rows[0])
     cells = [columns, *[[cell_text(row.get(c)) for c in columns] for row in rows]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells
-    )
+    lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+    return "\n".join(lines)

@@ -18,12 +18,9 @@ from matplotlib.ticker import FuncFormatter
 from workbench.show.plots import _columns, _label_ends, _line
 from workbench.show.style import INK, Style, headline, style_of
 
-VALUE = {  # where and how a dot's value is written: at the right, on its line
-    "xycoords": ("axes fraction", "data"),
-    "va": "center",
-    "fontsize": 10.5,
-    "annotation_clip": False,
-}
+# where and how a dot's value is written: at the right, on its line
+VALUE = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10.5}
+VALUE |= {"annotation_clip": False}
 
 
 def level_plot(

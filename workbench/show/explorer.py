@@ -1,5 +1,4 @@
-"""Views of the explorer: a search as it stands, a simulation of MCTS, two searches side by side, a
-solution before and after an edit.
+"""Views of the explorer: a search, a simulation of MCTS, two searches, a solution that is edited.
 
 Data in, HTML text out, under the rules of `workbench.show.cards`. Columns are inline blocks, which
 stand below each other where there is no room. Taught in notebook 11.
@@ -77,17 +76,11 @@ def _drawn(tree: Node) -> str:
 
 
 def _fork(depth: int, rows: Sequence[Mapping]) -> str:
-    shown = [
-        {
-            "": "→" if row["taken"] else "",
-            f"fork {depth}: next step": row["text"],
-            "visits N": row["visits"],
-            "value V": row["value"],
-            "prior P": row["prior"],
-            "PUCT": row["worth"],
-        }
-        for row in rows
-    ]
+    named = {"visits N": "visits", "value V": "value", "prior P": "prior", "PUCT": "worth"}
+    shown = []
+    for row in rows:
+        step = {"": "→" if row["taken"] else "", f"fork {depth}: next step": row["text"]}
+        shown.append(step | {name: row[key] for name, key in named.items()})
     return f'<div style="overflow-x:auto">{table(shown)}</div>'
 
 

@@ -43,10 +43,8 @@ def _row(
         tint, mark = GREY, str(i + 1)
     else:
         tint, mark = (GREEN, "✓") if reason is None else (RED, "✗")
-    cells = [
-        f'<td style="{ROW}">{mark}</td>',
-        f'<td style="{ROW};white-space:pre-wrap">{escape(step)}</td>',
-    ]
+    cells = [f'<td style="{ROW}">{mark}</td>']
+    cells.append(f'<td style="{ROW};white-space:pre-wrap">{escape(step)}</td>')
     if scores is not None:
         meter = f'<meter min="0" max="1" value="{scores[i]:.3f}"></meter>'
         cells.append(f'<td style="{ROW}">{meter} {scores[i]:.2f}</td>')
@@ -75,10 +73,8 @@ def prefix_view(prefix: Prefix) -> str:
 def result_view(result: SearchResult) -> str:
     """How a notebook shows a `SearchResult`: the chosen solution, then what it cost."""
     meter = result.meter
-    line = (
-        f"{len(result.rollouts)} solutions · {meter.samples} samples · "
-        f"{meter.tokens:,} tokens · {meter.calls} calls"
-    )
+    line = f"{len(result.rollouts)} solutions · {meter.samples} samples"
+    line += f" · {meter.tokens:,} tokens · {meter.calls} calls"
     for name, what in (("error", result.error), ("stopped", result.stopped)):
         line += f" · {name}: {what}" if what else ""
     if result.best is not None:

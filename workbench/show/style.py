@@ -106,35 +106,19 @@ def use_style() -> None:
     import matplotlib as mpl
     from cycler import cycler
 
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 100,
-            "savefig.dpi": 150,
-            "figure.facecolor": "white",
-            "savefig.facecolor": "white",
-            "font.size": 11,
-            "axes.titlesize": 11,
-            "axes.labelsize": 11,
-            "xtick.labelsize": 10,
-            "ytick.labelsize": 10,
-            "legend.fontsize": 10,
-            "legend.frameon": False,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": "#9a9a9a",
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.grid.axis": "y",
-            "grid.color": "#e6e6e6",
-            "axes.axisbelow": True,
-            "lines.linewidth": 2.0,
-            "lines.markersize": 6,
-            "axes.prop_cycle": cycler(color=COLOURS),
-        }
-    )
+    looks = {
+        "white": ["figure.facecolor", "savefig.facecolor"],
+        INK: ["text.color", "axes.labelcolor"],
+        FAINT: ["xtick.color", "ytick.color"],
+        11: ["font.size", "axes.titlesize", "axes.labelsize"],
+        10: ["xtick.labelsize", "ytick.labelsize", "legend.fontsize"],
+        False: ["legend.frameon", "axes.spines.top", "axes.spines.right"],
+    }
+    mpl.rcParams.update({name: look for look, names in looks.items() for name in names})
+    mpl.rcParams.update({"figure.dpi": 100, "savefig.dpi": 150, "axes.edgecolor": "#9a9a9a"})
+    mpl.rcParams.update({"axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e6e6e6"})
+    mpl.rcParams.update({"axes.axisbelow": True, "lines.linewidth": 2.0, "lines.markersize": 6})
+    mpl.rcParams["axes.prop_cycle"] = cycler(color=COLOURS)
 
 
 def headline(
@@ -145,11 +129,10 @@ def headline(
     lines = textwrap.wrap(title, int(width * 9.2), break_on_hyphens=False) or [""]
     notes = textwrap.wrap(subtitle, int(width * 12), break_on_hyphens=False)
     x, y = 0.14 / width, 1 - 0.12 / height
-    fig.text(
-        x, y, "\n".join(lines), ha="left", va="top", fontsize=13, fontweight="bold", linespacing=1.2
-    )
+    look = {"ha": "left", "va": "top", "linespacing": 1.2}
+    fig.text(x, y, "\n".join(lines), fontsize=13, fontweight="bold", **look)
     y -= 0.235 * len(lines) / height
-    fig.text(x, y, "\n".join(notes), ha="left", va="top", fontsize=10, color=FAINT, linespacing=1.2)
+    fig.text(x, y, "\n".join(notes), fontsize=10, color=FAINT, **look)
     top = y - (0.19 * len(notes) + above) / height
     fig.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=top)
 

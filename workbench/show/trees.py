@@ -1,5 +1,4 @@
-"""A search tree as nested HTML: one fold per step, with its value as a bar, opened along the chosen
-path.
+"""A search tree as nested HTML: a fold per step, its value as a bar, opened along the chosen path.
 
 Data in, HTML text out, under the rules of `workbench.show.cards`: `<details>` and `<meter>` survive
 JupyterLab's sanitiser, text is escaped and inherits its colour. `tree_of` makes the tree of a pool
@@ -80,13 +79,11 @@ def tree_of(
     [('a', 2)]
     """
     if len(questions := {prefix.problem.question for prefix in prefixes}) != 1:
-        raise ValueError(
-            f"prefixes of {len(questions)} problems, need those of one problem, at least one"
-        )
+        given = f"prefixes of {len(questions)} problems"
+        raise ValueError(f"{given}, need those of one problem, at least one")
     if chosen is not None and chosen not in prefixes:
-        raise ValueError(
-            f"the chosen solution {chosen.text!r} is not among the {len(prefixes)} prefixes"
-        )
+        among = f"is not among the {len(prefixes)} prefixes"
+        raise ValueError(f"the chosen solution {chosen.text!r} {among}")
     sizes = [len(prefix.steps) for prefix in prefixes]
     for name, rows in (("scores", scores), ("reasons", reasons)):
         if rows is not None and (found := [len(row) for row in rows]) != sizes:
@@ -110,8 +107,7 @@ def tree_of(
 def labelled_tree(problem: Problem, tree: Node, before: Node | None = None) -> Node:
     """A copy of a tree of values (`step_tree.as_tree`) with the exact verdict on each step.
 
-    Chosen is what has been visited since `before`, an earlier tree of the same search (None:
-    nothing is chosen).
+    Chosen is what was visited since `before`, an earlier tree of the same search (None: nothing).
     """
     tree = deepcopy(tree)
     visits = {_key(path): path[-1].visits for path in walk(before)} if before else {}

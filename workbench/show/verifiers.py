@@ -19,14 +19,13 @@ def exploit_gallery(
 ) -> str:
     """The wrong solutions that a verifier scored highest, each text once, as folds, the first open.
 
-    `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates step scores, as
-    in best of n.
+    `rows` are (problem, steps, step scores, is its answer right?); `how` aggregates them.
     """
-    wrong = {
-        (problem.id, tuple(steps)): (aggregate(scores, how), problem, steps, scores)
-        for problem, steps, scores, right in rows
-        if not right
-    }
+    wrong = {}
+    for problem, steps, scores, right in rows:
+        if not right:
+            row = aggregate(scores, how), problem, steps, scores
+            wrong[problem.id, tuple(steps)] = row
     if not wrong:
         return "<p>(no wrong solutions)</p>"
     worst = sorted(wrong.values(), key=lambda row: -row[0])[:limit]

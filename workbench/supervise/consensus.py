@@ -42,18 +42,14 @@ def agree(
     if keep not in ("solutions", "steps"):
         raise ValueError(f"keep={keep!r}: use 'solutions' or 'steps'")
     if len({tuple((row.problem.id, row.steps) for row in rows) for rows in labellings}) != 1:
-        raise ValueError(
-            f"{len(labellings)} labellings of different solutions: "
-            "need the same ones in the same order"
-        )
+        given = f"{len(labellings)} labellings of different solutions"
+        raise ValueError(f"{given}: need the same ones in the same order")
     out = []
     for rows in zip(*labellings):
         if keep == "solutions" and len({row.first_error for row in rows}) > 1:
             continue
-        labels = tuple(
-            given[0] if len(set(given)) == 1 else None
-            for given in zip(*(row.labels for row in rows))
-        )
+        given = zip(*(row.labels for row in rows))
+        labels = tuple(own[0] if len(set(own)) == 1 else None for own in given)
         out.append(_with(rows[0], labels, "consensus"))
     return out
 
@@ -86,9 +82,8 @@ def denoise(
     from the question. Raises ValueError unless 0 <= confidence <= 1 and slack >= 0.
     """
     if not 0 <= confidence <= 1 or slack < 0:
-        raise ValueError(
-            f"confidence={confidence}, slack={slack}: need 0 <= confidence <= 1 and slack >= 0"
-        )
+        given = f"confidence={confidence}, slack={slack}"
+        raise ValueError(f"{given}: need 0 <= confidence <= 1 and slack >= 0")
     solved: dict[str, list[bool]] = {}
     for row in rows:
         solved.setdefault(row.problem.id, []).append(row.labels[-1:] == (1,))
@@ -98,9 +93,8 @@ def denoise(
 
 def _with(row: LabelledSolution, labels: tuple[int | None, ...], source: str) -> LabelledSolution:
     """The row with other labels; a step without one loses its value, too, else a soft target."""
-    values = row.values and tuple(
-        None if label is None else v for v, label in zip(row.values, labels)
-    )
+    pairs = zip(row.values or (), labels)
+    values = row.values and tuple(None if label is None else v for v, label in pairs)
     return replace(row, labels=labels, values=values, source=source)
 
 

@@ -81,10 +81,8 @@ def threshold_of(rows: Sequence[LabelledSolution], right: Sequence[bool]) -> flo
     """
     lowest = [min(row.values) for row in rows if row.values and None not in row.values]
     if not lowest or len(lowest) != len(rows) or len(right) != len(rows):
-        raise ValueError(
-            f"{len(rows)} rows, {len(lowest)} of them judged, {len(right)} endings: "
-            "need one or more, all judged, and an ending each"
-        )
+        given = f"{len(rows)} rows, {len(lowest)} of them judged, {len(right)} endings"
+        raise ValueError(f"{given}: need one or more, all judged, and an ending each")
     return float(np.quantile(lowest, 1 - np.mean(right)))
 
 

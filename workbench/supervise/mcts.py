@@ -1,5 +1,4 @@
-r"""Step labels from the values of a Monte-Carlo tree, as in TS-LLM (Feng et al. 2023, arXiv
-2309.17179).
+r"""Step labels from a Monte-Carlo tree's values, as in TS-LLM (Feng et al. 2023, 2309.17179).
 
 The tree is that of `workbench.tree`, an end known by its text and its grade. One simulation, of
 which a problem has one at a time:
@@ -141,10 +140,9 @@ def label(
 
 def _check(simulations: int, width: int, c_puct: float, threshold: float) -> None:
     if simulations < 0 or width < 1 or not 0 <= c_puct < inf or not 0 <= threshold < 1:
-        raise ValueError(
-            f"simulations={simulations}, width={width}, c_puct={c_puct}, threshold={threshold}: "
-            "need simulations >= 0, width >= 1, a finite c_puct >= 0 and 0 <= threshold < 1"
-        )
+        given = f"{simulations=}, {width=}, {c_puct=}, {threshold=}"
+        need = "simulations >= 0, width >= 1, a finite c_puct >= 0 and 0 <= threshold < 1"
+        raise ValueError(f"{given}: need {need}")
 
 
 def _grow(

@@ -64,19 +64,16 @@ def q_value(mc: float, length: int, *, alpha: float, beta: float, max_length: in
     if not 0 <= mc <= 1 or length < 0:
         raise ValueError(f"mc={mc}, length={length}: need 0 <= mc <= 1 and length >= 0")
     if not (0 < alpha <= 1 and 0 < beta <= 1 and max_length > 0):
-        raise ValueError(
-            f"alpha={alpha}, beta={beta}, max_length={max_length}: "
-            "need both in (0, 1], max_length > 0"
-        )
+        given = f"alpha={alpha}, beta={beta}, max_length={max_length}"
+        raise ValueError(f"{given}: need both in (0, 1], max_length > 0")
     return alpha ** (1 - mc) * beta ** (length / max_length)
 
 
 def u_value(visits: int, total_visits: int, *, c_puct: float) -> float:
     """What a prefix gains for being seldom met; ValueError for a negative number."""
     if not (visits >= 0 and total_visits >= 0 and c_puct >= 0):
-        raise ValueError(
-            f"visits={visits}, total_visits={total_visits}, c_puct={c_puct}: none may be negative"
-        )
+        given = f"visits={visits}, total_visits={total_visits}, c_puct={c_puct}"
+        raise ValueError(f"{given}: none may be negative")
     return c_puct * sqrt(total_visits) / (1 + visits)
 
 
@@ -96,8 +93,7 @@ def first_error(values: Sequence[float]) -> int | None:
     """Index of the first step with MC = 0, or None; `values[i]` is the MC after step i + 1.
 
     Reads at most floor(log2(M)) + 1 of M values; the last, like any other, only if it is needed.
-    Where values rise again from 0, it finds one border of several, or none. ValueError for one
-    outside [0, 1].
+    Where values rise again from 0, it finds one of them, or none. ValueError outside [0, 1].
 
     >>> first_error([0.9, 0.8, 0.5, 0, 0, 0, 0, 0]), first_error([0.9, 0.5]), first_error([])
     (3, None, None)
@@ -182,10 +178,8 @@ def omegaprm(
     ValueError for sizes that cannot be.
     """
     if n < 1 or searches < 0 or (rollouts is not None and rollouts < n):
-        raise ValueError(
-            f"n={n}, searches={searches}, rollouts={rollouts}: "
-            "need n >= 1, searches >= 0, rollouts >= n"
-        )
+        given = f"n={n}, searches={searches}, rollouts={rollouts}"
+        raise ValueError(f"{given}: need n >= 1, searches >= 0, rollouts >= n")
     q_options = dict(alpha=alpha, beta=beta, max_length=max_length)
     q_value(0, 0, **q_options), u_value(0, 0, c_puct=c_puct)  # refuse bad options
     known = Known(problem, Node(Step(problem.question)), n, rollouts, temperature, by)
@@ -235,14 +229,10 @@ def _select(known: Known, *, c_puct: float, **q_options: float) -> Wrong | None:
         u = u_value(wrong.node.visits, total, c_puct=c_puct)
         return q_value(wrong.node.value, length, **q_options) + u
 
-    candidates = [
-        wrong
-        for wrong in known.wrong
-        if 0 < wrong.node.value < 1
-        and wrong.end.texts not in known.consumed
-        and len(wrong.end.steps) - wrong.depth > 1
-    ]
-    return max(candidates, key=priority, default=None)
+    between = (wrong for wrong in known.wrong if 0 < wrong.node.value < 1)
+    fresh = (wrong for wrong in between if wrong.end.texts not in known.consumed)
+    long = (wrong for wrong in fresh if len(wrong.end.steps) - wrong.depth > 1)
+    return max(long, key=priority, default=None)
 
 
 def _search(known: Known, wrong: Wrong) -> Generator[Request, Reply, None]:
@@ -276,8 +266,7 @@ def _rows(known: Known) -> Iterator[LabelledSolution]:
 
 
 def _labels(good: Sequence[bool], values: Sequence[float | None]) -> tuple[int | None, ...]:
-    """Hard labels of a solution's steps, whose last is graded; `good`: does a right one pass
-    through each before?
+    """Hard labels of steps, the last one graded; `good`: does a right solution pass through each?
 
     >>> _labels([True, False, False, False], [0.5, None, 0.0, None, 0.0])
     (1, None, 0, 0, 0)

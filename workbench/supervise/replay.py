@@ -71,25 +71,20 @@ def completions(
     if not cuts:
         return []
     ends = yield Sample(list(cuts.values()), n=n, temperature=temperature, by=by)
-    return [
-        LabelledSolution(
-            problem, texts, (None,) * len(texts), None, "completions", {"ends": ends[i * n :][:n]}
-        )
-        for i, texts in enumerate(cuts)
-    ]
+    rows = []
+    for i, texts in enumerate(cuts):
+        meta, open_labels = {"ends": ends[i * n :][:n]}, (None,) * len(texts)
+        rows.append(LabelledSolution(problem, texts, open_labels, None, "completions", meta))
+    return rows
 
 
 class Replay:
     """A policy that hands out recorded completions; rows of one prefix in a call differ."""
 
     def __init__(self, results: Sequence[SearchResult], *, start: int = 0):
-        self.ends = {
-            (result.problem.id, row.steps): row.meta["ends"]
-            for result in results
-            for row in result.labelled
-        }
-        self.start = start
-        self.name = "replay"
+        pairs = [(result.problem.id, row) for result in results for row in result.labelled]
+        self.ends = {(name, row.steps): row.meta["ends"] for name, row in pairs}
+        self.start, self.name = start, "replay"
 
     def fingerprint(self) -> str:
         """A digest of what was recorded, and from where on it is handed out."""
@@ -111,25 +106,19 @@ class Replay:
         prompt: str = "solve",
         meters: Sequence[Meter] | None = None,
     ) -> list[Prefix]:
-        """ValueError for a prefix that was not recorded, for more completions than were, and for
-        single steps."""
+        """ValueError for what was not recorded: prefixes, further completions, single steps."""
         if until != "end":
             raise ValueError(f"until={until!r}: whole completions were recorded")
         drawn: dict[tuple, int] = {}
         out = []
         for i, prefix in enumerate(prefixes):
-            known = self.ends.get((prefix.problem.id, prefix.texts))
-            if known is None:
-                raise ValueError(
-                    f"{prefix.problem.id}: no completions were recorded after {prefix.texts}"
-                )
-            turn = drawn[prefix.problem.id, prefix.texts] = (
-                drawn.get((prefix.problem.id, prefix.texts), -1) + 1
-            )
+            name, texts = place = prefix.problem.id, prefix.texts
+            if (known := self.ends.get(place)) is None:
+                raise ValueError(f"{name}: no completions were recorded after {texts}")
+            turn = drawn[place] = drawn.get(place, -1) + 1
             if turn >= len(known):
-                raise ValueError(
-                    f"{prefix.problem.id}: {turn + 1} completions asked for, {len(known)} recorded"
-                )
+                given = f"{turn + 1} completions asked for"
+                raise ValueError(f"{name}: {given}, {len(known)} recorded")
             out.append(known[(self.start + turn) % len(known)])
             if meters is not None:
                 meters[i].samples += 1

@@ -1,5 +1,4 @@
-"""STaR: keep rationales that end right; where none does, ask again with the answer (Zelikman et al.
-2022, 2203.14465).
+"""STaR (Zelikman et al. 2022, 2203.14465): keep what ends right, else ask again with the answer.
 
 1. Sample `n` solutions; keep those whose answer is right.
 2. If none is, sample `hints` more from a prompt that tells the answer (template `hint`); keep those

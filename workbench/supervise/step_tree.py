@@ -36,9 +36,8 @@ def as_tree(rows: Sequence[LabelledSolution]) -> Node:
     """
     found = {(row.problem.id, row.source) for row in rows}
     if len(found) != 1 or rows[0].source != "omegaprm":
-        raise ValueError(
-            f"rows of {sorted(found)}: need those of one problem from omegaprm, at least one"
-        )
+        need = "need those of one problem from omegaprm, at least one"
+        raise ValueError(f"rows of {sorted(found)}: {need}")
     root = Node(Step(rows[0].problem.question), **rows[0].meta["question"])
     for row in rows:
         _, *path = grow(root, [Step(text) for text in row.steps], end=True)

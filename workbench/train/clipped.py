@@ -69,8 +69,7 @@ def batches_of(
 ) -> tuple[list[Batch], dict[str, int]]:
     """The rollouts of a round in micro-batches by length, and the totals of their loss's mean.
 
-    Each batch is of one of so many `parts` of the round: every rollout number i of part i % parts.
-
+    Each batch is of one of so many `parts` of the round: rollout i is of part i % parts.
     `advantages` in the rollouts' order: (P, G), or a number a rollout, or one a token, (T,) each.
     Rollouts without any have no gradient: unless the KL term holds them (`beta`), they are left
     out, but count in the totals. None: they are not known yet (`fill`), and all are kept.

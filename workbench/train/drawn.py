@@ -65,8 +65,7 @@ class Drawn:
         return torch.tensor(sums).view(self.right.shape)
 
     def wholes(self, what: str) -> torch.Tensor:
-        """The rewards of whole rollouts, (P, G); ValueError, naming `what` needs them, if there are
-        only those of steps."""
+        """Rewards of whole rollouts, (P, G); ValueError, naming `what` needs them, for steps'."""
         if any(isinstance(x, list) for x in self.earned):
             raise ValueError(f"{what} needs a reward a rollout, this one gives one a step")
         return self.sums
@@ -87,10 +86,8 @@ def check_source(source: Source) -> None:
         raise ValueError("no problems to train on: need at least one, with its answer")
     problems = [one if isinstance(one, Problem) else one.problem for one in source]
     if missing := [problem.id for problem in problems if problem.answer is None]:
-        raise ValueError(
-            f"{len(missing)} of {len(problems)} problems have no answer to grade against, "
-            f"the first is {missing[0]!r}"
-        )
+        given = f"{len(missing)} of {len(problems)} problems have no answer to grade against"
+        raise ValueError(f"{given}, the first is {missing[0]!r}")
 
 
 def groups_of(results: Sequence[SearchResult], size: int) -> list[SearchResult]:

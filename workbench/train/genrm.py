@@ -1,20 +1,16 @@
-r"""Training a generative verifier: a causal LM learns to write critiques and verdicts (GenRM, arXiv
-2408.15240).
+r"""Training a generative verifier: a causal LM learns to write critiques and verdicts.
 
-Every labelled step is one lesson, read in the very segments of `models.generative`. Loss falls on
-what the verifier has to write itself, the critique c and the verdict v after it, and on nothing
-else:
+GenRM (Zhang et al. 2024, arXiv 2408.15240). Every labelled step is one lesson, read in the very
+segments of `models.generative`. Loss falls on what the verifier has to write itself, the critique c
+and the verdict v after it, and on nothing else:
 
 $$L = -\text{mean}_t \log p(c_t | \ldots) - \text{mean} \log p(v | \ldots, c, v \in \{Yes, No\}).$$
 
-The same rows and the same LoRA as for a discriminative PRM. Where critiques come from:
-
-- `recomputed`: the checker computes the step anew from the values standing so far; a ceiling, for
-  no real problem has it.
-- `resampled`: a policy writes the step anew from the same prefix, given its first token only; kept
-  if its verdict, equal or not to the judged step, agrees with the step's label (which may come from
-  rollouts). No human and no checker is needed, as in the paper, which filters sampled rationales by
-  whether the solution is correct.
+The same rows and the same LoRA as for a discriminative PRM. Critiques are `resampled`: a policy
+writes the step anew from the same prefix, given its first token only; kept if its verdict, equal or
+not to the judged step, agrees with the step's label (which may come from rollouts). No human and no
+checker is needed, as in the paper, which filters sampled rationales by whether the solution is
+correct.
 
 Optionally (`within`, blind asks only) the words of the judged step are labelled, too: Yes while
 they equal those of the critique, No from the first other one on. One verdict a lesson says little
@@ -43,7 +39,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier, stream_of
 from workbench.models.policy import HFPolicy
-from workbench.problems import quantities
 from workbench.train.learner import Batch, Recipe
 from workbench.train.prm import step_logps, words_loss
 from workbench.train.rows import check_window, pad_id, pad_right, window
@@ -65,55 +60,14 @@ class Verdict:
 # -- lessons ---------------------------------------------------------------------------------------
 
 
-def verdicts(rows: Sequence[LabelledSolution], *, past_error: bool = False) -> list[Verdict]:
-    """A lesson for each labelled step, up to the first one labelled bad unless `past_error`."""
+def verdicts(rows: Sequence[LabelledSolution]) -> list[Verdict]:
+    """A lesson for each labelled step, up to the first one labelled bad."""
     out = []
     for row in rows:
-        end = len(row.steps) if past_error or row.first_error is None else row.first_error + 1
+        end = len(row.steps) if row.first_error is None else row.first_error + 1
         labelled = [(t, label) for t, label in enumerate(row.labels[:end], 1) if label is not None]
         out += [Verdict(row.problem, row.steps[:t], bool(label)) for t, label in labelled]
     return out
-
-
-def recomputed(lessons: Sequence[Verdict]) -> list[Verdict]:
-    """The lessons with the checker's critiques."""
-    return [replace(lesson, critique=recompute(lesson.problem, lesson.steps)) for lesson in lessons]
-
-
-def recompute(problem: Problem, steps: Sequence[str]) -> str:
-    """The last step as it should be, from the values standing before it; or why it can not be.
-
-    Of the step itself only the opening counts, what it is about: a blind critique can know no more.
-
-    >>> question = "How many coins does Tess have? Max has 5 coins. Tess has 4 more than Max."
-    >>> recompute(Problem("p", "quantities", question), ["Tess has 4 more than Max : 5 + 4 = 8 ."])
-    'Tess has 4 more than Max : 5 + 4 = 9 .'
-    """
-    story, words = quantities.read_question(problem.question), steps[-1].split()
-    # 1. what stands: given facts, then the first value stated for each other quantity
-    standing = {name: q.value for name, q in story.quantities.items() if q.sign is None}
-    for claim in filter(None, (quantities.read_step(story, before) for before in steps[:-1])):
-        standing.setdefault(claim.name, claim.value)
-    # 2. steps that state no new quantity
-    if words[:1] == ["The"]:
-        return f"The answer is {standing.get(story.asked, 'not said')} ."
-    if words[1:2] != ["has"]:
-        return " ".join([*words[:1], "wrong ."])
-    if (name := words[0]) in standing:
-        return f"{name} has {standing[name]} that was said ."
-    if (q := story.quantities.get(name)) is None:
-        return f"{name} has not said ."
-    if unknown := [name for name in q.of if name not in standing]:
-        return f"{q.relation} : {unknown[0]} not said ."
-    # 3. the quantity's relation, computed
-    values = [standing[name] for name in q.of]
-    if len(values) == 1:
-        values = [q.left, *values] if q.sign == "*" else [*values, q.right]
-    elif q.sign == "-":
-        values.sort(reverse=True)
-    left, right = values
-    value = {"+": left + right, "-": left - right, "*": left * right}[q.sign]
-    return f"{q.relation} : {left} {q.sign} {right} = {value} ."
 
 
 def resampled(
@@ -140,13 +94,11 @@ def resampled(
     for i, (lesson, opening, start) in enumerate(zip(lessons, openings, starts)):
         own = [p.ids[len(start.ids) :] for p in sampled[i * n : (i + 1) * n]]
         rows = [[*opening, *ids] for ids in own]
-        texts = [
-            text.strip() for text in policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        ]
+        decoded = policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        texts = [text.strip() for text in decoded]
         # text cannot say an unknown word, so none can begin with it
         told = [text for text in texts if _plain_ids(policy.tokenizer, text)[:1] == opening]
-        kept = agreeing(lesson, told)
-        out += [replace(lesson, critique=text) for text in kept]
+        out += [replace(lesson, critique=text) for text in agreeing(lesson, told)]
     return out
 
 
@@ -221,10 +173,8 @@ def _written(lesson: Verdict, tokenizer, form: GenerativeFormat, step: list[int]
     ids = [*_plain_ids(tokenizer, lesson.critique), *separator]
     opening = step[: -len(separator)][:1] if "{opening}" in form.ask else []
     if ids[: len(opening)] != opening:
-        raise ValueError(
-            f"{lesson.problem.id}: critique {lesson.critique!r} must begin as the step "
-            f"{lesson.steps[-1]!r}"
-        )
+        given = f"{lesson.problem.id}: critique {lesson.critique!r}"
+        raise ValueError(f"{given} must begin as the step {lesson.steps[-1]!r}")
     return ids[len(opening) :]
 
 
@@ -295,9 +245,9 @@ def train_genrm(
     """Fine-tune `model` (changed in place) on verdicts; returns the verifier and the log.
 
     `within` weighs the labels of words (see above). `verifier_options` go to `GenerativeVerifier`,
-    `options` are those of `verifiers.fit`: held_out, evaluations, keep, patience, checkpoints, log,
-    bf16. Warns of lessons longer than the model reads, which are left out; ValueError if none is
-    left, and for `within` where no step follows a critique.
+    `options` are those of `verifiers.fit`: held_out, evaluations, keep, checkpoints, log, bf16.
+    Warns of lessons longer than the model reads, which are left out; ValueError if none is left,
+    and for `within` where no step follows a critique.
     """
     if within and not (form and 0 <= form.ask.find("{critique}") < form.ask.find("{step}")):
         raise ValueError(f"within={within}: need an ask in which the step follows a critique")

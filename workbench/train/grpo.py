@@ -1,8 +1,7 @@
 """GRPO: learn from rewards alone, each rollout judged against the others of its group.
 
 A round draws fresh problems, samples G rollouts of each, rewards them and updates the policy on
-them. Group Relative Policy Optimization, DeepSeekMath (Shao et al. 2024, arXiv 2402.03300),
-equations 3, 4:
+them. Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300), equations 3, 4:
 
 1. rollouts and rewards (`rounds`): by default whether the final answer is right, or any other
    function of `rewards`;
@@ -140,8 +139,7 @@ def grpo(
     rollouts of a round: of the recipe, rates and what belongs to AdamW and Muon count, `decay` and
     `warmup` over the run, `clip`, and `micro_tokens`. Given `SearchResult`s instead of problems it
     trains offline, on these. `options` are those of `take_rounds`: `meter` for a reward by a
-    verifier, `log` and `checkpoints` to write and go on
-    from, `held_out`, `keep` ...
+    verifier, `log` and `checkpoints` to write and go on from, `held_out`, `keep` ...
 
     Beside what `take_rounds` reports: `train/entropy`, `train/kl`, `train/sampler_gap` (mean
     |difference| of log-probabilities) and `train/ratio_error` (max |trainer / sampler - 1|) belong

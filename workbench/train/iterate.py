@@ -2,8 +2,7 @@
 
 `iterate` is the frame of STaR (Zelikman et al. 2022, arXiv 2203.14465) and of repeated rejection
 sampling: in each round the newest policy writes, `collect` makes lessons of it, and a policy is
-fine-tuned on them **from the original start**, so that errors of one round are not built upon by
-the next.
+fine-tuned on them **from the original start**, so that no round builds on errors of another.
 
 Deviation from STaR: the rounds train on equally many tokens, not on a fifth more each time.
 """
@@ -44,9 +43,8 @@ def fine_tune(
     lesson whose prompt the policy does not have.
     """
     if not lessons or tokens < 1:
-        raise ValueError(
-            f"{len(lessons)} lessons, tokens={tokens}: need at least one of each to fine-tune on"
-        )
+        given = f"{len(lessons)} lessons, tokens={tokens}"
+        raise ValueError(f"{given}: need at least one of each to fine-tune on")
     learner = Learner(policy.model, recipe, dtype=fast_dtype(policy.engine.device))
     data = batches(
         chain.from_iterable(passes(lessons, f"lessons/{seed}")), policy.tokenizer,
@@ -69,8 +67,7 @@ def iterate(
 ) -> Iterator[tuple[HFPolicy, Sequence[Lesson]]]:
     """Yield the policy of each round and the lessons that made it.
 
-    `start` loads the original policy, anew each time; `collect(policy, round)` makes lessons with
-    the newest one.
+    `start` loads the original policy, anew each time; `collect(policy, round)` makes lessons.
     """
     policy = start()
     for number in range(rounds):

@@ -56,10 +56,8 @@ class Recipe:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value}: need at least 1")
         if self.epochs <= 0 or self.warmup < 0 or not 0 <= self.decay <= 1:
-            raise ValueError(
-                f"epochs={self.epochs}, warmup={self.warmup}, decay={self.decay}: "
-                "need epochs > 0, warmup >= 0 and 0 <= decay <= 1"
-            )
+            given = f"epochs={self.epochs}, warmup={self.warmup}, decay={self.decay}"
+            raise ValueError(f"{given}: need epochs > 0, warmup >= 0 and 0 <= decay <= 1")
 
 
 @dataclass(frozen=True)
@@ -100,10 +98,8 @@ class MasterWeights:
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype | None = None):
         check_trainable(model)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.weights = {
-            name: p if p.dtype in WIDE and dtype in (None, p.dtype) else self._wide(p)
-            for name, p in trained.items()
-        }
+        there = {name: p.dtype in WIDE and dtype in (None, p.dtype) for name, p in trained.items()}
+        self.weights = {name: p if there[name] else self._wide(p) for name, p in trained.items()}
         for p in model.parameters():
             if p.is_floating_point():
                 p.data = p.data.to(dtype or p.dtype)
@@ -257,10 +253,8 @@ def _optimizers(
         inside = w.ndim == 2 and name not in outside and recipe.matrix_rate is not None
         groups["vectors" if w.ndim < 2 else "matrices" if inside else "others"].append(w)
     vector_rate = recipe.learning_rate if recipe.vector_rate is None else recipe.vector_rate
-    adam = [
-        {"params": groups["others"], "peak": recipe.learning_rate},
-        {"params": groups["vectors"], "peak": vector_rate},
-    ]
+    peaks = {"others": recipe.learning_rate, "vectors": vector_rate}
+    adam = [{"params": groups[name], "peak": peak} for name, peak in peaks.items()]
     common = {"betas": recipe.betas, "eps": recipe.adam_epsilon}
     common["weight_decay"] = recipe.weight_decay
     made = [torch.optim.AdamW([group for group in adam if group["params"]], **common)]

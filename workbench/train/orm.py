@@ -1,5 +1,4 @@
-r"""Training an outcome reward model (ORM): is the whole solution right? Binary cross-entropy at its
-last step only.
+r"""Training an outcome reward model (ORM): is the whole solution right? Judged at its last step.
 
 With $d = \text{logit}_{good} - \text{logit}_{bad}$ at the last id of the last step's separator and
 y = 1 if the final answer is right, else 0, the loss is the mean over solutions of
@@ -54,9 +53,8 @@ def _outcome(row: Outcome) -> LabelledSolution:
     if not steps:
         raise ValueError(f"{problem.id}: a solution without steps has no place for its label")
     if right not in (0, 1):
-        raise ValueError(
-            f"{problem.id}: last label {right!r}, need 1 (the solution is right) or 0 (wrong)"
-        )
+        need = "need 1 (the solution is right) or 0 (wrong)"
+        raise ValueError(f"{problem.id}: last label {right!r}, {need}")
     labels = (*[None] * (len(steps) - 1), int(right))
     return LabelledSolution(problem, tuple(steps), labels, source=source)
 

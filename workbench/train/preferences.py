@@ -181,9 +181,8 @@ def pair_batches(
 
     batches = []
     for some in split_by_tokens(sorted(rows, key=length), micro_tokens, length):
-        batch = batch_of(
-            [two[side] for side in (0, 1) for two, _ in some], pad_id(policy.tokenizer)
-        )
+        rows_of = [two[side] for side in (0, 1) for two, _ in some]
+        batch = batch_of(rows_of, pad_id(policy.tokenizer))
         own = {"weights": torch.tensor([weight for _, weight in some])}  # (B,)
         batch = replace(batch, tensors=batch.tensors | own, terms={"weight": len(some)})
         batches.append(batch.to(policy.engine.device))

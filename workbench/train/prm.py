@@ -1,5 +1,4 @@
-r"""Training a process reward model: LoRA on a causal LM (or all its weights), binary cross-entropy
-at the step separators.
+r"""Training a process reward model: LoRA on a causal LM, or all its weights, at step separators.
 
 With $d_i = \text{logit}_{good} - \text{logit}_{bad}$ at the last id of step i's separator (plus, if
 the format says so, $\lambda \log P(\text{step}_i)$ under the same model: see `step_format`), and
@@ -9,8 +8,7 @@ $$L = -\frac{1}{S} \sum_i y_i \log \sigma(d_i) + (1 - y_i) \log (1 - \sigma(d_i)
 
 over all S labelled steps of a batch. Hard labels are y in {0, 1} (Math-Shepherd, arXiv 2312.08935),
 soft ones the estimated value itself (MiPS, 2402.02658). Unless asked, nothing else of the text
-carries loss. The position and the logits are those that `StepVerifier` reads, for both go through
-`StepFormat`.
+carries loss. Position and logits are those that `StepVerifier` reads: both use `StepFormat`.
 
 Optionally (`language`) the host goes on to learn to write what stands in good steps, as in Cobbe
 et al. 2021 (arXiv 2110.14168). And optionally (`within`) the words of steps are labelled, too: our
@@ -164,9 +162,8 @@ def within_loss(
     """Cross-entropy of the two labels at the *words* of labelled steps. logits (B, T, V)
 
     The fault of a bad step lies likely at its least likely word, as the model itself reads it now:
-    there it is surprised. From there on the step is bad. One label a step says little of where to
-    look. Good words are many, so all of them together count half;
-    of what a bad step counts, its fault is one half and the mean from there on the other.
+    there it is surprised. From there on the step is bad. Good words are many, so all of them count
+    half; of what a bad step counts, its fault is one half and the mean from there on the other.
     """
     targets, fault = word_targets(logits.detach(), batch, form)  # (B, T) both
     margin = (logits[..., form.ids[1]] - logits[..., form.ids[2]]).float()  # (B, T)
@@ -266,7 +263,7 @@ def train_prm(
     labelled bad count, too. `loss` takes what `step_loss` takes; `settings` names what it depends
     on, `trivial_loss` what it is for one who knows nothing (the entropy of the labels).
     `verifier_options` go to `StepVerifier`, `options` are those of `verifiers.fit`: `held_out`
-    (measures the verifier), evaluations, keep, patience, checkpoints, log, bf16.
+    (measures the verifier), evaluations, keep, checkpoints, log, bf16.
     `models.verifier.save` keeps the verifier.
 
     Warns of steps cut off because the model reads no further. ValueError if no row holds a labelled
@@ -283,8 +280,7 @@ def train_prm(
     return fit(
         model, partial(StepVerifier, **made), data, partial(loss, form=form),
         collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
-        trivial_loss=trivial_loss,
-        settings={"form": form, **(settings or {})}, **options,
+        trivial_loss=trivial_loss, settings={"form": form, **(settings or {})}, **options,
     )  # fmt: skip
 
 

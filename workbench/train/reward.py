@@ -1,5 +1,4 @@
-r"""Training a Bradley–Terry reward model: of two solutions of one problem, the right one shall have
-the higher reward.
+r"""Training a Bradley–Terry reward model: of two solutions the right one shall have more reward.
 
 Bradley and Terry (1952) let the chance that solution c beats solution r depend on rewards alone,
 $P(c > r) = \sigma(r_c - r_r)$; the loss of a pair is (Ouyang et al. 2022, arXiv 2203.02155, eq. 1;
@@ -9,8 +8,7 @@ $$L = -\log \sigma(r_c - r_r).$$
 
 Pairs come from a pool of graded solutions: a right and a wrong one of the *same* problem, so how
 hard a problem is cannot be learnt instead; problems with right ones or wrong ones only teach
-nothing. Only differences within a problem are fixed: `heads` says what that means for its
-scores.
+nothing. Only differences within a problem are fixed: `heads` says what that means for scores.
 
 Deviations: preferences are not judgements of people but final answers; at most `pairs` a problem,
 where Ouyang et al. take all of a prompt as one batch element. (A test holds our batches and loss
@@ -63,25 +61,18 @@ def pairs(rows: Iterable[Outcome], *, most: int, seed: int) -> list[Pair]:
     for row in outcome_rows(rows):
         _, grades = groups.setdefault((row.problem.id, row.problem.question), (row.problem, {}))
         grades.setdefault(row.steps, set()).add(row.labels[-1])
-    out = [
-        pair
-        for problem, grades in groups.values()
-        for pair in _of_problem(problem, grades, most, seed)
-    ]
-    if not out:
-        raise ValueError(
-            f"none of {len(groups)} problems has a right and a wrong solution: there are no pairs"
-        )
-    return out
+    found = [_of_problem(problem, grades, most, seed) for problem, grades in groups.values()]
+    if not any(found):
+        none = f"none of {len(groups)} problems has a right and a wrong solution"
+        raise ValueError(f"{none}: there are no pairs")
+    return list(chain(*found))
 
 
 def _of_problem(
     problem: Problem, grades: dict[tuple[str, ...], set[int]], most: int, seed: int
 ) -> list[Pair]:
     rng = random.Random(f"pairs/{seed}/{problem.id}/{problem.question}")
-    right, wrong = (
-        sorted(steps for steps, found in grades.items() if found == {grade}) for grade in (1, 0)
-    )
+    right, wrong = (sorted(s for s, found in grades.items() if found == {g}) for g in (1, 0))
     rng.shuffle(right), rng.shuffle(wrong)
     r, w = len(right), len(wrong)
     # all r * w pairs, each once
@@ -137,10 +128,8 @@ def train_reward(
 
 def _ids(pair: Pair, tokenizer, form: StepFormat) -> list[list[int]]:
     """What the model reads of the right and of the wrong solution."""
-    return [
-        list(chain(*form.segments(tokenizer, pair.problem, steps)))
-        for steps in (pair.chosen, pair.rejected)
-    ]
+    both = (form.segments(tokenizer, pair.problem, s) for s in (pair.chosen, pair.rejected))
+    return [list(chain(*segments)) for segments in both]
 
 
 def _batch(rows: Sequence[Sequence[list[int]]]) -> Batch:

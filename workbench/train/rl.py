@@ -35,9 +35,8 @@ def group_advantages(rewards, *, normalise: str = "std") -> torch.Tensor:
     """
     rewards = _floats(rewards)
     if rewards.ndim != 2 or rewards.shape[1] < 2 or not rewards.isfinite().all():
-        raise ValueError(
-            f"rewards of shape {tuple(rewards.shape)}: need finite (P, G), at least 2 a group"
-        )
+        given = f"rewards of shape {tuple(rewards.shape)}"
+        raise ValueError(f"{given}: need finite (P, G), at least 2 a group")
     size = rewards.shape[1]
     above = rewards - rewards.mean(1, keepdim=True)  # (P, G)
     if normalise == "std":
@@ -65,9 +64,8 @@ def gae(rewards, values, *, gamma, lam: float) -> torch.Tensor:
     """
     rewards, values = _floats(rewards), _floats(values)
     if rewards.ndim != 1 or rewards.shape != values.shape:
-        raise ValueError(
-            f"{tuple(rewards.shape)} rewards, {tuple(values.shape)} values: need one a step, (T,)"
-        )
+        given = f"{tuple(rewards.shape)} rewards, {tuple(values.shape)} values"
+        raise ValueError(f"{given}: need one a step, (T,)")
     gamma = torch.as_tensor(gamma, dtype=values.dtype)
     if gamma.shape not in (values.shape, ()):
         raise ValueError(f"gamma {tuple(gamma.shape)}: need one number, or {tuple(values.shape)}")
@@ -194,9 +192,8 @@ def _floats(x) -> torch.Tensor:
 def per_token(advantages: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """One advantage per token from one per row, (B,) or (B, T) -> (B, T)."""
     if advantages.shape not in (mask.shape, mask.shape[:1]):
-        raise ValueError(
-            f"advantages {tuple(advantages.shape)}: need (B,) or (B, T) = {tuple(mask.shape)}"
-        )
+        need = f"need (B,) or (B, T) = {tuple(mask.shape)}"
+        raise ValueError(f"advantages {tuple(advantages.shape)}: {need}")
     return advantages if advantages.ndim == 2 else advantages[:, None].expand(mask.shape)
 
 

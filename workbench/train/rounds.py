@@ -3,8 +3,7 @@
 A round draws problems, gets a group of rollouts for each, asks the reward, grades the answers, and
 hands all that to the method (`Learn`): GRPO (`grpo`), PPO (`ppo`), VinePPO (`vine`), DPO
 (`preferences`). What a method makes of it is its own affair; the frame keeps the books, on the loop
-of `loop.repeat`: a round is one of its turns, so runs stop, go on exactly and write their log like
-any other training.
+of `loop.repeat`: a round is one of its turns, so runs stop, go on and write their log like others.
 
 *Online* the rollouts are drawn anew in each round, by the policy as it is then. *Offline* they were
 drawn before, by whomever, and are given as `SearchResult`s. Equal seeds draw equal problems for
@@ -73,7 +72,7 @@ def take_rounds(
     read by the reward's verifier: at equal tokens methods can be compared.
 
     `learn(drawn, rate)` changes the weights of `policy`, at that share of the peak rates. `state`,
-    `restore` and `options` (held_out, evaluations, keep, patience, log, checkpoints) as for
+    `restore` and `options` (held_out, evaluations, keep, log, checkpoints) as for
     `loop.repeat`; `known` is what tells this run from others beside settings, seed, data, weights
     and reward. `meter` is the one that the reward's verifier adds to.
 
@@ -117,11 +116,8 @@ def take_rounds(
 
     if options.get("checkpoints") is not None:
         known = {f"settings: {name}": x for name, x in asdict(settings).items()} | dict(known or {})
-        known |= {
-            "reward": reward,
-            "data": repr(source),
-            "host weights": weights_digest(policy.model),
-        }
+        known |= {"reward": reward, "data": repr(source)}
+        known |= {"host weights": weights_digest(policy.model)}
         plain = {name: isinstance(x, PLAIN) and len(repr(x)) < 80 for name, x in known.items()}
         known = {name: x if plain[name] else digest(x) for name, x in known.items()}
         options["run"] = run_of(learner.recipe, **known, seed=seed, rounds=rounds, until=until)

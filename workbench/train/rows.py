@@ -97,12 +97,8 @@ def window(model: torch.nn.Module) -> int:
 def check_window(kept: int, wanted: int, longest: int, what: str) -> None:
     """Warn of what lies beyond a model's window and was left out; ValueError if nothing is left."""
     if not kept:
-        raise ValueError(
-            f"none of {wanted} {what} to learn from (the model reads {longest} tokens): need one"
-        )
+        reads = f"(the model reads {longest} tokens)"
+        raise ValueError(f"none of {wanted} {what} to learn from {reads}: need one")
     if kept < wanted:
-        warnings.warn(
-            f"{wanted - kept} of {wanted} {what} lie beyond the {longest} tokens that the model "
-            "reads: left out",
-            stacklevel=3,
-        )
+        beyond = f"lie beyond the {longest} tokens that the model reads: left out"
+        warnings.warn(f"{wanted - kept} of {wanted} {what} {beyond}", stacklevel=3)

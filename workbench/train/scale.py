@@ -12,8 +12,7 @@ from rewards a step (DeepSeekMath's process supervision, arXiv 2402.03300, secti
     accelerate launch --config_file workbench/recipes/sharded/fsdp.yaml train.py  # 8 GPUs
     torchrun --nproc_per_node 2 train.py  # on CPUs, with ddp_backend="gloo"
 
-Everything else, from the loss to checkpoints, is TRL's own. Needs `pip install trl`. Taught in
-notebook 06.
+Everything else, from the loss to checkpoints, is TRL's own. Needs `pip install trl`. Notebook 06.
 """
 
 from __future__ import annotations
@@ -66,9 +65,8 @@ class StepTrainer(GRPOTrainer):
         def sums(*, completion_ids: Sequence[Sequence[int]], number: Sequence[int], **_: Any):
             rollouts, earned = _rewarded(reward, policy, problems, completion_ids, number)
             if not all(isinstance(x, list) for x in earned):
-                raise ValueError(
-                    "a StepTrainer needs a reward a step, this one gives one a rollout"
-                )
+                given = "this one gives one a rollout"
+                raise ValueError(f"a StepTrainer needs a reward a step, {given}")
             self._steps = [(x, ends_of(r), len(r.ids)) for r, x in zip(rollouts, earned)]
             return [sum(x) for x in earned]
 
@@ -83,11 +81,9 @@ class StepTrainer(GRPOTrainer):
             advantages += process_advantages(*zip(*everybody[i : i + self.num_generations]))
         first = self.accelerator.process_index * len(self._steps)
         own = pad_sequence(advantages[first : first + len(self._steps)], batch_first=True)
-        width = out["completion_ids"].shape[1]
-        out["advantages"] = torch.nn.functional.pad(own, (0, width - own.shape[1])).to(
-            out["completion_ids"].device
-        )  # (B, T)
-        return out
+        width, device = out["completion_ids"].shape[1], out["completion_ids"].device
+        padded = torch.nn.functional.pad(own, (0, width - own.shape[1]))  # (B, T)
+        return out | {"advantages": padded.to(device)}
 
 
 def _rewarded(

@@ -30,16 +30,9 @@ IGNORE = -100
 Encoded = tuple[list[int], int]  # ids of a row, and from which place on they carry loss
 
 RECIPE = Recipe(
-    learning_rate=2e-3,
-    matrix_rate=0.01,
-    batch_tokens=4096,
-    micro_tokens=None,
-    warmup=50,
-    decay=0.0,
-    weight_decay=0.01,
-    betas=(0.9, 0.98),
-    rank=0,
-)
+    learning_rate=2e-3, matrix_rate=0.01, batch_tokens=4096, micro_tokens=None, warmup=50,
+    decay=0.0, weight_decay=0.01, betas=(0.9, 0.98), rank=0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,10 +104,8 @@ def encode(
     texts = [written_as(text, separator) for text in solutions]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     front, plain = front_ids(tokenizer), {"add_special_tokens": False}
-    rows = []
-    for start, text in zip(
-        tokenizer(prompts, **plain).input_ids, tokenizer(texts, **plain).input_ids
-    ):
+    rows, both = [], (tokenizer(written, **plain).input_ids for written in (prompts, texts))
+    for start, text in zip(*both):
         start = start if start[: len(front)] == front else [*front, *start]
         rows.append(([*start, *text, *end], len(start)))
     return rows

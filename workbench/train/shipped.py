@@ -91,8 +91,7 @@ def train_policies(
 
     Checkpoints go to `folder/<name>`, those on the way, every `save_every` updates, to
     `folder/<run>_<tokens>` for the learning curve, and with the trunk's its state to
-    `folder/trunk.pt`. Call again to go on after an interruption; ValueError if that was another
-    recipe, seed or model.
+    `folder/trunk.pt`. Call again to go on; ValueError for another recipe, seed or model.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

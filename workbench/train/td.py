@@ -1,5 +1,4 @@
-r"""A value function over steps by TD($\lambda$): a process reward model learnt from rollouts and
-their endings alone.
+r"""A value function over steps by TD($\lambda$), learnt from rollouts and their endings alone.
 
 A rollout is a walk through its steps $s_1 \dots s_S$, with one reward r at the end: was the answer
 right? The value of a step is the chance to end right from there, V(s) = P(right | s), which is what
@@ -11,17 +10,15 @@ $$G_S = r, \qquad G_t = (1 - \lambda) \, V(s_{t+1}) + \lambda \, G_{t+1}, \qquad
 
 and the loss is the cross-entropy between $G_t$ and $V(s_t) = \sigma(d_t)$, with $d_t$ as in `prm`.
 $\lambda = 1$ calls all steps of a rollout what its answer is; $\lambda = 0$ believes the next step.
-In between, a good step on the way to a wrong answer is told so by the steps that, elsewhere, went
-on rightly from its like (a PRM as value iteration; TS-LLM, arXiv 2309.17179, learns its value
-function so).
+In between, a good step on the way to a wrong answer is told so by steps that went on rightly from
+its like (a PRM as value iteration; TS-LLM, arXiv 2309.17179, learns its value function so).
 
 A rollout that is longer than the model reads is cut at a step border, where its ending is not
 known: its last step has no target, and those before it are led by its value, $G_S = V(s_S)$.
 
 Deviations: the head is the pair of label tokens that every PRM of ours is read from, so that
 `StepVerifier` reads the values (a linear head of its own would be the same function); targets move
-with every update, without a target network. The last step's value is its grade. Taught in notebook
-03.
+with every update, without a target network. The last step's value is its grade. Notebook 03.
 """
 
 from __future__ import annotations

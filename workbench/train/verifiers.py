@@ -68,7 +68,7 @@ def fit(
     `loss(outputs(model, tensors), tensors, totals=...)` is a batch's share of the update's loss.
     `settings` are the method's own, by name: a run with other ones is not gone on with. `held_out`
     measures the verifier, `bf16` computes in bfloat16, `options` are those of `loop.train`:
-    evaluations, keep, patience, log, checkpoints.
+    evaluations, keep, log, checkpoints.
     """
 
     def share_of_loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]):
