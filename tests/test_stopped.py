@@ -9,6 +9,7 @@ from workbench.drive import solve
 from workbench.problems import quantities
 from workbench.search import METHODS
 from workbench.supervise.judge import judge
+from workbench.supervise.mips import mips
 from workbench.supervise.shepherd import shepherd
 from workbench.supervise.star import star
 from workbench.types import Budget, sees_answer
@@ -19,7 +20,7 @@ RUNS = {
     "beam_search": (METHODS["beam_search"], {"beam_width": 2, "expand": 2}),
     "judge": (judge, {"solutions": 3}),
     "shepherd": (shepherd, {"solutions": 3, "n": 2}),
-    "mips": (shepherd, {"solutions": 3, "n": 2, "by": "helper"}),
+    "mips": (mips, {"solutions": 3, "n": 2}),
     "star": (star, {"n": 3, "hints": 2}),
 }
 

@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from workbench.models import load_policy, load_verifier, memory, smollm2
 from workbench.models.memory import GIB, check_fits, matrices, memory_of, skeleton, weight_bytes
-from workbench.models.presets import PRESETS, preset
+from workbench.models.presets import PRESETS, preset, preset_table
 from workbench.models.speed import Speed, measure
 from workbench.problems import quantities
 from workbench.train.learner import MasterWeights, Recipe
@@ -145,7 +145,8 @@ def test_a_preset_fits_its_machine_sampling_and_training(name):
     assert Recipe(**p.training).rank == p.rank
 
 
-def test_presets_are_known_by_name():
+def test_presets_are_known_by_name_and_stand_in_a_table():
+    assert len(preset_table().splitlines()) == 2 + len(PRESETS)
     assert preset("server").loading == {"max_tokens": 2048, "concurrency": 256}
     with pytest.raises(ValueError, match=r"^preset 'tpu': use one of laptop, t4, 24gb, 80gb"):
         preset("tpu")

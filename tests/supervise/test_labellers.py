@@ -9,6 +9,7 @@ from scripted import Judge, Walker, oracle
 from workbench.drive import solve
 from workbench.problems import check_steps, is_right, quantities
 from workbench.supervise.judge import at_threshold, judge, threshold_of
+from workbench.supervise.mips import mips
 from workbench.supervise.shepherd import shepherd
 from workbench.supervise.star import star
 from workbench.types import LabelledSolution
@@ -34,14 +35,28 @@ class Hinted(Walker):
 def test_mips_values_are_those_of_another_completer():
     policy, helper = Walker(PROBLEMS, 0.4), Walker(PROBLEMS, 0.0)
     options = dict(policy=policy, helpers={"helper": helper}, seed=1, solutions=4, n=5)
-    for result in solve(PROBLEMS, shepherd, by="helper", **options):
+    for result in solve(PROBLEMS, mips, **options):
         for row in result.labelled:
             truth = check_steps(row.problem, row.steps)
             so_far = [all(truth[: t + 1]) for t in range(len(truth))]
             # a helper that never errs finishes whatever is right
             assert row.values == tuple(map(float, so_far))
-            assert row.labels == tuple(map(int, so_far))
+            assert (
+                row.labels == tuple(map(int, so_far))
+                and row.source == "mips"
+                and row.meta["by"] == "helper"
+            )
     assert policy.rows == 4 * len(PROBLEMS) and helper.rows > 0  # the policy completes nothing
+
+
+def test_mips_labels_are_values_above_the_threshold():
+    options = dict(policy=Walker(PROBLEMS, 0.4), seed=1, solutions=3, n=8)
+    soft = solve(PROBLEMS, shepherd, **options)
+    for one, other in zip(soft, solve(PROBLEMS, mips, by="policy", threshold=0.5, **options)):
+        assert [row.values for row in one.labelled] == [row.values for row in other.labelled]
+        assert all(row.labels == tuple(int(v > 0.5) for v in row.values) for row in other.labelled)
+    (result,) = solve(PROBLEMS[:1], mips, policy=Walker(PROBLEMS), threshold=1.0)
+    assert "threshold=1.0: need 0 <= threshold < 1" in result.error
 
 
 def test_the_judge_says_what_its_verifier_thinks_and_costs_no_completions():
@@ -116,6 +131,6 @@ def test_star_without_hints_is_rejection_sampling():
     assert "n=0, hints=4" in solve(PROBLEMS[:1], star, policy=policy, n=0)[0].error
 
 
-@pytest.mark.parametrize("method", [shepherd, judge, star])
+@pytest.mark.parametrize("method", [mips, judge, star])
 def test_labellers_see_the_answer(method):
     assert method.sees_answer

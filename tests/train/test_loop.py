@@ -211,14 +211,14 @@ def test_four_evaluations_are_four_evenly_spread_and_the_last_at_the_end(updates
     assert max(gaps) - min(gaps) <= 1
 
 
-def test_the_best_weights_remain():
-    run, measures, seen = point_learner(), iter((0.6, 0.9, 0.8, 0.7)), []
+def test_the_best_weights_remain_and_patience_ends_training():
+    run, measures, seen = point_learner(), iter((0.6, 0.9, 0.8, 0.7, 0.95)), []
 
     def held_out():
         seen.append(run.model.weight.item())
         return {"auc": next(measures)}
 
-    options = dict(held_out=held_out, evaluations=4, keep="auc")
+    options = dict(held_out=held_out, evaluations=5, keep="auc", patience=2)
     rows = list(train(run, [[points(1.0)]] * 10, point_loss, **options))
     assert [row["auc"] for row in rows if "auc" in row] == [0.6, 0.9, 0.8, 0.7]
     assert run.model.weight.item() == seen[1] != seen[3]
@@ -238,6 +238,7 @@ def test_the_log_is_a_file_of_the_rows(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: list(train(None, [], None, patience=2)), "patience needs keep"),
         (lambda: list(train(None, [], None, keep="auc")), "keep needs held_out"),
         (lambda: Recipe(batch_tokens=0), "batch_tokens=0: need at least 1"),
         (lambda: Recipe(decay=2.0), r"decay=2\.0: need"),

@@ -91,3 +91,15 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"preset {name!r}: use one of {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def preset_table() -> str:
+    """All presets as a Markdown table, for notebooks and the README."""
+    head = "| preset | machine | model | weights | tokens | rows | in flight | LoRA rank |"
+    rows = [head, "|---|---|---|---|---|---|---|---|"]
+    for name, p in PRESETS.items():
+        weights = "there" if p.server else "4 bits" if p.quantise else p.dtype
+        here = ("there", "there") if p.server else (p.rows, p.rank)
+        cells = (name, p.machine, p.model, weights, p.max_tokens, here[0], p.in_flight, here[1])
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)

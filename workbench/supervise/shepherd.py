@@ -8,11 +8,6 @@ A hard label misses a good step with chance $(1 - p)^N$ when the completer solve
 chance p; a bad one is called good when a completion is right by luck. The last step of a finished
 solution needs no completion: it is graded.
 
-**MiPS** (Wang et al. 2024, arXiv 2402.02658) is `by="helper"`: another model, weaker or stronger,
-completes what the policy wrote (it reads the same token ids, so both must share a tokenizer), and
-the values themselves are the targets (`train_prm(soft=True)`). With values this noisy that paper
-finds that aggregates of high scores (`max`, `sum`) choose better than the worst step's.
-
 Deviation: equal prefixes of a problem are completed once; with `stop_at_zero` nothing is spent
 beyond a step from which no completion was right: it and all later ones get 0. Notebook 02.
 """

@@ -3,7 +3,8 @@
 `train` takes data and a loss: the data are *updates*, each a list of micro-batches (`Batch`), made
 as they are needed; a `Learner` takes them one by one. Below it stands `repeat`, which takes any
 turns: an update, or a whole round of rollouts (`rounds`). Rates rise linearly, stay, and fall
-linearly; measures are spread evenly over the run, which can stop and go on, exactly. Notebook 01.
+linearly; measures are taken evenly spread over the run, which can stop and go on, exactly. Taught
+in notebook 01.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def train(
 
     A row has {update, train/loss, train/rate (share of the peak), train/gradient_norm, train/tokens
     and train/rows (so far)}, what stands `beside`, and the measures. `options` are those of
-    `repeat`: held_out, evaluations, keep, log, checkpoints, run. ValueError if data end early.
+    `repeat`: held_out, evaluations, keep, patience, log, checkpoints, run. ValueError if the data
+    end too early.
     """
     _check_options(**options)
     begun, stream = learner.done.updates, iter(updates)
@@ -88,6 +90,7 @@ def repeat(
     held_out: Callable[[], dict[str, float]] | None = None,
     evaluations: int = 4,
     keep: str | None = None,
+    patience: int | None = None,
     log: str | Path | None = None,
     checkpoints: str | Path | None = None,
 ) -> Iterator[dict[str, float]]:
@@ -95,17 +98,18 @@ def repeat(
 
     To a row come the measures of `held_out`, which is called `evaluations` times, evenly spread, at
     last after the last turn. `keep` names a measure (more is better): the weights of its best time
-    remain. Training ends early when a turn was interrupted and returns None instead of a row.
+    remain. After `patience` times without a better one training ends; so it does when a turn
+    returns None instead of a row, because it was interrupted.
 
     `log` is a JSONL file of the rows. `checkpoints` is a folder, written to at the same times; from
     there the next call goes on, exactly, and yields the rows of before first. `state()` is what a
     turn must know besides the learner, in plain values, and `restore(state)` takes it back.
     ValueError if it was another `run` (see `run_of`), or for options that lack another.
     """
-    _check_options(held_out, keep)
+    _check_options(held_out, keep, patience)
     # 1. where the run stands
     file = None if checkpoints is None else Path(checkpoints) / "last.pt"
-    kept = {"rows": [], "best": None}
+    kept = {"rows": [], "best": None, "misses": 0}
     if file and file.exists():
         kept = learner.load(file, run)
         _set_random_state(kept.pop("random"))
@@ -115,6 +119,8 @@ def repeat(
     yield from rows
     # 2. turn, measure, write
     while (before := stood()) < goal:
+        if patience is not None and kept["misses"] >= patience:
+            break
         row = turn()
         due = row is None
         if row is not None:
@@ -133,9 +139,13 @@ def repeat(
         learner.set_weights(kept["best"]["weights"])
 
 
-def _check_options(held_out: object = None, keep: str | None = None, **others: object) -> None:
-    if keep and not held_out:
-        raise ValueError(f"keep={keep!r}: keep needs held_out")
+def _check_options(
+    held_out: object = None, keep: str | None = None, patience: int | None = None, **others: object
+) -> None:
+    if (keep and not held_out) or (patience is not None and not keep):
+        raise ValueError(
+            f"keep={keep!r}, patience={patience}: patience needs keep, and keep needs held_out"
+        )
 
 
 def _position(done: Progress, until: int | None) -> int:
@@ -145,7 +155,7 @@ def _position(done: Progress, until: int | None) -> int:
 def _measure(
     learner: Learner, held_out: Callable[[], dict[str, float]], keep: str | None, kept: dict
 ) -> dict[str, float]:
-    """The measures of now; `kept` remembers the best weights."""
+    """The measures of now; `kept` remembers the best weights and how often none were better."""
     learner.model.eval()
     measures = {name: float(x) for name, x in held_out().items()}
     if keep:
@@ -153,7 +163,9 @@ def _measure(
             raise ValueError(f"keep={keep!r}: held_out measures {', '.join(measures) or 'nothing'}")
         if kept["best"] is None or measures[keep] > kept["best"]["value"]:
             weights = {name: w.detach().clone() for name, w in learner.master.weights.items()}
-            kept["best"] = {"value": measures[keep], "weights": weights}
+            kept |= {"best": {"value": measures[keep], "weights": weights}, "misses": 0}
+        else:
+            kept["misses"] += 1
     return measures
 
 

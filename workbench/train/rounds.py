@@ -72,7 +72,7 @@ def take_rounds(
     read by the reward's verifier: at equal tokens methods can be compared.
 
     `learn(drawn, rate)` changes the weights of `policy`, at that share of the peak rates. `state`,
-    `restore` and `options` (held_out, evaluations, keep, log, checkpoints) as for
+    `restore` and `options` (held_out, evaluations, keep, patience, log ...) as for
     `loop.repeat`; `known` is what tells this run from others beside settings, seed, data, weights
     and reward. `meter` is the one that the reward's verifier adds to.
 
