@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import warnings
 import zlib
@@ -36,6 +35,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from workbench.files import write_whole
 from workbench.problems import label_folder, math_aps
 from workbench.problems.benchmarks import hub_rows
 from workbench.problems.step_marks import TAG, cut, hard_labels, marked
@@ -116,15 +116,9 @@ def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) ->
         ]
     except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise ValueError(f"{path}: not all of this can be JSON in UTF-8: {error}") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(
-            gzip.compress(b"".join(lines), mtime=0) if path.suffix == ".gz" else b"".join(lines)
-        )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    content = b"".join(lines)
+    content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
+    write_whole(path, lambda part: part.write_bytes(content))
 
 
 # -- lines and fields ------------------------------------------------------------------------------
