@@ -1,5 +1,5 @@
 """A full disk, a folder that can't be written, files cut off, two runs at one place, a clock set
-back: each ends in one clear line or in a clean recovery. Kills are in `tests/runs/test_kills.py`."""
+back: each ends in one clear line or in a clean recovery. Kills: `tests/runs/test_kills.py`."""
 
 import json
 import os

@@ -104,8 +104,10 @@ def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
     if file.suffix == ".json":
         try:
             rows = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: not a JSON array: {error}") from None
+        if not isinstance(rows, list | dict):
+            raise ValueError(f"{file}: not a JSON array, but a {type(rows).__name__}")
         yield from ((f"{file}, row {i}", row) for i, row in enumerate(rows, start=1))
         return
     number = 0
@@ -114,7 +116,7 @@ def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield f"{file}:{number}", json.loads(line)
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, RecursionError, EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{file}:{number}: corrupt or cut-off JSON line: {error}") from None
 
 
@@ -125,7 +127,7 @@ def _rows_of_folder(folder: Path, split: str) -> Iterator[tuple[str, dict]]:
     for file in files:
         try:
             yield str(file), json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: corrupt or cut-off JSON: {error}") from None
 
 

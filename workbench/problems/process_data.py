@@ -163,7 +163,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
                     yield f"{path}:{number}", line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             yield f"{path}:{number + 1} ({error})", b""
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: corrupt or cut-off JSON array: {error}") from None
 
 
