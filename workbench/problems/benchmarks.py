@@ -230,6 +230,11 @@ def _own(row: dict, id: str) -> Problem:
         row["problem"] if "problem" in row and "question" not in row else row["question"]
     )
     known["answer"] = None if row["answer"] is None else str(row["answer"])
+    if isinstance(known.get("id"), int):
+        known["id"] = str(known["id"])
+    for name in ("id", "kind", "question"):
+        if not isinstance(known.get(name, ""), str):
+            raise ValueError(f"{name} {known[name]!r:.60}: need a text")
     rest = {key: value for key, value in row.items() if key not in known and key != "problem"}
     known["meta"] = {**known.get("meta", {}), **rest}
     return Problem(**{"id": id, "kind": "math", **known})
