@@ -12,6 +12,7 @@ without their kernels, which end by themselves.
 """
 
 import argparse
+import atexit
 import contextlib
 import hashlib
 import os
@@ -122,6 +123,7 @@ def command(folder, words, event):
 @cache
 def repository():
     made = Repository(Path(tempfile.mkdtemp(prefix="kills-")))
+    atexit.register(shutil.rmtree, made.base, ignore_errors=True)
     made.add("00_figure", WORK)
     made.add("01_metrics", "run.log(a=seed, b=(rate, 0, 1))")
     return made.base

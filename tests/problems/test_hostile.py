@@ -223,6 +223,16 @@ def test_rows_of_benchmarks_are_read_or_refused(name, n, seed, tmp_path):
     assert read > 0
 
 
+def test_an_id_that_is_no_text_is_refused_and_a_number_is_one(tmp_path):
+    file = tmp_path / "own.jsonl"
+    for id in ([1], {"a": 1}, None):
+        file.write_text(json.dumps(BENCHMARKS["jsonl"] | {"id": id}))
+        with pytest.raises(ValueError, match=r"own\.jsonl:1: not a jsonl record: id .* a text"):
+            benchmarks.load("jsonl", path=file)
+    file.write_text(json.dumps(BENCHMARKS["jsonl"] | {"id": 7}))
+    assert benchmarks.load("jsonl", path=file)[0].id == "7"
+
+
 def test_what_is_no_text_in_utf8_is_refused_or_comes_back_equal(tmp_path):
     for i, text in enumerate(hostile.texts(60, seed=3)):
         row = LabelledSolution(
