@@ -16,7 +16,7 @@ COMMANDS = {
     "papermill": ["papermill", SOURCE, "out.ipynb", "-p", "seed", "1"],
     "jupyter": ["jupyter", "execute", SOURCE, "--output", "OUT"],
 }
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize("tool", COMMANDS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # some 60 processes, one by one
 SCRIPT = Path(__file__).parents[1] / "kill_campaign.py"
 TASKS = [
     "labelling", "sampling", "search by a server", "PRM training", "GRPO", "run of notebooks",
