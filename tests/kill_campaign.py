@@ -87,7 +87,7 @@ def search(folder):
 def fit_prm(folder):
     lines = [(i, p, tuple(p.solution.split("\n"))) for i, p in enumerate(MANY)]
     rows = [LabelledSolution(p, x, (1,) * (len(x) - 1) + (i % 2,)) for i, p, x in lines]
-    recipe = Recipe(batch_tokens=256, micro_tokens=128, epochs=2, rank=4)
+    recipe = Recipe(batch_tokens=256, micro_tokens=128, epochs=2, rank=0)
     places = {"checkpoints": folder / "checkpoints", "log": folder / "log.jsonl"}
     prm, _ = train_prm(
         tiny_model(), TOKENIZER, rows, recipe=recipe, seed=1, evaluations=12, **places
@@ -272,9 +272,10 @@ def table(reports, seed):
         lines.append(f"| {name} | {r.seconds:.1f} | {r.kills} | {r.later} | {r.runs} | {faults} |")
     total = sum(r.kills for r in reports.values())
     wrong = sum(len(r.faults) for r in reports.values())
-    end = f"{total} kills, {wrong} fault{'s' * (wrong != 1)}: "
-    end += "no row lost or doubled, every run ended with the rows, metrics, tables and weights of "
-    end += "the undisturbed one." if not wrong else "see the last column."
+    end = f"{total} kills, {wrong} fault{'s' * (wrong != 1)}"
+    if not wrong:
+        end += ": no row lost or doubled; every run ended with the rows, metrics, tables and "
+        end += "weights of the undisturbed one."
     return "\n".join([*lines, "", end, ""])
 
 
