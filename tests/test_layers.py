@@ -11,14 +11,15 @@ PACKAGE = Path(__file__).parents[1] / "workbench"
 ALLOWED = {
     "types": set(),
     "fingerprint": set(),  # what a run or a model is
-    "problems": {"types"},
+    "files": set(),  # locks, and files that are whole
+    "problems": {"types", "files"},
     "analyse": {"types", "problems"},
-    "jsonl": {"types"},  # records on disk, for the driver and for training
+    "jsonl": {"types", "files"},  # records on disk, for the driver and for training
     "allowance": {"types"},  # what a budget still pays for
     "workers": {"types"},  # what the driver and an engine that runs problems elsewhere exchange
     "task": {"types", "jsonl", "allowance", "workers"},  # one problem on its way
     "replies": {"types", "task"},  # what models say to many of them
-    "drive": {"types", "jsonl", "fingerprint", "workers", "task", "replies"},
+    "drive": {"types", "files", "jsonl", "fingerprint", "workers", "task", "replies"},
     "tree": {"types", "jsonl"},
     "supervise": {"types", "fingerprint", "problems", "analyse", "tree"},
     "search": {"types", "problems", "analyse", "tree"},

@@ -13,6 +13,7 @@ from workbench.commands.parser import parser
 
 def run(arguments: argparse.Namespace, base: Path) -> int:
     """Execute notebooks: 0 if all completed, 1 if one failed, 130 if interrupted."""
+    from workbench.files import alone
     from workbench.runs import batch, manifest
     from workbench.runs.notebook import parse_assignments
 
@@ -31,11 +32,12 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
     print(f"{count}, {profile} profile{at_once}, results in {folder}", flush=True)
     jobs_again = f" --jobs {arguments.jobs}" if at_once else ""
     resume = f"python -m workbench run --resume {folder}{jobs_again}"
-    try:
-        results = batch.run_batch(jobs, folder, base, profile=profile, at_once=arguments.jobs)
-    except KeyboardInterrupt:
-        print(f"\nstopped; go on with: {resume}", file=sys.stderr)
-        return 130
+    with alone(folder / manifest.NAME):
+        try:
+            results = batch.run_batch(jobs, folder, base, profile=profile, at_once=arguments.jobs)
+        except KeyboardInterrupt:
+            print(f"\nstopped; go on with: {resume}", file=sys.stderr)
+            return 130
     return _report(results, folder, resume)
 
 
@@ -143,7 +145,7 @@ def main(words: list[str] | None = None, base: Path | None = None) -> int:
             _heed_ctrl_c()
             return resolve_name(f"workbench.commands.{name}")(arguments, base)
         return COMMANDS[arguments.command](arguments, base)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: a full disk, a folder that can't be written
         print(f"workbench: {error}", file=sys.stderr)
         return 2
 

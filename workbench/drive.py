@@ -43,6 +43,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def stream(
     `save` names a JSONL file: each finished problem is appended, and problems that it already holds
     are read back instead of run. It belongs to one run: ValueError if the method, its options (by
     content), seed, budget or models were others. A model with a method `fingerprint() -> str` is
-    known by that (weights, adapters, settings), any other one by its `name`.
+    known by that (weights, adapters, settings), any other one by its `name`. ValueError, too, while
+    another run writes to it.
 
     `engine` runs the problems elsewhere, with its own models instead of `policy`, `verifier` and
     `helpers`, `in_flight` of them in each worker; results and file are the same. Only problems on
@@ -102,21 +104,22 @@ def stream(
     models = {"policy": policy, "verifier": verifier, **(helpers or {})}
     models = {by: model for by, model in models.items() if model is not None}
     _check_arguments(problems, work, models, engine)
-    file = None
-    if save:
-        about = engine.about() if engine else {by: identify(m) for by, m in models.items()}
-        file = jsonl.ResultFile(save, about | _identity(work))
-    there = bytearray(len(problems))  # 1 where the result has come
-    for index, result in _read_back(problems, file) if file else ():
-        there[index] = 1
-        yield index, result
-    left = (at for at in _numbered(problems) if not (file and file.has(*at.key)))
-    if engine:
-        finished = _elsewhere(engine, left, there.count(0), work, file)
-    else:
-        finished = _here(left, models, work, file)
-    for at, result, _ in _with_the_rest(finished, problems, there):
-        yield at.index, result
+    with jsonl.held(save) if save else nullcontext():
+        file = None
+        if save:
+            about = engine.about() if engine else {by: identify(m) for by, m in models.items()}
+            file = jsonl.ResultFile(save, about | _identity(work))
+        there = bytearray(len(problems))  # 1 where the result has come
+        for index, result in _read_back(problems, file) if file else ():
+            there[index] = 1
+            yield index, result
+        left = (at for at in _numbered(problems) if not (file and file.has(*at.key)))
+        if engine:
+            finished = _elsewhere(engine, left, there.count(0), work, file)
+        else:
+            finished = _here(left, models, work, file)
+        for at, result, _ in _with_the_rest(finished, problems, there):
+            yield at.index, result
 
 
 def _check_arguments(

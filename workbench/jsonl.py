@@ -14,11 +14,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 from workbench import types
+from workbench.files import alone
 from workbench.types import Meter, Problem, SearchResult
 
 RECORDS = {
@@ -50,7 +52,7 @@ def _placed_lines(
             start, end = end, end + len(line)
             try:
                 row = json.loads(line.decode())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
             if not isinstance(row, dict):
                 raise ValueError(
@@ -147,6 +149,12 @@ def from_json(row: Mapping[str, Any]) -> SearchResult:
 # -- the file --------------------------------------------------------------------------------------
 
 
+def held(path: str | Path) -> AbstractContextManager[None]:
+    """Keep other runs from a result file; a killed run's kernel may need a moment to let go."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return alone(path, wait_s=3.0)
+
+
 class ResultFile:
     """Finished problems on disk, by (id, occurrence); appended and flushed to disk one by one.
 
@@ -208,7 +216,14 @@ class ResultFile:
             )
 
     def _write(self, row: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            line = json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # half of a pair, from a server: JSON has a name for it
+            line = json.dumps(row).encode()
+        try:
+            with self.path.open("ab") as file:
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(self.path)) from None

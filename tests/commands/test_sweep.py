@@ -257,7 +257,7 @@ def test_a_killed_sweep_loses_and_doubles_no_point(repository, capsys):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
         assert main(["sweep", "--resume", str(folder)], base) == 2
-        assert "a sweep is running there now" in capsys.readouterr().err
+        assert "another run is writing there now" in capsys.readouterr().err
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)

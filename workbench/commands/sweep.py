@@ -15,14 +15,14 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from workbench.commands.grid import Point, grid
 from workbench.commands.sweep_page import write_sweep
 from workbench.commands.sweep_table import by_point
+from workbench.files import alone
 from workbench.runs import batch, environment, manifest
 from workbench.runs.report import write_report
 from workbench.show.cards import plain_table
@@ -46,7 +46,7 @@ def sweep(arguments: Namespace, base: Path) -> int:
     print(f"{workers} at once, {threads} thread{'s' * (threads > 1)} each, ", end="")
     print(f"results in {folder}", flush=True)
     # 3. the runs
-    with _alone(folder):
+    with alone(folder / manifest.NAME):
         try:
             results = run_points(points, folder, base, workers=workers, threads=threads)
         except KeyboardInterrupt:
@@ -94,19 +94,6 @@ def share(points: int, workers: int | None, threads: int | None) -> tuple[int, i
         each = f" for {threads} threads each" if threads else ""
         raise ValueError(f"--workers {workers}: {cores} cores{each} allow {most} at most")
     return workers, threads or cores // workers
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder while a sweep runs in it; a process that is killed lets go of it."""
-    import fcntl
-
-    with (folder / manifest.NAME).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: a sweep is running there now") from None
-        yield
 
 
 def run_points(

@@ -6,7 +6,6 @@ The page lies beside the points' own folders and links to their reports.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from workbench.commands.grid import Point, swept
 from workbench.commands.sweep_table import by_point, curves, headlines, over_seeds, tidy
 from workbench.runs.report import PAGE
+from workbench.show.cards import escape
 from workbench.show.cards import table as html_table
 from workbench.show.plots import training_curve, use_style
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -24,13 +25,16 @@ def stopped_by(choice: Mapping[str, Any], separator: str) -> bool | None:
 
 
 def said_by(choice: Mapping[str, Any]) -> str:
-    """What a choice says; `ServerError` where the server keeps a part of it apart."""
+    """What a choice says; `ServerError` where the server keeps a part of it apart.
+
+    JSON can name half of a surrogate pair, which is no text: U+FFFD stands for it.
+    """
     if "message" not in choice:
-        return choice["text"]
+        return re.sub("[\ud800-\udfff]", "\ufffd", choice["text"])
     message = choice["message"]
     if message.get("reasoning_content") or message.get("reasoning"):
         raise ServerError("the server parts reasoning from the answer: start it without a parser")
-    return message["content"]
+    return re.sub("[\ud800-\udfff]", "\ufffd", message["content"])
 
 
 def into_steps(text: str, separator: str) -> list[str]:
@@ -42,13 +46,16 @@ def into_steps(text: str, separator: str) -> list[str]:
     >>> into_steps("a\n\nb\nc\n", "\n"), into_steps("\n a", "\n"), into_steps("", "\n")
     (['a\n', 'b', 'c'], ['\n a'], [''])
     """
-    steps: list[str] = []
+    steps: list[list[str]] = []
+    blank = True  # so far the last one is
     for piece in text.removesuffix(separator).split(separator):
-        if steps and not (piece.strip() and steps[-1].strip()):
-            steps[-1] += separator + piece
+        if steps and (blank or not piece.strip()):
+            steps[-1].append(piece)
+            blank = blank and not (separator + piece).strip()
         else:
-            steps.append(piece)
-    return steps
+            steps.append([piece])
+            blank = not piece.strip()
+    return [separator.join(pieces) for pieces in steps]
 
 
 def spread_tokens(

@@ -107,7 +107,7 @@ def whole_json(file: Path) -> Any:
     """What a file holds that is one JSON value; ValueError where it is corrupt or cut off."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: corrupt or cut-off JSON: {error}") from None
 
 
@@ -117,8 +117,9 @@ def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
     Raises ValueError, with file and line, where it is corrupt or cut off.
     """
     if file.suffix == ".json":
-        rows = enumerate(whole_json(file), start=1)
-        yield from ((f"{file}, row {i}", row) for i, row in rows)
+        if not isinstance(rows := whole_json(file), list | dict):
+            raise ValueError(f"{file}: not a JSON array, but a {type(rows).__name__}")
+        yield from ((f"{file}, row {i}", row) for i, row in enumerate(rows, start=1))
         return
     number = 0
     try:
@@ -126,7 +127,7 @@ def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield f"{file}:{number}", json.loads(line)
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, RecursionError, EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{file}:{number}: corrupt or cut-off JSON line: {error}") from None
 
 
@@ -230,6 +231,11 @@ def _own(row: dict, id: str) -> Problem:
     asked = "problem" if "problem" in row and "question" not in row else "question"
     known["question"] = row[asked]
     known["answer"] = None if row["answer"] is None else str(row["answer"])
+    if isinstance(known.get("id"), int):
+        known["id"] = str(known["id"])
+    for name in ("id", "kind", "question"):
+        if not isinstance(known.get(name, ""), str):
+            raise ValueError(f"{name} {known[name]!r:.60}: need a text")
     rest = {key: value for key, value in row.items() if key not in known and key != "problem"}
     known["meta"] = {**known.get("meta", {}), **rest}
     return Problem(**{"id": id, "kind": "math", **known})

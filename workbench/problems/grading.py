@@ -9,7 +9,7 @@ Stricter than Math-Verify, so that equality may group votes:
 
 - no ×100: a percent sign is a unit like any other, `28\% = 28`, and neither equals `0.28`;
 - no tolerance on rational numbers: 10000 ≠ 10001 and 1/3 ≠ 0.3333333333; a decimal equals an
-  irrational value only if they agree to 10 decimals;
+  irrational value only if they agree to 10 decimals and, below these, to three digits;
 - words are compared as words (Math-Verify reads `evil` as a product of letters, equal to `live`),
   and only units that cannot be variables are dropped (Math-Verify drops the t of `x + 3t`);
 - an answer is read whole, never by its last number; the European `1,22` is a list of two, not 1.22.
@@ -51,8 +51,9 @@ _PHRASE = re.compile(
 _LAST = re.compile(
     rf"\\[dtc]?frac\{{-?\d+\}}\{{\d+\}}|(?:(?<![\w)\]}}])-\$?|(?<![\w.]))(?:{_NUM})(?:/\d+)?"
 )
-_PROSE = re.compile(r"[A-Za-z]{2,} [A-Za-z]{2,}")
-_AFTER = re.compile(r"(?:\.\s+(?=[A-Z])|\s*I hope\b|<\|).*", re.S)
+# no pattern may look at a long run of letters or spaces again from each of its places
+_PROSE = re.compile(r"[A-Za-z]{2} [A-Za-z]{2}")
+_AFTER = re.compile(r"(?:\.\s+(?=[A-Z])|(?<!\s)\s*I hope\b|<\|).*", re.S)
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
@@ -85,7 +86,8 @@ def _boxed(text: str) -> str | None:
             last = (token.start(1), token[1])
         elif token[0] == "}" and opened:
             start, is_box = opened.pop()
-            last = max(last, (start, text[start : token.start()])) if is_box else last
+            if is_box and start > last[0]:
+                last = (start, text[start : token.start()])
         elif token[0].endswith("{") and token[0] != r"\{":
             opened.append((token.end(), len(token[0]) > 1))
     return last[1]
@@ -312,7 +314,19 @@ def _limit_memory(gib: int = 4) -> None:
 def _compare(gold: str, prediction: str) -> bool:
     from math_verify import verify
 
-    return verify(_parse(gold), _parse(prediction), float_rounding=10, timeout_seconds=None)
+    a, b = _parse(gold), _parse(prediction)
+    return verify(a, b, float_rounding=10, timeout_seconds=None) and not _apart(a, b)
+
+
+def _apart(a: list, b: list) -> bool:
+    """Do two values differ that are too small for ten decimals to tell?"""
+    from sympy import Expr
+
+    numbers = [next((x for x in found if isinstance(x, Expr)), None) for found in (a, b)]
+    if any(x is None or not x.is_number for x in numbers):
+        return False
+    x, y = (x.evalf() for x in numbers)
+    return bool(abs(x - y) > abs(x) / 1000)
 
 
 def _parse(text: str) -> list:

@@ -8,11 +8,11 @@ that all rows have the same columns. Taught in notebook 02.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from workbench.files import write_whole
 from workbench.problems.step_marks import as_value
 from workbench.types import LabelledSolution, Problem
 
@@ -90,7 +90,6 @@ def write_folder(rows: Sequence[LabelledSolution], folder: Path) -> None:
     facts = {"solutions": len(rows), "problems": len({row.problem.id for row in rows})}
     facts |= {"good": labels[1], "bad": labels[0], "open": labels[None], "file": PARQUET}
     sources = ", ".join(sorted({row.source for row in rows} - {""})) or "not said"
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / PARQUET, lambda part: parquet.write_table(table, part))
     card = DATA_CARD.format(**facts, sources=sources)
     write_whole(folder / "README.md", lambda part: part.write_text(card, encoding="utf-8"))
@@ -101,13 +100,3 @@ def _columns(row: LabelledSolution) -> dict:
     meta = {"problem_meta": dict(problem.pop("meta")), "meta": dict(row.meta)}
     texts = {name: json.dumps(value, ensure_ascii=False) for name, value in meta.items()}
     return {**problem, **vars(row), **texts}
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let a file be written, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

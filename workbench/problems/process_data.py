@@ -35,6 +35,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from workbench.files import write_whole
 from workbench.problems import label_folder, math_aps
 from workbench.problems.benchmarks import hub_rows
 from workbench.problems.step_marks import TAG, cut, hard_labels, marked
@@ -110,9 +111,8 @@ def write(rows: Iterable[LabelledSolution], path: str | Path, *, format: str) ->
         data = "".join(f"{line}\n" for line in lines).encode()
     except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise ValueError(f"{path}: not all of this can be JSON in UTF-8: {error}") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = gzip.compress(data, mtime=0) if path.suffix == ".gz" else data
-    label_folder.write_whole(path, lambda part: part.write_bytes(data))
+    write_whole(path, lambda part: part.write_bytes(data))
 
 
 # -- lines and fields ------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
                     yield f"{path}:{number}", line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             yield f"{path}:{number + 1} ({error})", b""
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: corrupt or cut-off JSON array: {error}") from None
 
 

@@ -10,6 +10,7 @@ data/models/base/config.json has read all of data/models/base. What subprocesses
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import json
 import os
@@ -41,9 +42,12 @@ def append(folder: Path, record: Mapping[str, object]) -> None:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             line = (b"" if file.read() == b"\n" else b"\n") + line
-        if file.write(line) < len(line):
-            raise OSError(f"{folder / NAME}: the disk is full")
-        os.fsync(file.fileno())
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError as error:  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(folder / NAME)) from None
 
 
 def read(folder: Path) -> list[dict]:

@@ -6,13 +6,12 @@ The page needs only the figures and notebooks that lie beside it, and follows a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from workbench.runs.progress import duration
 from workbench.runs.run import metric_rows
-from workbench.show.cards import table
+from workbench.show.cards import escape, table
 
 SHOWN = 12  # metrics; the others are folded away
 PAGE = """<!DOCTYPE html>

@@ -2,13 +2,14 @@
 
 Data in, HTML text out. They survive JupyterLab's sanitiser for untrusted notebooks: inline style
 only, no scripts, no SVG, no CSS variables; tints are translucent and the text colour is inherited,
-so that light and dark themes both work. All text is escaped.
+so that light and dark themes both work. All text is escaped, and what would act unseen in it
+(control characters, marks that turn the direction, half letters) is shown as U+FFFD.
 """
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
-from html import escape
 
 BLUE, GREEN = "rgba(0,114,178,.15)", "rgba(0,158,115,.15)"
 RED, GREY = "rgba(213,94,0,.15)", "rgba(128,128,128,.15)"
@@ -16,6 +17,24 @@ RED, GREY = "rgba(213,94,0,.15)", "rgba(128,128,128,.15)"
 BOX = f"padding:8px 12px;border-left:3px solid rgba(0,114,178,.6);background-color:{BLUE}"
 LEFT = "text-align:left;padding:3px 14px 3px 6px;vertical-align:top"
 RIGHT = "text-align:right;padding:3px 14px 3px 6px;vertical-align:top"
+
+CONTROLS = {*range(32), *range(127, 160)} - set(map(ord, "\t\n\r"))
+TURNS = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+UNSEEN = dict.fromkeys([*CONTROLS, *TURNS, *range(0xD800, 0xE000)], "\ufffd")
+
+
+def readable(text: str) -> str:
+    """Text in which everything can be seen, and which a UTF-8 file can hold.
+
+    >>> readable("a\\x1b[31mb")
+    'a�[31mb'
+    """
+    return text.translate(UNSEEN)
+
+
+def escape(text: str) -> str:
+    """Text as HTML shows it: no tag, and nothing unseen."""
+    return html.escape(readable(text))
 
 
 def cell_text(value: object) -> str:
@@ -78,7 +97,7 @@ def plain_table(rows: Sequence[Mapping[str, object]]) -> str:
     if not rows:
         return "(no rows)"
     columns = list(rows[0])
-    cells = [columns, *[[cell_text(row.get(c)) for c in columns] for row in rows]]
+    cells = [columns, *[[readable(cell_text(row.get(c))) for c in columns] for row in rows]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
     return "\n".join(lines)

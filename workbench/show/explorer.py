@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 
 from workbench.problems import explain, is_right, solvable
-from workbench.show.cards import BLUE, table
+from workbench.show.cards import BLUE, escape, table
 from workbench.show.steps import QUESTION, step_strip
 from workbench.show.trees import labelled_tree, tree_view
 from workbench.tree import Node, grow

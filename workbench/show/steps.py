@@ -6,10 +6,9 @@ Data in, HTML text out, under the rules of `workbench.show.cards`. Taught in not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from workbench.problems import explain
-from workbench.show.cards import GREEN, GREY, RED
+from workbench.show.cards import GREEN, GREY, RED, escape
 from workbench.types import Prefix, Problem, SearchResult
 
 QUESTION = "margin:2px 0 6px 0;padding:6px 10px;background-color:rgba(128,128,128,.15)"

@@ -8,11 +8,10 @@ of solutions, `labelled_tree` adds exact verdicts to a tree of values. Taught in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
-from html import escape
+from dataclasses import replace
 
 from workbench.problems import explain
-from workbench.show.cards import BLUE, GREEN, GREY, RED
+from workbench.show.cards import BLUE, GREEN, GREY, RED, escape
 from workbench.tree import Node, grow, walk
 from workbench.types import Prefix, Problem, Step
 
@@ -30,18 +29,29 @@ def tree_view(root: Node) -> str:
     >>> tree_view(Node(Step("2 + 3 ?"))).count("<details")  # a step without children does not fold
     0
     """
-    return f'<div style="white-space:pre-wrap">{_view(root, is_root=True)}</div>'
+    return f'<div style="white-space:pre-wrap">{_view(root)}</div>'
 
 
-def _view(node: Node, *, is_root: bool = False) -> str:
-    tint = {None: BLUE if node.chosen else GREY, True: GREEN, False: RED}[node.right]
-    style = f"{LINE};background-color:{tint}{'' if node.kept else PRUNED}"
-    if not node.children:
-        return f'<div style="{style}">{_line(node)}</div>'
-    opened = " open" if is_root or any(path[-1].chosen for path in walk(node)) else ""
-    summary = f'<summary style="{style};cursor:pointer">{_line(node)}</summary>'
-    children = "".join(map(_view, node.children.values()))
-    return f'<details{opened}>{summary}<div style="{CHILDREN}">{children}</div></details>'
+def _view(root: Node) -> str:
+    """Without calling itself: a solution may have more steps than Python has frames."""
+    opened = {id(node) for path in walk(root) if path[-1].chosen for node in path} | {id(root)}
+    parts: list[str] = []
+    todo: list[Node | str] = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, str):
+            parts.append(node)
+            continue
+        tint = {None: BLUE if node.chosen else GREY, True: GREEN, False: RED}[node.right]
+        style = f"{LINE};background-color:{tint}{'' if node.kept else PRUNED}"
+        if not node.children:
+            parts.append(f'<div style="{style}">{_line(node)}</div>')
+            continue
+        summary = f'<summary style="{style};cursor:pointer">{_line(node)}</summary>'
+        fold = f"<details{' open' if id(node) in opened else ''}>{summary}"
+        parts.append(f'{fold}<div style="{CHILDREN}">')
+        todo += ["</div></details>", *reversed(node.children.values())]
+    return "".join(parts)
 
 
 def _line(node: Node) -> str:
@@ -109,7 +119,7 @@ def labelled_tree(problem: Problem, tree: Node, before: Node | None = None) -> N
 
     Chosen is what was visited since `before`, an earlier tree of the same search (None: nothing).
     """
-    tree = deepcopy(tree)
+    tree = _copy(tree)
     visits = {_key(path): path[-1].visits for path in walk(before)} if before else {}
     for path in walk(tree):
         node, steps = path[-1], [above.step.text for above in path[1:]]
@@ -117,6 +127,16 @@ def labelled_tree(problem: Problem, tree: Node, before: Node | None = None) -> N
         node.right = node.reason is None if steps else None
         node.chosen = before is not None and node.visits > visits.get(_key(path), 0)
     return tree
+
+
+def _copy(root: Node) -> Node:
+    copy = replace(root, children={})
+    todo = [(root, copy)]
+    while todo:
+        old, new = todo.pop()
+        new.children = {key: replace(child, children={}) for key, child in old.children.items()}
+        todo += zip(old.children.values(), new.children.values())
+    return copy
 
 
 def _key(path: Sequence[Node]) -> tuple[object, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from workbench.analyse.metrics import aggregate
 from workbench.show.cards import GREY as TINT
+from workbench.show.cards import escape
 from workbench.show.steps import solution_strip
 from workbench.types import Problem
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -216,16 +217,24 @@ class Learner:
         """Write all that going on needs, whole or not at all; `extra` holds plain values only."""
         part = Path(path).with_suffix(".part")
         part.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(self.state() | {"run": dict(run or {}), "extra": extra}, part)
+        try:
+            torch.save(self.state() | {"run": dict(run or {}), "extra": extra}, part)
+        except (OSError, RuntimeError) as error:  # torch's own has many lines
+            part.unlink(missing_ok=True)
+            raise OSError(f"{path} can't be written: {str(error).partition(chr(10))[0]}") from None
         part.replace(path)
 
     def load(self, path: str | Path, run: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Go on exactly where `save` stood; returns its `extra`.
 
-        ValueError, which names what differs, if that was another run (see `loop.run_of`).
+        ValueError, which names what differs, if that was another run (see `loop.run_of`), and for a
+        file that is no whole checkpoint.
         """
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        was, now = state["run"], dict(run or {})
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            was, now = state["run"], dict(run or {})
+        except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no whole checkpoint: delete it to begin anew") from error
         names = [name for name in was | now if was.get(name) != now.get(name)]
         if names:
             differ = "; ".join(f"{name} was {was.get(name)}, is {now.get(name)}" for name in names)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from workbench.files import alone
 from workbench.train.learner import Batch, Learner, Loss, Progress, Recipe, this_process
 
 
@@ -104,39 +106,49 @@ def repeat(
     `log` is a JSONL file of the rows. `checkpoints` is a folder, written to at the same times; from
     there the next call goes on, exactly, and yields the rows of before first. `state()` is what a
     turn must know besides the learner, in plain values, and `restore(state)` takes it back.
-    ValueError if it was another `run` (see `run_of`), or for options that lack another.
+    ValueError if it was another `run` (see `run_of`), while another one writes there, or for
+    options that lack another.
     """
     _check_options(held_out, keep, patience)
-    # 1. where the run stands
-    file = None if checkpoints is None else Path(checkpoints) / "last.pt"
-    kept = {"rows": [], "best": None, "misses": 0}
-    if file and file.exists():
-        kept = learner.load(file, run)
-        _set_random_state(kept.pop("random"))
-        restore(kept.pop("state", None))
-    rows = kept["rows"]
-    _append(log, rows, mode="w")
-    yield from rows
-    # 2. turn, measure, write
-    while (before := stood()) < goal:
-        if patience is not None and kept["misses"] >= patience:
-            break
-        row = turn()
-        due = row is None
-        if row is not None:
-            due = min(stood(), goal) * evaluations // goal > before * evaluations // goal
-            if due and held_out:
-                row |= _measure(learner, held_out, keep, kept)
-            rows.append(row)
-            _append(log, [row])
-        if due and file and this_process()[0] == 0:
-            learner.save(file, run, random=_random_state(), state=state(), **kept)
-        if row is None:
-            break
-        yield row
-    # 3. the weights that remain
-    if kept["best"]:
-        learner.set_weights(kept["best"]["weights"])
+    with _alone_in(checkpoints):
+        # 1. where the run stands
+        file = None if checkpoints is None else Path(checkpoints) / "last.pt"
+        kept = {"rows": [], "best": None, "misses": 0}
+        if file and file.exists():
+            kept = learner.load(file, run)
+            _set_random_state(kept.pop("random"))
+            restore(kept.pop("state", None))
+        rows = kept["rows"]
+        _append(log, rows, mode="w")
+        yield from rows
+        # 2. turn, measure, write
+        while (before := stood()) < goal:
+            if patience is not None and kept["misses"] >= patience:
+                break
+            row = turn()
+            due = row is None
+            if row is not None:
+                due = min(stood(), goal) * evaluations // goal > before * evaluations // goal
+                if due and held_out:
+                    row |= _measure(learner, held_out, keep, kept)
+                rows.append(row)
+                _append(log, [row])
+            if due and file and this_process()[0] == 0:
+                learner.save(file, run, random=_random_state(), state=state(), **kept)
+            if row is None:
+                break
+            yield row
+        # 3. the weights that remain
+        if kept["best"]:
+            learner.set_weights(kept["best"]["weights"])
+
+
+def _alone_in(checkpoints: str | Path | None) -> AbstractContextManager[None]:
+    """Keep other runs from a folder of checkpoints; of several processes the first one holds it."""
+    if checkpoints is None or this_process()[0]:
+        return nullcontext()
+    Path(checkpoints).mkdir(parents=True, exist_ok=True)
+    return alone(checkpoints, wait_s=3.0)
 
 
 def _check_options(
