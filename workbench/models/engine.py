@@ -29,7 +29,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from workbench.models.checkpoints import adapter_state
 from workbench.models.draws import draw, uniforms
 from workbench.models.flops import Flops
-from workbench.models.forks import NAME, Forks, attending, blanks, can_fork
+from workbench.models.forks import FORKED, Forks, attending, blanks, can_fork
 from workbench.models.prefix_cache import Context, Entry, KeyValues, PrefixCache, right_aligned
 from workbench.models.stops import Stops
 from workbench.types import Meter
@@ -401,5 +401,5 @@ class Engine:
             yield {"attention_mask": None if columns is None else columns.to(self.device)}
             return
         mask = blanks(pad, width, buffer.layers[0][0]) if padded else None
-        with attending(self.config, NAME):
+        with attending(self.config, FORKED):
             yield {"attention_mask": mask, "forks": forks}

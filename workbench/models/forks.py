@@ -24,7 +24,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from workbench.models.prefix_cache import Entry, right_aligned
 
-NAME = "workbench_forks"  # of this attention, among those of transformers
+FORKED = "workbench_forks"  # of this attention, among those of transformers
 
 
 def can_fork(model: torch.nn.Module) -> bool:
@@ -113,7 +113,7 @@ def forked_attention(
     return out.reshape(query.shape).transpose(1, 2).to(query.dtype), None
 
 
-AttentionInterface.register(NAME, forked_attention)
+AttentionInterface.register(FORKED, forked_attention)
 
 
 @contextmanager

@@ -325,8 +325,9 @@ def _apart(a: list, b: list) -> bool:
     numbers = [next((x for x in found if isinstance(x, Expr)), None) for found in (a, b)]
     if any(x is None or not x.is_number for x in numbers):
         return False
-    x, y = (x.evalf() for x in numbers)
-    return bool(abs(x - y) > abs(x) / 1000)
+    x, y = (abs(x.evalf()) for x in numbers)
+    tiny = x.is_finite and y.is_finite and max(x, y) < 1e-9
+    return bool(tiny and abs(x - y) > x / 1000)
 
 
 def _parse(text: str) -> list:

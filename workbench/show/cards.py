@@ -19,8 +19,8 @@ LEFT = "text-align:left;padding:3px 14px 3px 6px;vertical-align:top"
 RIGHT = "text-align:right;padding:3px 14px 3px 6px;vertical-align:top"
 
 CONTROLS = {*range(32), *range(127, 160)} - set(map(ord, "\t\n\r"))
-TURNS = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-UNSEEN = dict.fromkeys([*CONTROLS, *TURNS, *range(0xD800, 0xE000)], "\ufffd")
+TURNING_MARKS = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+UNSEEN = dict.fromkeys([*CONTROLS, *TURNING_MARKS, *range(0xD800, 0xE000)], "\ufffd")
 
 
 def readable(text: str) -> str:
