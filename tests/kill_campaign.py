@@ -232,8 +232,12 @@ def campaign(name, kills, seed, base):
     began = time.monotonic()
     expected = finished(work, outcome, base / "whole", lambda: None, report)
     report.seconds = time.monotonic() - began
+
+    def left():
+        """After how many seconds to kill; None once it has been killed often enough."""
+        return draw.uniform(0, report.seconds) if report.kills < kills else None
+
     while report.kills < kills and not report.faults:
-        left = lambda: draw.uniform(0, report.seconds) if report.kills < kills else None  # noqa: E731
         found = finished(work, outcome, base / f"run{report.runs}", left, report)
         if not report.faults and found != expected:
             report.faults.append(f"run {report.runs} differs from the undisturbed one")
