@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -83,46 +83,68 @@ def take_rounds(
     included), verifier_tokens (so far, with a `meter`), and, if there are right answers to embedded
     problems, right_by_wrong_steps (the share of them that hold a wrong step).
     """
-    groups = None if isinstance(source[0], Problem) else groups_of(source, settings.group)
     if (goal := rounds if until is None else until) is None or None not in (rounds, until):
         raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
-    books = {"round": 0, "tokens": 0, "verifier": 0, "critic": 0, "warned": 0}
+    groups = None if isinstance(source[0], Problem) else groups_of(source, settings.group)
+    books = Books()
 
     def stood() -> int:
-        spent = books["tokens"] + learner.done.tokens + books["critic"] + books["verifier"]
-        return books["round"] if until is None else spent
+        return books.round if until is None else books.spent + learner.done.tokens
 
     def turn() -> dict[str, float] | None:
-        number, read = books["round"], meter.verifier if meter else 0
+        # 1. draw and learn
+        number, read = books.round, meter.verifier if meter else 0
         drawn = _draw(policy, source, groups, settings, reward, seed, number)
         rate = rate_at(learner.recipe, number, stood() / goal, rounds)
         if drawn is None or (learnt := learn(drawn, rate)) is None:
             return None
         metrics, silent = learnt
-        books["round"] += 1
-        books["tokens"] += drawn.cost.generated
-        books["verifier"] += meter.verifier - read if meter else 0
-        books["critic"] = metrics.get("train/critic_tokens", 0)
-        _warn(drawn, silent, books)
-        spent = {"tokens": books["tokens"], "trained_tokens": learner.done.tokens}
-        spent |= {"verifier_tokens": books["verifier"]} if meter else {}
+        # 2. keep the books
+        books.round += 1
+        books.tokens += drawn.cost.generated
+        books.verifier += meter.verifier - read if meter else 0
+        books.critic = metrics.get("train/critic_tokens", 0)
+        books.warned |= _warn(drawn, silent, again=not books.warned)
+        # 3. say how it went
+        spent = {"tokens": books.tokens, "trained_tokens": learner.done.tokens}
+        spent |= {"verifier_tokens": books.verifier} if meter else {}
         row = {"rate": rate, **measures(drawn), **spent, "zero_signal": silent.float().mean()}
         row = {f"train/{name}": float(x) for name, x in row.items()}
         return {"round": number + 1, **row, **metrics}
 
     def take_back(kept: Mapping[str, Any]) -> None:
-        books.update(kept["books"])
+        vars(books).update(kept["books"])
         restore(kept["method"])
 
     if options.get("checkpoints") is not None:
-        known = {f"settings: {name}": x for name, x in asdict(settings).items()} | dict(known or {})
-        known |= {"reward": reward, "data": repr(source)}
-        known |= {"host weights": weights_digest(policy.model)}
-        plain = {name: isinstance(x, PLAIN) and len(repr(x)) < 80 for name, x in known.items()}
-        known = {name: x if plain[name] else digest(x) for name, x in known.items()}
-        options["run"] = run_of(learner.recipe, **known, seed=seed, rounds=rounds, until=until)
-    more = {"state": lambda: {"books": dict(books), "method": state()}, "restore": take_back}
+        about = {f"settings: {name}": x for name, x in asdict(settings).items()} | dict(known or {})
+        about |= {"reward": reward, "data": repr(source)}
+        about |= {"host weights": weights_digest(policy.model)}
+        about = _in_short(about) | {"seed": seed, "rounds": rounds, "until": until}
+        options["run"] = run_of(learner.recipe, **about)
+    more = {"state": lambda: {"books": asdict(books), "method": state()}, "restore": take_back}
     yield from repeat(learner, turn, goal, stood=stood, **more, **options)
+
+
+@dataclass
+class Books:
+    """What a run has spent so far, beside the tokens that its learner trained on."""
+
+    round: int = 0
+    tokens: int = 0  # sampled
+    verifier: int = 0  # read by the reward's verifier
+    critic: int = 0  # trained on by a critic of its own
+    warned: bool = False  # that most groups teach nothing
+
+    @property
+    def spent(self) -> int:
+        return self.tokens + self.critic + self.verifier
+
+
+def _in_short(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells runs apart, each long or unprintable value as its digest."""
+    plain = {name: isinstance(x, PLAIN) and len(repr(x)) < 80 for name, x in known.items()}
+    return {name: x if plain[name] else digest(x) for name, x in known.items()}
 
 
 # -- what a round draws ----------------------------------------------------------------------------
@@ -169,9 +191,10 @@ def sampled(
     return None if any(result.stopped for result in results) else results
 
 
-def _warn(drawn: Drawn, silent: torch.Tensor, books: dict[str, int]) -> None:
-    """Say why a round taught nothing, and once in a run why most of its groups do not."""
-    if silent.all() or (silent.float().mean() >= 0.75 and not books["warned"]):
-        books["warned"], head = 1, "nothing" if silent.all() else "little"
-        why = why_silent(drawn.right, silent)
+def _warn(drawn: Drawn, silent: torch.Tensor, *, again: bool) -> bool:
+    """Say why a round taught nothing or, if `again`, why most of its groups did not; said it?"""
+    said = bool(silent.all() or (again and silent.float().mean() >= 0.75))
+    if said:
+        head, why = "nothing" if silent.all() else "little", why_silent(drawn.right, silent)
         warnings.warn(f"{head} to learn in this round: {why}", stacklevel=4)
+    return said
