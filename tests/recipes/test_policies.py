@@ -21,7 +21,7 @@ def small(monkeypatch):
 
 
 ONE_OF_A_KIND = [
-    "rft", "rewrites", "step-dpo", "grpo-process", "grpo-mixed", "vine", "appo", "prm-held",
+    "rft", "rewrites", "step-dpo", "grpo-process", "grpo-mixed", "vine", "appo", "prm-held", "gold",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@
 | `vine` | the answer, by completions of every prefix |
 | `prm-alone`, `likelihood-alone` | the worst step by the PRM, by base's likelihood: no answers |
 | `prm-held` | as `prm-alone`, held to the start by a KL term |
+| `gold` | given solutions, which the others never see: for comparison |
 
 The budget is one of tokens: sampled, trained on (also by a critic), and read by a verifier. What an
 arm leaves under `runs/recipes/policies` is its log, the policy, and samples of `test` as a pool.
@@ -38,6 +39,7 @@ from workbench.types import Meter, Problem, SearchResult
 
 if TYPE_CHECKING:
     from workbench.models.policy import HFPolicy
+    from workbench.train.sft import Lesson
 
 BUDGET = 2_000_000  # tokens of an arm
 LEARNT, TRAINING = range(3, 7), 20_000  # levels of the problems to learn from; how many there are
@@ -57,7 +59,7 @@ ArmPools = dict[tuple[str, int], list[SearchResult]]
 class Arm:
     """A method, its settings, and the reward, made with the meter that its verifier adds to."""
 
-    method: str  # rft, grpo, ppo or dpo
+    method: str  # rft, gold, grpo, ppo or dpo
     settings: dict[str, Any] = field(default_factory=dict)
     reward: Callable[[Meter], Reward] = lambda meter: answer
 
@@ -101,6 +103,7 @@ ARMS = {
     "prm-alone": Arm("grpo", {}, prm_reward),
     "prm-held": Arm("grpo", {"beta": 0.05}, prm_reward),
     "likelihood-alone": Arm("grpo", {}, likelihood_reward),
+    "gold": Arm("gold"),
 }
 SEEDS = range(3)
 
@@ -185,8 +188,8 @@ def taught(
     from workbench.train.preferences import DPO, dpo
 
     budget = budget or BUDGET
-    if arm.method == "rft":
-        yield from _rejection(policy, arm.settings, seed, budget, held)
+    if arm.method in ("rft", "gold"):
+        yield from _fine_tuned(policy, arm, seed, budget, held)
         return
     method, settings = {"grpo": (grpo, GRPO), "ppo": (ppo, PPO), "dpo": (dpo, DPO)}[arm.method]
     recipe = replace(RECIPE, learning_rate=RATE, vector_rate=GAINS, adam_epsilon=1e-4, clip=0.07)
@@ -201,34 +204,45 @@ def taught(
         yield row | {"spent": sum(row.get(f"train/{kind}", 0) for kind in kinds)}
 
 
-def _rejection(
-    policy: HFPolicy, drawing: dict[str, Any], seed: int, budget: int, held: dict[str, Any]
-) -> Rows:
-    """RFT: half of the budget draws solutions, half trains on the right ones, each text once."""
-    from workbench.models import load_verifier
-    from workbench.train.grpo import rejection_lessons
+def _fine_tuned(policy: HFPolicy, arm: Arm, seed: int, budget: int, held: dict[str, Any]) -> Rows:
+    """Train on lessons for what their making has left of the budget."""
     from workbench.train.iterate import GENTLE
     from workbench.train.learner import Learner
     from workbench.train.loop import run_of, train
     from workbench.train.rows import passes
-    from workbench.train.sft import batches, next_token_loss
+    from workbench.train.sft import Lesson, batches, next_token_loss
 
-    problems, results, spent = training_problems(seed), [], 0
-    drawing = {"n": A_ROUND["group"], **drawing}
-    judge = load_verifier("prm_base", dtype="fast") if "method" in drawing else None
-    for start in count(0, RFT_DRAWS):
-        if spent >= budget // 2:
-            break
-        some = problems[start : start + RFT_DRAWS]
-        results += sampled_by(policy, some, seed=seed, verifier=judge, **drawing)
-        spent = sum(result.meter.generated + result.meter.verifier for result in results)
-    lessons = chain.from_iterable(passes(rejection_lessons(results), f"rft/{seed}"))
+    problems = training_problems(seed)
+    if arm.method == "gold":
+        lessons, spent = [Lesson(problem) for problem in problems], 0
+    else:
+        lessons, spent = _own_right(policy, problems, arm.settings, seed, budget // 2)
+    lessons = chain.from_iterable(passes(lessons, f"rft/{seed}"))
     data = batches(lessons, policy.tokenizer, batch_tokens=GENTLE.batch_tokens, seed=seed)
     learner = Learner(policy.model, GENTLE)
     held = held | {"run": run_of(GENTLE, seed=seed, budget=budget)}
     for row in train(learner, data, next_token_loss, until=budget - spent, **held):
         yield {"round": row["update"], **row, "spent": spent + row["train/tokens"]}
     policy.model.eval()
+
+
+def _own_right(
+    policy: HFPolicy, problems: Sequence[Problem], drawing: dict[str, Any], seed: int, budget: int
+) -> tuple[list[Lesson], int]:
+    """RFT: the policy's right solutions, each text once, and the tokens that they cost."""
+    from workbench.models import load_verifier
+    from workbench.train.grpo import rejection_lessons
+
+    drawing = {"n": A_ROUND["group"], **drawing}
+    judge = load_verifier("prm_base", dtype="fast") if "method" in drawing else None
+    results, spent = [], 0
+    for start in count(0, RFT_DRAWS):
+        if spent >= budget:
+            break
+        some = problems[start : start + RFT_DRAWS]
+        results += sampled_by(policy, some, seed=seed, verifier=judge, **drawing)
+        spent = sum(result.meter.generated + result.meter.verifier for result in results)
+    return rejection_lessons(results), spent
 
 
 def sampled_by(
