@@ -70,7 +70,7 @@ def test_view_opens_the_chosen_path_only():
 def test_view_shows_what_is_known():
     a, b = node("a", value=0.25, right=True, visits=1200), node("b", right=False, reason="a slip")
     html = tree_view(node("q", a, b))
-    assert '<meter min="0" max="1" value="0.250"></meter> 0.25' in html and "1,200×" in html
+    assert 'value="0.250"></meter> 0.25' in html and "1,200×" in html
     assert html.count("<meter") == 1 and "✓ a" in html and "✗ b" in html and "a slip" in html
     plain = tree_view(node("q"))
     assert not re.search("<meter|×|✓|✗|<details", plain)
@@ -89,10 +89,11 @@ def test_text_is_escaped_and_the_sanitiser_keeps_it_all():
         tree_of(pool, [[0.5, 0.1], [0.5, 1.0]], [[None, EVIL], [None, None]], chosen=pool[0])
     )
     assert "<script" not in html and "<img" not in html and html.count("&lt;script&gt;") == 4
-    assert set(re.findall(r"</?([a-z]+)", html)) == {"div", "span", "details", "summary", "meter"}
+    tags = {"div", "span", "details", "summary", "meter"}
+    assert set(re.findall(r"</?([a-z]+)", html)) == tags | {"wbr"}
     assert not re.search(r"<svg|<style|var\(|class=|[;\"]color:", html), "text colour is inherited"
     assert not re.search(r"background-color:(?!rgba\([\d,]+,\.15\))", html)
-    for tag in ("div", "span", "details", "summary", "meter"):
+    for tag in tags:
         assert len(re.findall(f"<{tag}[ >]", html)) == html.count(f"</{tag}>")
 
 

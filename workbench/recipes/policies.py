@@ -23,14 +23,16 @@ Taught in notebook 06.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from workbench.analyse.scaling import correctness
 from workbench.problems import frozen, quantities
@@ -148,16 +150,23 @@ def measured(policy: HFPolicy, *, samples: int = 2) -> dict[str, float]:
     return {f"eval/{name}": x for name, x in kept.items()}
 
 
-def shipped_pools(problems: Sequence[Problem], what: str = "") -> ArmPools:
-    """What the arms answered to the first test problems, by (arm, seed).
+def shipped_pools(
+    problems: Sequence[Problem], what: str = "", *, of: Iterable[str] = ARMS
+) -> ArmPools:
+    """What the arms, or only those named, answered to the first test problems, by (arm, seed).
 
     `what`: "" for `TESTED` samples, "_greedy" for the likeliest one, "_64" for 64 of the first
     problems, by the arms of seed 0.
     """
-    keys = [(arm, seed) for arm in ARMS for seed in SEEDS]
+    keys = [(arm, seed) for arm in of for seed in SEEDS]
     places = {(arm, seed): SHIPPED_ARMS / f"{arm}_{seed}{what}.npz" for arm, seed in keys}
     there = {key: place for key, place in places.items() if place.exists()}
     return {key: frozen.read_pool(place, problems) for key, place in there.items()}
+
+
+def all_seeds(found: Mapping[tuple[str, int], NDArray], arm: str) -> NDArray:
+    """What all seeds of an arm have of the same problems, side by side: (problems, samples)."""
+    return np.hstack([own for (name, _), own in found.items() if name == arm])
 
 
 def write_rounds(rows: Sequence[dict[str, float]], path: Path, *, every: int = 5) -> None:
@@ -176,11 +185,18 @@ def write_rounds(rows: Sequence[dict[str, float]], path: Path, *, every: int = 5
 
 
 def taught(
-    policy: HFPolicy, arm: Arm, seed: int, *, budget: int | None = None, **held: Any
+    policy: HFPolicy,
+    arm: Arm,
+    seed: int,
+    *,
+    budget: int | None = None,
+    problems: int | None = None,
+    **held: Any,
 ) -> Rows:
     """Train a policy by an arm; yields the rows of its log, each with the tokens spent so far.
 
-    `held` are options of `loop.repeat`; the budget is `BUDGET`, unless it is given.
+    `held` are options of `loop.repeat`; the budget is `BUDGET` and the problems of a round are
+    those of `A_ROUND`, unless they are given.
     """
     from workbench.models import load_verifier
     from workbench.train.grpo import GRPO, RECIPE, grpo
@@ -197,7 +213,8 @@ def taught(
     if arm.method == "ppo":
         options["critic_recipe"] = replace(RECIPE, learning_rate=CRITIC_RATE, decay=0.0)
         options["critic"] = load_verifier("orm_base", dtype="float32").model
-    settings, reward = settings(**A_ROUND | arm.settings), arm.reward(meter)
+    sizes = A_ROUND | arm.settings | ({"problems": problems} if problems else {})
+    settings, reward = settings(**sizes), arm.reward(meter)
     about = {"settings": settings, "reward": reward, "meter": meter, "until": budget}
     for row in method(policy, training_problems(seed), seed=seed, **about, **options):
         kinds = ("tokens", "trained_tokens", "critic_tokens", "verifier_tokens")

@@ -9,6 +9,7 @@ so that light and dark themes both work. All text is escaped, and what would act
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 
 BLUE, GREEN = "rgba(0,114,178,.15)", "rgba(0,158,115,.15)"
@@ -35,6 +36,24 @@ def readable(text: str) -> str:
 def escape(text: str) -> str:
     """Text as HTML shows it: no tag, and nothing unseen."""
     return html.escape(readable(text))
+
+
+def breakable(text: str) -> str:
+    """Text as HTML shows it, whose long words may go on in the next line.
+
+    `<wbr>` says so, since JupyterLab lets `overflow-wrap` stand only in trusted notebooks.
+
+    >>> breakable("a < " + 30 * "b")
+    'a &lt; bbbbbbbbbbbbbbbbbbbbbbbb<wbr>bbbbbb'
+    """
+    parts = re.sub(r"\S{24}(?=\S)", "\\g<0>\0", readable(text)).split("\0")  # no \0 is readable
+    return "<wbr>".join(map(html.escape, parts))
+
+
+def bar(share: float) -> str:
+    """A number from 0 to 1 as a bar that is green from 0.8 on, red below 0.5, and in digits."""
+    limits = 'min="0" max="1" low="0.5" high="0.8" optimum="1"'
+    return f'<meter {limits} value="{share:.3f}"></meter> {share:.2f}'
 
 
 def cell_text(value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.problems import explain
-from workbench.show.cards import GREEN, GREY, RED, escape
+from workbench.show.cards import GREEN, GREY, RED, bar, breakable, escape
 from workbench.types import Prefix, Problem, SearchResult
 
 QUESTION = "margin:2px 0 6px 0;padding:6px 10px;background-color:rgba(128,128,128,.15)"
@@ -43,10 +43,9 @@ def _row(
     else:
         tint, mark = (GREEN, "✓") if reason is None else (RED, "✗")
     cells = [f'<td style="{ROW}">{mark}</td>']
-    cells.append(f'<td style="{ROW};white-space:pre-wrap">{escape(step)}</td>')
+    cells.append(f'<td style="{ROW};white-space:pre-wrap">{breakable(step)}</td>')
     if scores is not None:
-        meter = f'<meter min="0" max="1" value="{scores[i]:.3f}"></meter>'
-        cells.append(f'<td style="{ROW}">{meter} {scores[i]:.2f}</td>')
+        cells.append(f'<td style="{ROW}">{bar(scores[i])}</td>')
     if reasons is not None:
         cells.append(f'<td style="{ROW};font-style:italic">{escape(reason or "")}</td>')
     return f'<tr style="background-color:{tint}">{"".join(cells)}</tr>'

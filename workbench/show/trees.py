@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from workbench.problems import explain
-from workbench.show.cards import BLUE, GREEN, GREY, RED, escape
+from workbench.show.cards import BLUE, GREEN, GREY, RED, bar, breakable, escape
 from workbench.tree import Node, grow, walk
 from workbench.types import Prefix, Problem, Step
 
@@ -61,9 +61,9 @@ def _line(node: Node) -> str:
         raise ValueError(f"value {value} of step {text!r}: must lie in [0, 1]")
     weight = "bold" if node.chosen else "normal"
     mark = {None: "", True: "✓ ", False: "✗ "}[node.right]
-    parts = [f'<span style="font-weight:{weight}">{mark}{escape(text)}</span>']
+    parts = [f'<span style="font-weight:{weight}">{mark}{breakable(text)}</span>']
     if value is not None:
-        parts.append(f'<meter min="0" max="1" value="{value:.3f}"></meter> {value:.2f}')
+        parts.append(bar(value))
     if node.visits:
         parts.append(f'<span style="opacity:.8">{node.visits:,}×</span>')
     if node.reason:

@@ -113,11 +113,7 @@ def repeat(
     with _alone_in(checkpoints):
         # 1. where the run stands
         file = None if checkpoints is None else Path(checkpoints) / "last.pt"
-        kept = {"rows": [], "best": None, "misses": 0}
-        if file and file.exists():
-            kept = learner.load(file, run)
-            _set_random_state(kept.pop("random"))
-            restore(kept.pop("state", None))
+        kept = _read_back(learner, file, run, restore)
         rows = kept["rows"]
         _append(log, rows, mode="w")
         yield from rows
@@ -149,6 +145,21 @@ def _alone_in(checkpoints: str | Path | None) -> AbstractContextManager[None]:
         return nullcontext()
     Path(checkpoints).mkdir(parents=True, exist_ok=True)
     return alone(checkpoints, wait_s=3.0)
+
+
+def _read_back(
+    learner: Learner,
+    file: Path | None,
+    run: Mapping[str, str] | None,
+    restore: Callable[[Any], None],
+) -> dict[str, Any]:
+    """What an interrupted run left, taken back: its rows, best weights and misses; or none yet."""
+    if file is None or not file.exists():
+        return {"rows": [], "best": None, "misses": 0}
+    kept = learner.load(file, run)
+    _set_random_state(kept.pop("random"))
+    restore(kept.pop("state", None))
+    return kept
 
 
 def _check_options(
