@@ -21,7 +21,8 @@ def small(monkeypatch):
 
 
 ONE_OF_A_KIND = [
-    "rft", "rewrites", "step-dpo", "grpo-process", "grpo-mixed", "vine", "appo", "prm-held", "gold",
+    "rft", "rewrites", "step-dpo", "grpo-process", "grpo-mixed", "grpo-gated", "vine", "appo",
+    "prm-held", "gold",
 ]  # fmt: skip
 
 
@@ -34,7 +35,13 @@ def test_every_arm_spends_its_budget_and_leaves_a_log_a_policy_and_a_pool(arm, s
     log = pd.read_csv(place.with_suffix(".csv"))
     assert policies.BUDGET <= log["spent"].max() < 4 * policies.BUDGET
     assert log["spent"].is_monotonic_increasing and log["eval/accuracy"].notna().any()
-    if "prm" in arm or arm in ("pure", "grpo-process", "grpo-mixed", "likelihood-alone"):
+    if "prm" in arm or arm in (
+        "pure",
+        "grpo-process",
+        "grpo-mixed",
+        "grpo-gated",
+        "likelihood-alone",
+    ):
         assert log["train/verifier_tokens"].max() > 0
     results = frozen.read_pool(place.with_suffix(".npz"), frozen.load("test"))
     assert [len(result.rollouts) for result in results] == [2] * SIZES["test"]

@@ -190,6 +190,19 @@ def test_a_mix_asks_each_verifier_once_and_mixes_can_be_mixed():
     assert [len(verifier.asked) for verifier in (one, other)] == [1, 1]
 
 
+def test_a_gate_multiplies_and_a_verifier_behind_it_reads_only_what_passes():
+    verifier, meter = Scripted({MAX: 0.75, SLIP: 0.25}), Meter()
+    reward = rewards.gated(rewards.answer, by_verifier(verifier, meter=meter))
+    assert of_all(reward) == [0.5, 0.25, 0.0, 0.5, 0.0, 0.0]
+    assert [p.texts for p in verifier.asked[0]] == [r.texts for r in (RIGHT, LUCKY, UNSAID)]
+    assert len(verifier.asked) == 1 and meter.verifier == 30
+    assert of_all(reward, [WRONG]) == [0.0]
+    scaled = of_all(rewards.gated(too_long(3), rewards.answer))
+    assert scaled[:2] == pytest.approx([-1 / 3, -2 / 3])
+    with pytest.raises(ValueError, match="rewards per step"):
+        of_all(rewards.gated(rewards.answer, by_verifier(Scripted(), aggregate="steps")))
+
+
 def test_over_an_episode_the_environment_hands_out_what_the_rollout_is_worth():
     steps = by_verifier(Scripted(SCORES), aggregate="steps", signed=True)
     mix = mixed([(1.0, steps), (1.0, rewards.answer), (0.5, at_end(too_long(2)))])

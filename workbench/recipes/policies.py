@@ -8,6 +8,7 @@
 | `grpo-answer` | the answer, against the group |
 | `grpo-process` | what the PRM scores its steps, normalised over the group |
 | `grpo-mixed` | the answer, and the PRM's worst step |
+| `grpo-gated` | the answer, times the PRM's worst step: of right answers, the better reached |
 | `grpo-exact` | the answer and all steps, by the exact checker: for comparison |
 | `pure` | the PRM's lowest score from a step on |
 | `tppo`, `appo` | the answer, by a value function per token, per step, which starts as `orm_base` |
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 
 from workbench.analyse.scaling import correctness
 from workbench.problems import frozen, quantities
-from workbench.train.rewards import Reward, answer, by_verifier, exact, mixed
+from workbench.train.rewards import Reward, answer, by_verifier, exact, gated, mixed
 from workbench.types import Meter, Problem, SearchResult
 
 if TYPE_CHECKING:
@@ -87,6 +88,11 @@ def mixed_reward(meter: Meter, name: str | Path = "prm_base") -> Reward:
     return mixed([(0.5, answer), (0.5, prm_reward(meter, name=name))])
 
 
+def gated_reward(meter: Meter) -> Reward:
+    """A PRM's worst step where the answer is right, else 0."""
+    return gated(answer, prm_reward(meter))
+
+
 STEPS = partial(prm_reward, aggregate="steps")
 OWN_CRITIC = {"shared": False, "critic_batches": 8}
 ARMS = {
@@ -97,6 +103,7 @@ ARMS = {
     "grpo-answer": Arm("grpo"),
     "grpo-process": Arm("grpo", {"advantage": "process"}, STEPS),
     "grpo-mixed": Arm("grpo", {}, mixed_reward),
+    "grpo-gated": Arm("grpo", {}, gated_reward),
     "grpo-exact": Arm("grpo", {}, lambda meter: exact),
     "pure": Arm("grpo", {"advantage": "pure"}, STEPS),
     "vine": Arm("grpo", {"advantage": "vine", "completions": 2, "group": 4}),

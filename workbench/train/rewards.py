@@ -12,6 +12,7 @@ list of one per step:
 | `exact` | rollout | 1 if answer and steps are right: for comparison only |
 | `exact_steps` | step | 1 up to the first fault, 0 from there: for comparison only |
 | `mixed({reward: weight})` | either | their weighted sum |
+| `gated(gate, reward)` | rollout | their product; the second is asked only where it counts |
 
 `rewards_of` asks any of them for many rollouts: once, where it has a `batch(problems, rollouts)`,
 so that a verifier reads full batches, also inside a mix. A verifier sees blind problems.
@@ -193,6 +194,25 @@ def mixed(parts: Mapping[Reward, float] | Iterable[tuple[float, Reward]]) -> Bat
         return [_weighted_sum([w for w, _ in pairs], row) for row in zip(*columns)]
 
     return Batched(batch, pairs)
+
+
+def gated(gate: Reward, reward: Reward) -> Batched:
+    """`gate` times `reward`, which is asked only where the gate is not 0: one number a rollout.
+
+    `gated(answer, by_verifier(prm))`: only a right answer earns anything, more by better steps, and
+    the verifier reads no others. ValueError for rewards per step.
+    """
+
+    def batch(problems: Sequence[Problem], rollouts: Sequence[Prefix]) -> list[Earned]:
+        gates = rewards_of(gate, problems, rollouts)
+        some = [i for i, earned in enumerate(gates) if earned]
+        asked = rewards_of(reward, [problems[i] for i in some], [rollouts[i] for i in some])
+        if any(isinstance(earned, list) for earned in (*gates, *asked)):
+            raise ValueError("rewards per step, behind a gate or as one: need one per rollout")
+        opened = dict(zip(some, asked))
+        return [earned * opened.get(i, 0.0) for i, earned in enumerate(gates)]
+
+    return Batched(batch, (gate, reward))
 
 
 def _weighted_sum(weights: Sequence[float], rewards: Sequence[Earned]) -> Earned:
