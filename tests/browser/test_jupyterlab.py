@@ -28,9 +28,9 @@ from workbench.problems.quantities import generate
 from workbench.search import METHODS
 
 policy = load_policy("base")
-problems = generate(5000, levels=[4], seed=0, split="test")
+problems = generate(1000, levels=[4], seed=0, split="test")
 print("begun")
-results = solve(problems, METHODS["sample"], policy=policy, seed=0, n=2, results="{file}")
+results = solve(problems, METHODS["sample"], policy=policy, seed=0, n=2, save="{file}")
 print("came back with", sum(not r.stopped for r in results), "of", len(results))
 """
 
@@ -90,7 +90,9 @@ def _sidebar(page):
 
 
 def _command(page, name, **arguments):
-    page.evaluate("([name, a]) => window.jupyterapp.commands.execute(name, a)", [name, arguments])
+    """Start one of JupyterLab's commands, without waiting for its end."""
+    run = "([name, a]) => { window.jupyterapp.commands.execute(name, a); }"
+    page.evaluate(run, [name, arguments])
 
 
 @pytest.fixture
@@ -174,5 +176,5 @@ def test_the_stop_button_gives_back_what_is_there_and_the_file_goes_on(lab, plac
     look(lab, "stopped")
     done = int(said.inner_text().split("came back with ")[1].split()[0])
     kept = len(file.read_text().splitlines())
-    assert 0 < done < 5000 and kept >= done
+    assert 0 < done < 1000 and kept >= done
     assert notebook.get_by_text("Traceback").count() == 0
