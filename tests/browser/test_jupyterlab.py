@@ -170,7 +170,8 @@ def test_the_stop_button_gives_back_what_is_there_and_the_file_goes_on(lab, plac
         if file.exists() and len(file.read_text().splitlines()) > 5:
             break
         lab.wait_for_timeout(500)
-    lab.get_by_role("button", name="Interrupt the kernel").first.click()
+    look(lab, "running")
+    lab.get_by_role("button", name="Interrupt the kernel").first.click(timeout=20_000)
     said = notebook.get_by_text("came back with")
     said.wait_for(timeout=5 * MINUTE)
     look(lab, "stopped")
