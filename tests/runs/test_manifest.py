@@ -79,6 +79,18 @@ def test_files_count_by_folder_or_alone(files, monkeypatch):
     ]
 
 
+def test_samples_count_one_by_one(files):
+    for name in ("one.npz", "other.npz"):
+        (files / "data/samples/pools").mkdir(parents=True, exist_ok=True)
+        (files / "data/samples/pools" / name).write_text("")
+    (files / "data/samples/pools/one.npz").read_text()
+    assert manifest.data_read(files) == ["data/samples/pools/one.npz"]
+    assert list(manifest.data_hashes(files, ["data/samples/pools"])) == [
+        "data/samples/pools/one.npz",
+        "data/samples/pools/other.npz",
+    ]  # as records of before name them
+
+
 def test_writing_listing_and_reading_about_data_do_not_count(files):
     (files / "data/h/i/j.txt").write_text("new")
     (files / "data/a/README.md").read_text()

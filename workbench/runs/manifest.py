@@ -3,8 +3,9 @@
 One JSON record a line, appended in one write and flushed to disk, so several processes may append
 at once; a line that a crash cut off is skipped on reading. A notebook depends on the data that it
 reads and the package code that it loads, both kept as hashes. Python reports each file it opens to
-audit hooks; native readers (safetensors, tokenizers) do not, so data count by folder: whoever opens
-data/models/base/config.json has read all of data/models/base. What subprocesses open is not seen.
+audit hooks; native readers (safetensors, tokenizers) do not, so models count by folder: whoever
+opens data/models/base/config.json has read all of data/models/base. Of data/samples, which Python
+reads, each file counts by itself. What subprocesses open is not seen.
 """
 
 from __future__ import annotations
@@ -86,12 +87,13 @@ def _note(event: str, arguments: tuple) -> None:
 
 
 def data_read(base: Path) -> list[str]:
-    """What was read under `base`/data: folders data/X/Y and single files, sorted."""
+    """What was read under `base`/data: folders of models, and single files, sorted."""
     data, found = base.resolve() / "data", set()
     for name in list(opened):
         for path in {Path(name), Path(name).resolve()}:
             if path.is_relative_to(data) and _counts(path) and not path.is_dir():
-                found.add("/".join(("data", *path.relative_to(data).parts[:2])))
+                parts = path.relative_to(data).parts
+                found.add("/".join(("data", *(parts if parts[0] == "samples" else parts[:2]))))
     return sorted(found)
 
 

@@ -51,8 +51,11 @@ def breakable(text: str) -> str:
 
 
 def bar(share: float) -> str:
-    """A number from 0 to 1 as a bar that is green from 0.8 on, red below 0.5, and in digits."""
-    limits = 'min="0" max="1" low="0.5" high="0.8" optimum="1"'
+    """A number from 0 to 1 as a bar, green from 0.5 on and yellow below, and in digits.
+
+    The upper limit stands at 1 since JupyterLab takes `optimum` out of untrusted notebooks.
+    """
+    limits = 'min="0" max="1" low="0.5" high="1"'
     return f'<meter {limits} value="{share:.3f}"></meter> {share:.2f}'
 
 
