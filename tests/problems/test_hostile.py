@@ -257,7 +257,8 @@ def _write(rows, path, format):
 # -- pages -----------------------------------------------------------------------------------------
 
 
-TAGS = "div span b i p table thead tbody tr th td details summary meter progress".split()
+TAGS = "div span b i p table thead tbody tr th td details summary meter progress wbr".split()
+ATTRIBUTES = {"style", "open", "min", "max", "low", "high", "value"}
 
 
 class Page(HTMLParser):
@@ -265,7 +266,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         assert tag in TAGS, self.get_starttag_text()
-        assert {name for name, _ in attributes} <= {"style", "open", "min", "max", "value"}
+        assert {name for name, _ in attributes} <= ATTRIBUTES
 
     def handle_comment(self, data):
         raise AssertionError(f"a comment: {data[:60]}")
