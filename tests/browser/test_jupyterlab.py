@@ -81,12 +81,9 @@ def lab(place):
 def _opened(page, name):
     page.goto(f"{page.address}lab/tree/{name}.ipynb?reset", wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=5 * MINUTE)
-    _command(page, "application:toggle-left-area") if _sidebar(page) else None
+    if page.locator("#jp-left-stack:visible").count():
+        _command(page, "application:toggle-left-area")
     return page.locator(".jp-Notebook").first
-
-
-def _sidebar(page):
-    return page.locator("#jp-left-stack:visible").count() > 0
 
 
 def _command(page, name, **arguments):

@@ -1,7 +1,7 @@
 """The committed notebooks keep the rules, and their outputs belong to today's code and data."""
 
 import pytest
-from notebooks.rules import long_lines, structure_problems
+from notebooks.rules import PATH, long_lines, structure_problems
 
 from workbench.runs.environment import root
 from workbench.runs.notebook import available, load
@@ -37,6 +37,13 @@ def test_code_fits_on_a_screen(path):
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_exercises_have_solutions(path):
     assert (SOLUTIONS / path.name).is_file()
+
+
+@pytest.mark.parametrize("path", sorted(SOLUTIONS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_solutions_warn_of_nothing_and_name_no_place(path):
+    outputs = [output for cell in load(path).cells for output in cell.get("outputs", ())]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert not PATH.search("".join(str(output.get("text", "")) for output in outputs))
 
 
 def test_numbers_are_unique():
