@@ -4,7 +4,7 @@
   its own solutions, and the PRM is trained on with these;
 - `expert-1`, `-2`, `-3`: the same, but the policy is fine-tuned on what search found, the best of
   its samples by the PRM;
-- `longer`: RL alone, by the first PRM, for all tokens that the three rounds of `iterate` spent.
+- `longer`: RL alone, by the first PRM, for three times the tokens of the first round of `iterate`.
 
 The first round begins at `base` and `prm_base`, each other one where the one before ended. What a
 round leaves under `runs/recipes/iteration`: policy, PRM, samples of `test` with the scores of the
@@ -56,10 +56,9 @@ def turn(folder: Path, way: str, number: int) -> str:
 
 
 def longer(folder: Path) -> str:
-    """RL alone for as many tokens as the rounds of `iterate` spent in all."""
-    rounds = [folder / "iteration" / f"iterate_{i}" for i in range(1, TURNS + 1)]
-    facts = [json.loads((place / "facts.json").read_text()) for place in rounds]
-    budget = sum(one["improving"] + one["labelling"] for one in facts)
+    """RL alone, for as many tokens as three rounds of `iterate` cost if all are like the first."""
+    facts = json.loads((folder / "iteration" / "iterate_1" / "facts.json").read_text())
+    budget = TURNS * (facts["improving"] + facts["labelling"])
     place = folder / "iteration" / "longer_1"
     spent = by_rewards(place, "base", "prm_base", 1, budget)
     return _finish(place, ["prm_base"], {"improving": spent, "labelling": 0})

@@ -19,7 +19,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -65,20 +65,20 @@ def training_stories(n: int, seed: int) -> list[Problem]:
     return stories.generate(n, levels=STORY_LEVELS, seed=seed, split="train")
 
 
-def _teachable(adapter: Path | None = None) -> HFPolicy:
-    """SmolLM2 under adapters that train: new ones, or those of another recipe."""
+def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> HFPolicy:
+    """A model under adapters that train: new ones, or those of another recipe."""
     from workbench.models import load_policy
     from workbench.models.policy import HFPolicy
     from workbench.train.verifiers import with_lora
 
-    base = load_policy("smollm2", dtype="fast", **WAY_TO_WRITE)
+    base = load_policy(name, dtype="fast", **WAY_TO_WRITE)
     if adapter is None:
         model = with_lora(base.model, LORA)
     else:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(base.model, str(_finished(adapter)), is_trainable=True)
-    return HFPolicy(model, base.tokenizer, name="smollm2", **WAY_TO_WRITE)
+    return HFPolicy(model, base.tokenizer, name=str(name), **WAY_TO_WRITE)
 
 
 def _finished(place: Path) -> Path:
@@ -94,25 +94,32 @@ def _finished(place: Path) -> Path:
 def story_sft(folder: Path) -> str:
     """Teach it to write a solution an equation a line."""
     from workbench.models.saved_policy import save_policy
+
+    place, policy = folder / "smollm2" / "sft", teachable()
+    problems = training_stories(SFT_STORIES, seed=1) + _mawps()
+    options = _kept(place) | {"held_out": partial(solved_stories, policy)}
+    rows = list(taught_to_write(policy, problems, SFT_TOKENS, **options))
+    write_rounds([{"round": row["update"], **row} for row in rows], place.with_suffix(".csv"))
+    save_policy(policy, place)
+    return _told(rows)
+
+
+def taught_to_write(
+    policy: HFPolicy, problems: Sequence[Problem], tokens: int, *, seed: int = 0, **options: Any
+) -> Iterator[dict[str, float]]:
+    """Fine-tune a policy on given solutions; yields the rows of its log. `options`: of `train`."""
     from workbench.train.learner import Learner
     from workbench.train.loop import run_of, train
     from workbench.train.rows import passes
     from workbench.train.sft import Lesson, batches, next_token_loss
 
-    place, policy = folder / "smollm2" / "sft", _teachable()
-    problems = training_stories(SFT_STORIES, seed=1) + _mawps()
     data = batches(
-        chain.from_iterable(passes([Lesson(p) for p in problems], "smollm2")), policy.tokenizer,
-        batch_tokens=LORA.batch_tokens, micro_tokens=LORA.micro_tokens, seed=0,
-        templates=policy.templates,
+        chain.from_iterable(passes([Lesson(p) for p in problems], f"stories/{seed}")),
+        policy.tokenizer, batch_tokens=LORA.batch_tokens, micro_tokens=LORA.micro_tokens,
+        seed=seed, templates=policy.templates,
     )  # fmt: skip
-    options = _kept(place) | {"held_out": partial(solved_stories, policy)}
-    options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
-    learner = Learner(policy.model, LORA)
-    rows = list(train(learner, data, next_token_loss, until=SFT_TOKENS, **options))
-    write_rounds([{"round": row["update"], **row} for row in rows], place.with_suffix(".csv"))
-    save_policy(policy, place)
-    return _told(rows)
+    options["run"] = run_of(LORA, problems=len(problems), tokens=tokens)
+    yield from train(Learner(policy.model, LORA), data, next_token_loss, until=tokens, **options)
 
 
 def _mawps() -> list[Problem]:
@@ -154,7 +161,7 @@ def story_prm(folder: Path) -> str:
     from workbench.problems import process_data
     from workbench.train.prm import train_prm
 
-    place, host = folder / "smollm2", _teachable(folder / "smollm2" / "sft")
+    place, host = folder / "smollm2", teachable(adapter=folder / "smollm2" / "sft")
     rows = process_data.read(place / "labels.jsonl", format="stepwise")
     judged = sampled_by(_plain(place / "sft"), frozen_stories("validation"), n=2, seed=0)
     form = StepFormat(good="+", bad="-", template=WAY_TO_WRITE["templates"]["solve"])
@@ -169,7 +176,7 @@ def story_grpo(folder: Path) -> str:
     from workbench.train.grpo import GRPO, grpo
 
     place, meter = folder / "smollm2" / "grpo", Meter()
-    policy = _teachable(folder / "smollm2" / "sft")
+    policy = teachable(adapter=folder / "smollm2" / "sft")
     reward = mixed_reward(meter, name=_finished(folder / "smollm2" / "prm"))
     recipe = replace(LORA, learning_rate=3e-4, warmup=0)
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "meter": meter}
