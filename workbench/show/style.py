@@ -49,7 +49,7 @@ METHOD_STYLE = {
     "orm_max": Style("best of n, ORM", PINK, "s", DASHED),
     "orm_vote": Style("weighted vote, ORM", PINK, "D", MIXED),
     "beam_search": Style("beam search", ORANGE, "^"),
-    "dvts": Style("diverse beam search", ORANGE, "v", DASHED),
+    "dvts": Style("diverse tree search", ORANGE, "v", DASHED),
     "lookahead": Style("look-ahead search", PINK, "X"),
     "mcts": Style("MCTS", SKY, "P"),
     "rstar": Style("rStar", SKY, "H", DASHED),
