@@ -85,6 +85,7 @@ def test_cost_of_reaching():
     assert cost_of_reaching(0.3, curve) == 100
     assert cost_of_reaching(0.7, curve) == float("inf")
     assert cost_of_reaching(0.6, curve) == 400
+    assert cost_of_reaching(0.5, {100: 0.6, 200: 0.4, 400: 0.7}) == 100  # from the start
 
 
 def test_shapes_are_checked():

@@ -188,6 +188,11 @@ def test_interval_is_quick():
 # -- calibration -----------------------------------------------------------------------------------
 
 
+def test_a_score_on_an_edge_belongs_to_the_bin_above():
+    tenths = [i / 10 for i in range(10)]
+    assert [row["low_edge"] for row in reliability(tenths, [1] * 10)] == tenths
+
+
 def test_reliability_rows_by_hand():
     rows = reliability([0.0, 0.1, 0.2, 0.95, 1.0], [0, 1, 0, 1, 1], bins=5)
     assert [(row["low_edge"], row["high_edge"], row["n"]) for row in rows] == [

@@ -7,7 +7,7 @@ from scripted import Judge, Walker, oracle
 from workbench.drive import solve
 from workbench.problems import is_right, quantities
 from workbench.search import METHODS
-from workbench.types import Problem, Sample
+from workbench.types import Budget, Prefix, Problem, Sample, Step
 
 PROBLEM = Problem("p", "math", "?")
 PROBLEMS = quantities.generate(40, levels=[4], seed=3)
@@ -43,6 +43,43 @@ def test_each_subtree_goes_on_from_its_best_step():
     assert [p.text for p in samples[1].prefixes] == ["a", "a"]
     assert [p.texts for p in samples[2].prefixes] == [("a", "c")] * 2
     assert len(result.rollouts) == 4  # the ends of both, equal ones as often as they were drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("beam_search", {"beam_width": 1, "expand": 2}),
+        ("lookahead", {"beam_width": 1, "expand": 2, "depth": 0}),
+        ("stepwise_best_of_n", {"n": 2}),
+    ],
+)
+def test_an_end_is_not_lost_to_an_equal_text_that_goes_on(name, sizes):
+    class Twins:
+        """Ends the answer line, and writes it again with a line to come, as chat models do."""
+
+        def sample(self, prefixes, keys, *, until, temperature, prompt, meters):
+            stops, line = ("end", None), Step("It is \\boxed{5}")
+            for meter in meters:
+                meter.samples += 1
+            return [
+                Prefix(p.problem, (*p.steps, Step("hm")) if p.steps else (line,),
+                       None if p.steps else stop)
+                for p, stop in zip(prefixes, stops * len(prefixes))
+            ]  # fmt: skip
+
+    problem = Problem("p", "math", "2 + 3?", "5")
+    (found,) = solve([problem], METHODS[name], policy=Twins(), verifier=scores_by({}, 0.9),
+                     max_steps=4, **sizes)  # fmt: skip
+    assert found.error is None and found.best is not None and found.best.ended
+
+
+def test_a_reply_that_the_budget_cuts_short_loses_no_subtree():
+    problems = [p for p in PROBLEMS if p.solution.count("\n") >= 4][:1]
+    models = {"policy": Walker(problems, 0.3), "verifier": oracle(problems)}
+    for samples in (8, 10):
+        about = {"budget": Budget(samples, "samples"), "subtrees": 4, "expand": 2}
+        (found,) = solve(problems, METHODS["dvts"], **models, **about)
+        assert found.stopped and len(found.rollouts) >= 4
 
 
 def test_what_ends_beside_a_better_step_is_a_candidate():

@@ -13,7 +13,7 @@ from workbench.problems import quantities
 from workbench.search import METHODS
 from workbench.train.iterate import GENTLE, fine_tune, iterate, lessons_of
 from workbench.train.learner import Recipe
-from workbench.train.sft import Lesson
+from workbench.train.sft import Lesson, batches
 from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, SearchResult
 
@@ -56,6 +56,31 @@ def test_fine_tuning_teaches_its_lessons_as_often_as_it_takes():
     with pytest.raises(ValueError, match="prompt 'rephrase': this policy has solve"):
         asked = [Lesson(PROBLEMS[0], "rephrase")]
         fine_tune(tiny_policy(templates={"solve": "{question}"}), asked, tokens=10, seed=0)
+
+
+def test_with_its_usual_recipe_adapters_learn():
+    """Muon has all their matrices, and AdamW nothing to do."""
+    model = with_lora(tiny_policy().model, Recipe(rank=4))
+    start = {name: p.clone() for name, p in model.named_parameters() if p.requires_grad}
+    policy = HFPolicy(model, tiny_policy().tokenizer, max_tokens=40)
+    fine_tune(policy, [Lesson(PROBLEMS[0])], tokens=200, seed=0)
+    moved = [not torch.equal(p, start[n]) for n, p in model.named_parameters() if n in start]
+    assert all(moved)
+
+
+def test_few_lessons_are_not_copied_into_one_update(monkeypatch):
+    made = []
+
+    def spied(*args, **options):
+        for update in batches(*args, **options):
+            made.append([tuple(row) for b in update for row in b.tensors["input_ids"].tolist()])
+            yield update
+
+    monkeypatch.setattr("workbench.train.iterate.batches", spied)
+    lessons = [Lesson(p) for p in quantities.generate(50, levels=range(1, 9), seed=5)]
+    recipe = replace(RECIPE, batch_tokens=600)
+    fine_tune(tiny_policy(), lessons, tokens=9_000, seed=0, recipe=recipe)
+    assert sum(map(len, made)) > 50 and all(len(set(rows)) == len(rows) for rows in made)
 
 
 @pytest.mark.slow

@@ -224,6 +224,18 @@ def test_the_best_weights_remain_and_patience_ends_training():
     assert run.model.weight.item() == seen[1] != seen[3]
 
 
+def test_a_measure_that_is_no_number_is_not_the_best():
+    run, measures, seen = point_learner(), iter((float("nan"), 0.2, 0.9, 0.5)), []
+
+    def held_out():
+        seen.append(run.model.weight.item())
+        return {"auc": next(measures)}
+
+    options = dict(held_out=held_out, evaluations=4, keep="auc")
+    list(train(run, [[points(1.0)]] * 8, point_loss, **options))
+    assert run.model.weight.item() == seen[2] != seen[0]
+
+
 def test_the_log_is_a_file_of_the_rows(tmp_path):
     made = train(
         point_learner(), [[points(1.0)]] * 3, point_loss, beside={"x": 1.0}, log=tmp_path / "log"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from bandit import ARMS, FAST, PROBLEMS, bandit, even, even_steps, run, weights
+from tiny import TOKENIZER, tiny_model
 
 from workbench.drive import solve
 from workbench.jsonl import read_lines
+from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
 from workbench.search import METHODS
 from workbench.train import rewards
@@ -143,6 +145,42 @@ def test_a_reward_by_a_verifier_is_known_by_what_it_depends_on_not_by_what_it_ha
     assert go("min", meter) == rows and meter.verifier == 56
     with pytest.raises(ValueError, match="reward was "):
         go("mean", meter)
+
+
+@pytest.mark.parametrize("source", [PROBLEMS, "offline"])
+def test_with_a_verifier_that_reads_it_goes_on_exactly_too(source, tmp_path):
+    """What a verifier has read in earlier rounds is paid for again, stopped or not."""
+    if source == "offline":
+        source = solve(PROBLEMS, METHODS["sample"], policy=bandit(), n=4, seed=0)
+
+    def begin(folder):
+        meter, policy = Meter(), bandit()
+        judge = StepVerifier(tiny_model(seed=3), TOKENIZER)
+        rows = grpo(policy, source, settings=GRPO(group=4, problems=2, beta=0.0), seed=0,
+                    recipe=replace(FAST, decay=1.0), until=3000, meter=meter, evaluations=8,
+                    reward=rewards.by_verifier(judge, meter=meter), checkpoints=folder)  # fmt: skip
+        return policy, rows
+
+    whole, expected = begin(tmp_path / "whole")
+    expected = list(expected)
+    _, rows = begin(tmp_path / "parts")
+    assert [next(rows) for _ in range(4)] == expected[:4]
+    again, rows = begin(tmp_path / "parts")
+    assert list(rows) == expected and torch.equal(weights(again), weights(whole))
+
+
+@pytest.mark.parametrize("other", [{"templates": {"solve": "Hm {question}"}}, {"max_tokens": 5}])
+def test_a_policy_that_writes_in_another_way_is_another_run(other, tmp_path):
+    options = {"rounds": 2, "more": {"checkpoints": tmp_path}}
+    list(run("grpo", bandit(), **options))
+    with pytest.raises(ValueError, match="of another run, .*policy was "):
+        list(run("grpo", bandit(**other), **options))
+
+
+def test_replay_is_refused_on_several_processes(monkeypatch):
+    monkeypatch.setattr("workbench.train.grpo.this_process", lambda: (0, 2))
+    with pytest.raises(ValueError, match="replay=2 on 2 processes: the log-probabilities"):
+        list(run("replay", bandit()))
 
 
 def test_measures_of_held_out_problems_stand_in_the_log_and_the_best_weights_remain():

@@ -105,11 +105,13 @@ def cost_of_reaching(value: float, curve: Mapping[float, float]) -> float:
     200.0
     """
     points = sorted(curve.items())
+    if points and points[0][1] >= value:
+        return float(points[0][0])
     for (left, low), (right, high) in pairwise(points):
         if low < value <= high:
             part = (value - low) / (high - low)
             return float(np.exp(np.log(left) + part * (np.log(right) - np.log(left))).round(9))
-    return float(points[0][0]) if points and points[0][1] >= value else float("inf")
+    return float("inf")
 
 
 def _best(values: Floats, costs: Floats, budget: float) -> int:

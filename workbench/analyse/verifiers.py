@@ -160,7 +160,7 @@ def reliability(scores: ArrayLike, right: ArrayLike, *, bins: int = 10) -> list[
     scores, right = _checked(_in_unit(scores), right)
     if bins < 1:
         raise ValueError(f"{bins} bins, need at least 1")
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.arange(bins + 1) / bins  # linspace has .30000000000000004
     where = np.searchsorted(edges[1:-1], scores, side="right")
     rows = []
     for i in np.unique(where):

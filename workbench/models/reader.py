@@ -71,6 +71,11 @@ class Reader:
             self.known.clear()
         return stale
 
+    def forget(self) -> None:
+        """Be as if nothing had been read yet."""
+        self.known.clear()
+        self.engine.cache.clear()
+
     def check(self, problem_id: str, tokens: int) -> None:
         """`Unreadable` for a row of more tokens than the model can see."""
         if tokens > (window := self.engine.window):

@@ -4,11 +4,12 @@
   its own solutions, and the PRM is trained on with these;
 - `expert-1`, `-2`, `-3`: the same, but the policy is fine-tuned on what search found, the best of
   its samples by the PRM;
-- `longer`: RL alone, by the first PRM, for three times the tokens of the first round of `iterate`.
+- `longer`: RL alone, by the first PRM, for three times what the first round of `iterate` cost.
 
 The first round begins at `base` and `prm_base`, each other one where the one before ended. What a
 round leaves under `runs/recipes/iteration`: policy, PRM, samples of `test` with the scores of the
-PRM before and after, and `facts.json` with the tokens it spent.
+PRM before and after, and `facts.json` with what it cost: tokens written, read and trained on. To
+compare costs, `passes` counts a trained token three times, for its way forward and back.
 
 Expert iteration: Anthony et al. 2017, arXiv 1705.08439; with search results as targets also
 AlphaZero (Silver et al. 2017, 1712.01815). Deviations: search is a vote among samples, not a tree;
@@ -22,24 +23,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from workbench.analyse.metrics import aggregate, weighted_vote
 from workbench.analyse.scaling import correctness
+from workbench.models import load_policy, load_verifier
+from workbench.models.policy import HFPolicy
+from workbench.models.saved_policy import save_policy
 from workbench.problems import answer_of, frozen, quantities
 from workbench.recipes import policies, verifiers
+from workbench.train.iterate import fine_tune
+from workbench.train.prm import step_loss, train_prm
+from workbench.train.sft import Lesson
 from workbench.types import Meter, Prefix, SearchResult, Verifier
-
-if TYPE_CHECKING:
-    from workbench.models.policy import HFPolicy
 
 SHIPPED_ROUNDS = frozen.FOLDER.parent / "iteration"  # what notebook 07 reads
 TURNS = 3
 SPENT = 1_000_000  # tokens by which a round improves the policy
 LABELLED = 1_250  # problems whose solutions are labelled in a round
 CHOSEN_OF = 16  # samples of a problem, for search and for the test
+Facts = dict[str, Any]
 GO_ON_WITH = replace(verifiers.PRM, epochs=1.0, matrix_rate=0.007)
 
 
@@ -50,48 +55,48 @@ def turn(folder: Path, way: str, number: int) -> str:
     if number > 1 and not (before / "facts.json").exists():
         raise ValueError(f"{before} is not finished: python -m workbench recipe {way}-{number - 1}")
     improve = {"iterate": by_rewards, "expert": by_search}[way]
-    facts = {"improving": improve(place, policy, prm, number, SPENT)}
-    facts |= relabel(place, prm, number)
+    cost = place / "improving.json"
+    if not cost.exists():
+        _write(improve(place, policy, prm, number, SPENT), cost)
+    facts = {"improving": json.loads(cost.read_text())} | relabel(place, prm, number)
     return _finish(place, [prm, place / "prm"], facts)
 
 
 def longer(folder: Path) -> str:
-    """RL alone, for as many tokens as three rounds of `iterate` cost if all are like the first."""
+    """RL alone, for what three rounds of `iterate` cost if all are like the first."""
     facts = json.loads((folder / "iteration" / "iterate_1" / "facts.json").read_text())
-    budget = TURNS * (facts["improving"] + facts["labelling"])
+    learning = facts["improving"]
+    tokens = sum(learning.values()) * TURNS * passes(facts) / passes({"improving": learning})
     place = folder / "iteration" / "longer_1"
-    spent = by_rewards(place, "base", "prm_base", 1, budget)
-    return _finish(place, ["prm_base"], {"improving": spent, "labelling": 0})
+    cost = by_rewards(place, "base", "prm_base", 1, round(tokens))
+    return _finish(place, ["prm_base"], {"improving": cost})
+
+
+def passes(facts: Facts) -> int:
+    """What a round cost in all, in tokens that go once through a model."""
+    costs = [facts[part] for part in ("improving", "labelling") if part in facts]
+    return sum(cost["written"] + cost["read"] + 3 * cost["trained"] for cost in costs)
 
 
 # -- improve ---------------------------------------------------------------------------------------
 
 
-def by_rewards(place: Path, policy_name, prm_name, number: int, budget: int) -> int:
-    """RL by the answer and the PRM's worst step; returns the tokens that it spent."""
-    from workbench.models import load_policy
-    from workbench.models.saved_policy import save_policy
-
+def by_rewards(place: Path, policy_name, prm_name, number: int, budget: int) -> dict[str, int]:
+    """RL by the answer and the PRM's worst step, for `budget` tokens; returns what it cost."""
     policy = load_policy(policy_name, dtype="fast")
     arm = policies.Arm("grpo", {}, partial(policies.mixed_reward, name=prm_name))
     kept = {"log": place / "log.jsonl", "checkpoints": place / "state", "evaluations": 10}
     *_, last = policies.taught(policy, arm, seed=10 + number, budget=budget, **kept)
     save_policy(policy, place / "policy")
-    return int(last["spent"])
+    kinds = {"written": "tokens", "read": "verifier_tokens", "trained": "trained_tokens"}
+    return {name: int(last[f"train/{kind}"]) for name, kind in kinds.items()}
 
 
-def by_search(place: Path, policy_name, prm_name, number: int, budget: int) -> int:
-    """Fine-tune on the PRM's choice among samples; returns the tokens that it spent."""
-    from workbench.models import load_policy, load_verifier
-    from workbench.models.saved_policy import save_policy
-    from workbench.train.iterate import fine_tune
-    from workbench.train.sft import Lesson
-
-    if (place / "policy").exists():
-        return budget
+def by_search(place: Path, policy_name, prm_name, number: int, budget: int) -> dict[str, int]:
+    """Fine-tune on the PRM's choice among samples, `budget` tokens in all; returns what it cost."""
     policy, verifier = load_policy(policy_name, dtype="fast"), load_verifier(prm_name)
     meter, lessons, problems = Meter(), [], policies.training_problems(10 + number)
-    while meter.generated + meter.verifier < budget // 2:
+    while problems and meter.generated + meter.verifier < budget // 2:
         some, problems = problems[: policies.RFT_DRAWS], problems[policies.RFT_DRAWS :]
         for result in policies.sampled_by(policy, some, n=CHOSEN_OF, seed=number):
             meter.generated += result.meter.generated
@@ -100,7 +105,7 @@ def by_search(place: Path, policy_name, prm_name, number: int, budget: int) -> i
     rest = budget - meter.generated - meter.verifier
     fine_tune(policy, lessons, tokens=rest, seed=number)
     save_policy(policy, place / "policy")
-    return budget
+    return {"written": meter.generated, "read": meter.verifier, "trained": rest}
 
 
 def chosen(result: SearchResult, verifier: Verifier, meter: Meter) -> Prefix:
@@ -116,35 +121,28 @@ def chosen(result: SearchResult, verifier: Verifier, meter: Meter) -> Prefix:
 # -- label, and train the PRM on ------------------------------------------------------------------
 
 
-def relabel(place: Path, prm_name, number: int) -> dict[str, int]:
-    """Train the PRM on with solutions that the new policy writes and labels itself.
-
-    What it cost: tokens written, read by the judge (as many as the PRM trains on), trained on.
-    """
-    from workbench.models import load_policy
-    from workbench.train.prm import step_loss, train_prm
-
+def relabel(place: Path, prm_name, number: int) -> Facts:
+    """Train the PRM on with solutions that the new policy writes and labels itself."""
+    meter = Meter()
     of = {"levels": frozen.BALANCED, "seed": 500 + number, "split": "train"}
     problems, writer = quantities.generate(LABELLED, **of), str(place / "policy")
-    pool = verifiers.distinct(problems, {writer: place / "solutions.jsonl"})
-    rows = verifiers.agreed(pool, writer)
+    pool = verifiers.distinct(problems, {writer: place / "solutions.jsonl"}, meter=meter)
+    rows = verifiers.agreed(pool, writer, meter=meter)
     weights = {"language": verifiers.LANGUAGE, "within": verifiers.WITHIN}
     about = {"loss": partial(step_loss, **weights), "settings": weights}
     about |= {"recipe": GO_ON_WITH, "held_out": verifiers.learnt}
     host = load_policy(prm_name, dtype="float32")
     verifiers.trained(train_prm, rows, place / "prm", host, **about)
-    read = json.loads((place / "prm" / "training.json").read_text())["tokens"]
-    written = sum(len(rollout.ids) for own in pool.values() for rollout in own)
-    return {"labelling": written + 2 * read, "labelled": len(rows)}
+    trained = json.loads((place / "prm" / "training.json").read_text())["tokens"]
+    cost = {"written": meter.generated, "read": meter.verifier, "trained": trained}
+    return {"labelling": cost, "labelled": len(rows)}
 
 
 # -- measure ---------------------------------------------------------------------------------------
 
 
-def _finish(place: Path, judges: list, facts: dict[str, int]) -> str:
+def _finish(place: Path, judges: list, facts: Facts) -> str:
     """Samples of `test` by the new policy, what each judge scores their steps, and the facts."""
-    from workbench.models import load_policy, load_verifier
-
     policy: HFPolicy = load_policy(place / "policy", dtype="fast")
     results = policies.sampled_by(policy, frozen.load("test"), n=CHOSEN_OF, seed=0)
     frozen.write_pool(results, place.with_suffix(".npz"))
@@ -155,9 +153,14 @@ def _finish(place: Path, judges: list, facts: dict[str, int]) -> str:
         scores[name] = np.array([x for row in rows for x in row], np.float16)
     np.savez_compressed(place.with_name(f"{place.name}_scores.npz"), **scores)
     for path in (place / "facts.json", place.with_name(f"{place.name}_facts.json")):
-        path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        _write(facts, path)
     right = correctness(results).mean()
     return f"{place.name}: {right:.3f} of test, one sample; {facts}"
+
+
+def _write(facts: Facts, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def in_steps(scores: np.ndarray, results: Sequence[SearchResult]) -> list[list[list[float]]]:

@@ -29,20 +29,31 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from workbench.analyse.scaling import correctness
+from workbench.drive import solve
+from workbench.models import load_policy, load_verifier
+from workbench.models.policy import HFPolicy
+from workbench.models.saved_policy import save_policy
+from workbench.models.verifier import untrained
 from workbench.problems import frozen, quantities
+from workbench.search import METHODS
+from workbench.train.drawn import Drawn, grade, measures
+from workbench.train.grpo import GRPO, RECIPE, grpo, rejection_lessons
+from workbench.train.iterate import GENTLE
+from workbench.train.learner import Learner
+from workbench.train.loop import run_of, train
+from workbench.train.ppo import PPO, ppo
+from workbench.train.preferences import DPO, dpo
 from workbench.train.rewards import Reward, answer, by_verifier, exact, gated, mixed
+from workbench.train.rows import passes
+from workbench.train.sft import Lesson, batches, next_token_loss
 from workbench.types import Meter, Problem, SearchResult
-
-if TYPE_CHECKING:
-    from workbench.models.policy import HFPolicy
-    from workbench.train.sft import Lesson
 
 BUDGET = 2_000_000  # tokens of an arm
 LEARNT, TRAINING = range(3, 7), 20_000  # levels of the problems to learn from; how many there are
@@ -69,17 +80,12 @@ class Arm:
 
 def prm_reward(meter: Meter, aggregate: str = "min", name: str | Path = "prm_base") -> Reward:
     """What a PRM thinks of a rollout, or of its "steps"."""
-    from workbench.models import load_verifier
-
     verifier = load_verifier(name, dtype="fast")
     return by_verifier(verifier, aggregate=aggregate, meter=meter)
 
 
 def likelihood_reward(meter: Meter) -> Reward:
     """How likely base, as it was at the start, finds a rollout's worst step."""
-    from workbench.models import load_policy
-    from workbench.models.verifier import untrained
-
     return by_verifier(untrained(load_policy("base", dtype="fast")), meter=meter)
 
 
@@ -119,9 +125,6 @@ SEEDS = range(3)
 
 def improve(folder: Path, arm: str, seed: int) -> str:
     """Train base by one arm, then let it answer the test problems."""
-    from workbench.models import load_policy
-    from workbench.models.saved_policy import save_policy
-
     place = folder / "policies" / f"{arm}_{seed}"
     policy = load_policy("base", dtype="fast")
     held = {"held_out": partial(measured, policy), "evaluations": EVERY}
@@ -148,8 +151,6 @@ def training_problems(seed: int) -> list[Problem]:
 
 def measured(policy: HFPolicy, *, samples: int = 2) -> dict[str, float]:
     """The share of right answers, and of these the share with a wrong step, on validation."""
-    from workbench.train.drawn import Drawn, grade, measures
-
     results = sampled_by(policy, frozen.load("validation"), n=samples, seed=0)
     right = grade(results)
     found = measures(Drawn(results, right.flatten().tolist(), right))
@@ -205,11 +206,6 @@ def taught(
     `held` are options of `loop.repeat`; the budget is `BUDGET` and the problems of a round are
     those of `A_ROUND`, unless they are given.
     """
-    from workbench.models import load_verifier
-    from workbench.train.grpo import GRPO, RECIPE, grpo
-    from workbench.train.ppo import PPO, ppo
-    from workbench.train.preferences import DPO, dpo
-
     budget = budget or BUDGET
     if arm.method in ("rft", "gold"):
         yield from _fine_tuned(policy, arm, seed, budget, held)
@@ -230,12 +226,6 @@ def taught(
 
 def _fine_tuned(policy: HFPolicy, arm: Arm, seed: int, budget: int, held: dict[str, Any]) -> Rows:
     """Train on lessons for what their making has left of the budget."""
-    from workbench.train.iterate import GENTLE
-    from workbench.train.learner import Learner
-    from workbench.train.loop import run_of, train
-    from workbench.train.rows import passes
-    from workbench.train.sft import Lesson, batches, next_token_loss
-
     problems = training_problems(seed)
     if arm.method == "gold":
         lessons, spent = [Lesson(problem) for problem in problems], 0
@@ -254,16 +244,13 @@ def _own_right(
     policy: HFPolicy, problems: Sequence[Problem], drawing: dict[str, Any], seed: int, budget: int
 ) -> tuple[list[Lesson], int]:
     """RFT: the policy's right solutions, each text once, and the tokens that they cost."""
-    from workbench.models import load_verifier
-    from workbench.train.grpo import rejection_lessons
-
     drawing = {"n": A_ROUND["group"], **drawing}
     judge = load_verifier("prm_base", dtype="fast") if "method" in drawing else None
     results, spent = [], 0
     for start in count(0, RFT_DRAWS):
-        if spent >= budget:
-            break
         some = problems[start : start + RFT_DRAWS]
+        if spent >= budget or not some:
+            break
         results += sampled_by(policy, some, seed=seed, verifier=judge, **drawing)
         spent = sum(result.meter.generated + result.meter.verifier for result in results)
     return rejection_lessons(results), spent
@@ -272,9 +259,6 @@ def _own_right(
 def sampled_by(
     policy: HFPolicy, problems: Sequence[Problem], method: str = "sample", **options: Any
 ) -> list[SearchResult]:
-    from workbench.drive import solve
-    from workbench.search import METHODS
-
     return solve(problems, METHODS[method], policy=policy, **options)
 
 

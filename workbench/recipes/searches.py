@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from workbench.analyse.metrics import weighted_vote
 from workbench.analyse.strategies import Tried
+from workbench.drive import solve
+from workbench.models import load_policy, load_verifier
+from workbench.models.policy import HFPolicy
 from workbench.problems import answer_of, frozen, is_right
 from workbench.problems.grading import is_equal
+from workbench.search import METHODS
 from workbench.types import Meter, Problem, SearchResult, Verifier
-
-if TYPE_CHECKING:
-    from workbench.models.policy import HFPolicy
 
 SHIPPED_SEARCHES = frozen.FOLDER.parent / "searches"  # what notebooks 08 and 09 read
 JUDGES = {"": "prm_base", "-strong": "prm_strong"}
@@ -49,10 +50,6 @@ SIZES_OF: dict[
 
 def search(folder: Path, method: str, judge: str = "") -> str:
     """Run a method at all its sizes; what is there already is read back."""
-    from workbench.drive import solve
-    from workbench.models import load_policy, load_verifier
-    from workbench.search import METHODS
-
     place = folder / "searches" / f"{method}{judge}"
     place.mkdir(parents=True, exist_ok=True)
     rows = []

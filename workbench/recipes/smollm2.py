@@ -24,20 +24,29 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from workbench.analyse.scaling import correctness
 from workbench.analyse.verifiers import auc, step_table
-from workbench.problems import benchmarks, check_steps, frozen, stories
+from workbench.drive import solve
+from workbench.models import load_policy, load_verifier
+from workbench.models.policy import HFPolicy
+from workbench.models.saved_policy import save_policy
+from workbench.models.step_format import StepFormat
+from workbench.problems import benchmarks, check_steps, frozen, process_data, stories
 from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
 from workbench.recipes.verifiers import trained
-from workbench.train.learner import Recipe
+from workbench.supervise.shepherd import shepherd
+from workbench.train.grpo import GRPO, grpo
+from workbench.train.learner import Learner, Recipe
+from workbench.train.loop import run_of, train
+from workbench.train.prm import train_prm
+from workbench.train.rows import passes
+from workbench.train.sft import Lesson, batches, next_token_loss
+from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
-
-if TYPE_CHECKING:
-    from workbench.models.policy import HFPolicy
 
 STORY_LEVELS, STORY_SIZES = range(1, 7), {"validation": 120, "test": 240}
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
@@ -67,10 +76,6 @@ def training_stories(n: int, seed: int) -> list[Problem]:
 
 def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> HFPolicy:
     """A model under adapters that train: new ones, or those of another recipe."""
-    from workbench.models import load_policy
-    from workbench.models.policy import HFPolicy
-    from workbench.train.verifiers import with_lora
-
     base = load_policy(name, dtype="fast", **WAY_TO_WRITE)
     if adapter is None:
         model = with_lora(base.model, LORA)
@@ -93,8 +98,6 @@ def _finished(place: Path) -> Path:
 
 def story_sft(folder: Path) -> str:
     """Teach it to write a solution an equation a line."""
-    from workbench.models.saved_policy import save_policy
-
     place, policy = folder / "smollm2" / "sft", teachable()
     problems = training_stories(SFT_STORIES, seed=1) + _mawps()
     options = _kept(place) | {"held_out": partial(solved_stories, policy)}
@@ -108,11 +111,6 @@ def taught_to_write(
     policy: HFPolicy, problems: Sequence[Problem], tokens: int, *, seed: int = 0, **options: Any
 ) -> Iterator[dict[str, float]]:
     """Fine-tune a policy on given solutions; yields the rows of its log. `options`: of `train`."""
-    from workbench.train.learner import Learner
-    from workbench.train.loop import run_of, train
-    from workbench.train.rows import passes
-    from workbench.train.sft import Lesson, batches, next_token_loss
-
     data = batches(
         chain.from_iterable(passes([Lesson(p) for p in problems], f"stories/{seed}")),
         policy.tokenizer, batch_tokens=LORA.batch_tokens, micro_tokens=LORA.micro_tokens,
@@ -130,11 +128,6 @@ def _mawps() -> list[Problem]:
 
 def story_labels(folder: Path) -> str:
     """Label the steps of its own solutions by Math-Shepherd: completions that end right."""
-    from workbench.drive import solve
-    from workbench.models import load_policy
-    from workbench.problems import process_data
-    from workbench.supervise.shepherd import shepherd
-
     place = folder / "smollm2"
     policy = load_policy(_finished(place / "sft"), dtype="fast")
     about = {"policy": policy, "seed": 0, "save": place / "shepherd.jsonl"}
@@ -157,10 +150,6 @@ def _agreement(rows: Sequence[LabelledSolution]) -> float:
 
 def story_prm(folder: Path) -> str:
     """Train a process reward model on these labels, by label tokens alone."""
-    from workbench.models.step_format import StepFormat
-    from workbench.problems import process_data
-    from workbench.train.prm import train_prm
-
     place, host = folder / "smollm2", teachable(adapter=folder / "smollm2" / "sft")
     rows = process_data.read(place / "labels.jsonl", format="stepwise")
     judged = sampled_by(_plain(place / "sft"), frozen_stories("validation"), n=2, seed=0)
@@ -172,9 +161,6 @@ def story_prm(folder: Path) -> str:
 
 def story_grpo(folder: Path) -> str:
     """Improve the policy by the answer and the PRM's worst step."""
-    from workbench.models.saved_policy import save_policy
-    from workbench.train.grpo import GRPO, grpo
-
     place, meter = folder / "smollm2" / "grpo", Meter()
     policy = teachable(adapter=folder / "smollm2" / "sft")
     reward = mixed_reward(meter, name=_finished(folder / "smollm2" / "prm"))
@@ -193,8 +179,6 @@ def story_grpo(folder: Path) -> str:
 
 def story_pools(folder: Path) -> str:
     """Samples of the test stories by both policies, each step with the PRM's score."""
-    from workbench.models import load_verifier
-
     place, told = folder / "smollm2", []
     judge = load_verifier(_finished(place / "prm"), dtype="fast")
     for name in ("sft", "grpo"):
@@ -253,8 +237,6 @@ def tells_apart(results: Sequence[SearchResult], verifier: Any) -> dict[str, flo
 
 def _plain(place: Path) -> HFPolicy:
     """A policy of these recipes, its adapter merged, to sample from."""
-    from workbench.models import load_policy
-
     return load_policy(_finished(place), dtype="fast")
 
 

@@ -28,14 +28,30 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
 from workbench.analyse import scaling
 from workbench.analyse.verifiers import auc, auc_interval, step_table
-from workbench.problems import check_steps, frozen, is_right, quantities
+from workbench.drive import solve
+from workbench.models import load_policy
+from workbench.models.deeper import deeper
+from workbench.models.generative import ASKS, GenerativeFormat
+from workbench.models.verifier import save, untrained
+from workbench.problems import check_steps, frozen, is_right, process_data, quantities
+from workbench.search import METHODS
+from workbench.supervise import judge
+from workbench.supervise.consensus import agree_with_endings
+from workbench.supervise.planted import planted
+from workbench.supervise.replay import given
+from workbench.train.every_step import train_every_step
+from workbench.train.genrm import resampled, train_genrm, verdicts
 from workbench.train.learner import Recipe
-from workbench.types import LabelledSolution, Prefix, Problem
+from workbench.train.orm import outcome_loss, train_orm
+from workbench.train.prm import step_loss, train_prm
+from workbench.train.reward import train_reward
+from workbench.types import LabelledSolution, Meter, Prefix, Problem
 
 SEED, SOLUTIONS = 300, 8  # of a training problem, by each writer
 MOST_STEPS = 14  # steps: what runs on further says one thing again and again
@@ -59,10 +75,6 @@ GO_ON = {"recipe": replace(PRM, epochs=0.5, matrix_rate=0.005), "keep": "eval/au
 
 def pools(folder: Path) -> str:
     """Draw the pools that are not there yet."""
-    from workbench.drive import solve
-    from workbench.models import load_policy
-    from workbench.search import METHODS
-
     drawn = 0
     for policy, split, n in frozen.all_pools():
         path = frozen.file(policy, split, many=n > frozen.SAMPLES)
@@ -78,25 +90,23 @@ def pools(folder: Path) -> str:
 
 def labels(folder: Path, host_name: str) -> str:
     """Label distinct training solutions: where a policy's likelihood and their endings agree."""
-    from workbench.problems import process_data
-
     rows = agreed(written(folder, host_name), host_name)
     process_data.write(rows, _labels_file(folder, host_name), format="stepwise")
     return f"{len(rows)} labelled solutions"
 
 
-def agreed(pool: Mapping[str, Sequence[Prefix]], judge_name: str) -> list[LabelledSolution]:
-    """Solutions, by problem id, that a policy's likelihood and their endings judge alike."""
-    from workbench.drive import solve
-    from workbench.models import load_policy
-    from workbench.models.verifier import untrained
-    from workbench.supervise import judge
-    from workbench.supervise.consensus import agree_with_endings
-    from workbench.supervise.replay import given
+def agreed(
+    pool: Mapping[str, Sequence[Prefix]], judge_name: str, *, meter: Meter | None = None
+) -> list[LabelledSolution]:
+    """Solutions, by problem id, that a policy's likelihood and their endings judge alike.
 
+    What the judge reads is added to `meter`.
+    """
     problems = [own[0].problem for own in pool.values()]
     host = untrained(load_policy(judge_name, dtype="float32"))
     results = solve(problems, given(judge.label, pool), policy=host, verifier=host, threshold=0.0)
+    if meter:
+        meter.verifier += sum(result.meter.verifier for result in results)
     rows = [row for result in results for row in result.labelled]
     right = [is_right(rollout.problem, rollout) for own in pool.values() for rollout in own]
     return agree_with_endings(judge.at_threshold(rows, judge.threshold_of(rows, right)), right)
@@ -111,17 +121,18 @@ def written(folder: Path, reader: str) -> dict[str, tuple[Prefix, ...]]:
 
 
 def distinct(
-    problems: Sequence[Problem], writers: Mapping[str, Path]
+    problems: Sequence[Problem], writers: Mapping[str, Path], *, meter: Meter | None = None
 ) -> dict[str, tuple[Prefix, ...]]:
-    """The distinct solutions by policies, each kept in its file, by the problem's id."""
-    from workbench.drive import solve
-    from workbench.models import load_policy
-    from workbench.search import METHODS
+    """The distinct solutions by policies, each kept in its file, by the problem's id.
 
+    All that was written is added to `meter`, what is not kept, too.
+    """
     found: dict[str, dict[tuple[str, ...], Prefix]] = {p.id: {} for p in problems}
-    for name, save in writers.items():
+    for name, file in writers.items():
         policy = load_policy(name, dtype="float32")
-        drawn = solve(problems, METHODS["sample"], policy=policy, seed=0, n=SOLUTIONS, save=save)
+        drawn = solve(problems, METHODS["sample"], policy=policy, seed=0, n=SOLUTIONS, save=file)
+        if meter:
+            meter.generated += sum(result.meter.generated for result in drawn)
         for rollout in (rollout for result in drawn for rollout in result.rollouts):
             if 0 < len(rollout.steps) <= MOST_STEPS:
                 found[rollout.problem.id].setdefault(rollout.texts, rollout)
@@ -133,8 +144,6 @@ def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
 
     `plain`: without labels within steps, and no head begins by looking back.
     """
-    from workbench.train.prm import step_loss, train_prm
-
     rows = _labels(folder, host_name)
     weights = {"language": LANGUAGE, "within": 0.0 if plain else WITHIN}
     about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
@@ -144,10 +153,6 @@ def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
 
 def with_planted(folder: Path, host_name: str) -> str:
     """Go on from the process reward model, with planted faults beside the policy's own."""
-    from workbench.models import load_policy
-    from workbench.supervise.planted import planted
-    from workbench.train.prm import step_loss, train_prm
-
     begin, rows = _made(folder, f"prm_{host_name}"), _labels(folder, host_name)
     rows = [*planted(rows, seed=SEED)[:PLANTED], *rows[:PLANTED]]
     weights = {"language": LANGUAGE, "within": WITHIN}
@@ -159,9 +164,6 @@ def with_planted(folder: Path, host_name: str) -> str:
 
 def orm(folder: Path, host_name: str, *, alone: bool = False) -> str:
     """Go on from the process reward model, with final answers; or learn from these `alone`."""
-    from workbench.models import load_policy
-    from workbench.train.orm import outcome_loss, train_orm
-
     rows, weights = _answers(folder, host_name), {"within": WITHIN}
     about = {"loss": partial(outcome_loss, **weights), "settings": weights, "held_out": chooses}
     if alone:
@@ -173,9 +175,6 @@ def orm(folder: Path, host_name: str, *, alone: bool = False) -> str:
 
 def from_answers(folder: Path, host_name: str) -> str:
     """Go on from the outcome model of answers alone to scores of steps, again by answers alone."""
-    from workbench.models import load_policy
-    from workbench.train.every_step import train_every_step
-
     begin, rows = _made(folder, f"alone_{host_name}"), _answers(folder, host_name)
     host, place = load_policy(begin, dtype="float32"), folder / f"outcomes_{host_name}"
     return trained(train_every_step, rows, place, host, held_out=learnt, **GO_ON)
@@ -183,9 +182,6 @@ def from_answers(folder: Path, host_name: str) -> str:
 
 def reward(folder: Path, host_name: str) -> str:
     """Go on from the outcome reward model, with pairs of a right and a wrong solution."""
-    from workbench.models import load_policy
-    from workbench.train.reward import train_reward
-
     begin = _made(folder, f"orm_{host_name}")
     about = {"held_out": chooses, "most": 2, **GO_ON}
     about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.005)
@@ -195,10 +191,6 @@ def reward(folder: Path, host_name: str) -> str:
 
 def genrm(folder: Path, host_name: str) -> str:
     """Train a verifier that writes each step anew, reads the one to judge, and compares."""
-    from workbench.models import load_policy
-    from workbench.models.generative import ASKS, GenerativeFormat
-    from workbench.train.genrm import resampled, train_genrm, verdicts
-
     lessons = half_bad(verdicts(_labels(folder, host_name)), LESSONS)
     kept = resampled(lessons, load_policy(host_name, dtype="float32"), seed=SEED)
     about = {"form": GenerativeFormat(ASKS["blind"]), "within": WITHIN, "held_out": learnt}
@@ -218,9 +210,6 @@ def half_bad(lessons: Sequence, most: int) -> list:
 
 def _deeper(host_name: str, *, look_back: bool = True):
     """The policy with more layers on top, to become a verifier."""
-    from workbench.models import load_policy
-    from workbench.models.deeper import deeper
-
     host = load_policy(host_name, dtype="float32")
     deeper(host.model, LAYERS, look_back=look_back)  # in place
     return host
@@ -228,10 +217,6 @@ def _deeper(host_name: str, *, look_back: bool = True):
 
 def trained(train: Callable, rows: Sequence, place: Path, host, **options) -> str:
     """A verifier on a host, all weights, saved in half precision with its log."""
-    import torch
-
-    from workbench.models.verifier import save
-
     options = {"recipe": PRM, "seed": 0, "evaluations": EVALUATIONS, **options}
     options |= {"checkpoints": place.with_name(f"{place.name}_state")}
     options |= {"log": place.with_suffix(".jsonl")}
@@ -304,8 +289,6 @@ def _labels_file(folder: Path, name: str) -> Path:
 
 
 def _labels(folder: Path, name: str) -> list[LabelledSolution]:
-    from workbench.problems import process_data
-
     file = _labels_file(folder, name)
     if not file.exists():
         raise ValueError(f"{file} is missing: python -m workbench recipe labels-{name}")

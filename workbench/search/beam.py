@@ -6,13 +6,14 @@ each step draws beam_width * expand, shared out among the open beams, and ended 
 their place against what grows. That costs about twice the tokens and was not better where we
 measured (4 x 4, base with prm_base, 40 problems), so it is off.
 
-Deviation: equal candidates are kept once, so that a beam holds different solutions. Beam width 1
+Deviation: equal candidates are kept once, so that a beam holds different solutions; of equal texts
+an ended one. Beam width 1
 with expand 1 is plain sampling. Taught in notebook 08.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator, Iterable
 
 from workbench.search.stepwise import Beam, check, grown, judged, ranked, result
 from workbench.types import Prefix, Problem, Reply, Request, SearchResult, Stopped
@@ -44,9 +45,8 @@ def beam_search(
             n = max(expand, beam_width * expand // len(growing)) if refill else expand
             open_ = [beam.prefix for beam in growing]
             children = yield from grown(open_, n, temperature=temperature)
-            known = {beam.prefix.texts for beam in ended}
-            new = {child.texts: child for child in children if child.texts not in known}
-            scored = ranked((yield from judge(list(new.values()), aggregate)))
+            new = _distinct(children, {beam.prefix.texts for beam in ended})
+            scored = ranked((yield from judge(new, aggregate)))
             if refill:
                 beams = ranked([*ended, *scored])[:beam_width]
             else:
@@ -56,3 +56,13 @@ def beam_search(
     except Stopped as stop:
         return result(problem, [*ended, *growing], stop)
     return result(problem, ended)
+
+
+def _distinct(children: Iterable[Prefix], known: Container[tuple[str, ...]]) -> list[Prefix]:
+    """One child of each text that is not known: one that has ended, where texts are equal."""
+    new: dict[tuple[str, ...], Prefix] = {}
+    for child in children:
+        twin = new.get(child.texts)
+        if child.texts not in known and not (twin and twin.ended and not child.ended):
+            new[child.texts] = child
+    return list(new.values())

@@ -46,7 +46,8 @@ def dvts(
             ended += [child for child in scored if child.prefix.ended]
             families = [scored[i : i + expand] for i in range(0, len(scored), expand)]
             bests = [ranked(family)[0] for family in families]
-            heads = [best for best in bests if not best.prefix.ended]
+            # a reply that the budget cut short does not reach all
+            heads = [*(best for best in bests if not best.prefix.ended), *heads[len(families) :]]
     except Stopped as stop:
         return result(problem, [*ended, *heads], stop)
     return result(problem, ended)

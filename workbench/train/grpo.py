@@ -39,7 +39,7 @@ from workbench.train import rl
 from workbench.train.advantages import ends_of, process_advantages, pure_advantages
 from workbench.train.clipped import Clipped, Reference, batches_of, several
 from workbench.train.drawn import Drawn, Source, check_source
-from workbench.train.learner import Batch, Learner, Recipe
+from workbench.train.learner import Batch, Learner, Recipe, this_process
 from workbench.train.rewards import Reward, answer
 from workbench.train.rounds import take_rounds
 from workbench.train.sft import Lesson
@@ -164,6 +164,9 @@ def grpo(
 def _rounds(
     policy, problems, settings: GRPO, recipe: Recipe, ref_policy, options: dict[str, Any]
 ) -> Iterator[dict[str, float]]:
+    if settings.replay and this_process()[1] > 1:
+        one = "the log-probabilities of replayed rollouts stay with one process"
+        raise ValueError(f"replay={settings.replay} on {this_process()[1]} processes: {one}")
     reference = Reference(policy, ref_policy, settings)
     learner, memory = Learner(policy.model.eval(), recipe), deque(maxlen=settings.replay)
 

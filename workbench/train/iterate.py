@@ -50,6 +50,7 @@ def fine_tune(
         chain.from_iterable(passes(lessons, f"lessons/{seed}")), policy.tokenizer,
         batch_tokens=recipe.batch_tokens, micro_tokens=recipe.micro_tokens, seed=seed,
         longest=window(policy.model), templates=policy.templates, separator=policy.separator,
+        chunk=min(1024, len(lessons)),  # one pass, else an update holds copies of a lesson
     )  # fmt: skip
     *_, last = train(learner, data, next_token_loss, until=tokens)
     policy.model.eval()

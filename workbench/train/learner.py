@@ -266,7 +266,8 @@ def _optimizers(
     adam = [{"params": groups[name], "peak": peak} for name, peak in peaks.items()]
     common = {"betas": recipe.betas, "eps": recipe.adam_epsilon}
     common["weight_decay"] = recipe.weight_decay
-    made = [torch.optim.AdamW([group for group in adam if group["params"]], **common)]
+    adam = [group for group in adam if group["params"]]
+    made = [torch.optim.AdamW(adam, **common)] if adam else []  # adapters are matrices alone
     if groups["matrices"]:
         muon = {"params": groups["matrices"], "peak": recipe.matrix_rate}
         native = fast_dtype(groups["matrices"][0].device) is torch.bfloat16

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ def _measure(
     if keep:
         if keep not in measures:
             raise ValueError(f"keep={keep!r}: held_out measures {', '.join(measures) or 'nothing'}")
-        if kept["best"] is None or measures[keep] > kept["best"]["value"]:
+        best = kept["best"] and kept["best"]["value"]
+        if best is None or isnan(best) or measures[keep] > best:
             weights = {name: w.detach().clone() for name, w in learner.master.weights.items()}
             kept |= {"best": {"value": measures[keep], "weights": weights}, "misses": 0}
         else:

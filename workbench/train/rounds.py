@@ -22,7 +22,6 @@ import torch
 
 from workbench.drive import solve
 from workbench.fingerprint import PLAIN, digest
-from workbench.models.checkpoints import weights_digest
 from workbench.models.policy import HFPolicy
 from workbench.search import METHODS
 from workbench.task import stream_key
@@ -119,7 +118,7 @@ def take_rounds(
     if options.get("checkpoints") is not None:
         about = {f"settings: {name}": x for name, x in asdict(settings).items()} | dict(known or {})
         about |= {"reward": reward, "data": repr(source)}
-        about |= {"host weights": weights_digest(policy.model)}
+        about |= {"policy": policy.fingerprint()}  # its weights, how it is asked and cut
         about = _in_short(about) | {"seed": seed, "rounds": rounds, "until": until}
         options["run"] = run_of(learner.recipe, **about)
     more = {"state": lambda: {"books": asdict(books), "method": state()}, "restore": take_back}
