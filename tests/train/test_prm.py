@@ -17,7 +17,6 @@ from workbench.problems import quantities
 from workbench.train.learner import Recipe
 from workbench.train.prm import (
     IGNORE,
-    balance,
     collate,
     examples,
     margins,
@@ -266,12 +265,6 @@ def test_an_adapter_names_a_shipped_base_by_its_name_alone(tmp_path):
     assert [s for row in again for s in row] == pytest.approx(
         [s for row in verifier.score(prefixes) for s in row], abs=1e-4
     )
-
-
-def test_balance_counts_what_training_sees():
-    steps = len(labelled(PROBLEMS[0]).steps)
-    rows = [labelled(PROBLEMS[0], (1, 0, *[1] * (steps - 2))), labelled(PROBLEMS[1])]
-    assert balance(rows) == {"good": 1 + len(rows[1].steps), "bad": 1, "none": 0}
 
 
 def test_what_the_model_cannot_read_is_cut_with_a_warning():

@@ -229,18 +229,6 @@ def word_loss(
     return loss / max(1, totals["words"] if totals else len(words))
 
 
-def balance(rows: Sequence[LabelledSolution]) -> dict[str, int]:
-    """How many labels say good, bad and nothing, up to each solution's first bad one.
-
-    >>> from workbench.types import Problem
-    >>> problem = Problem("p", "math", "?")
-    >>> balance([LabelledSolution(problem, ("a", "b", "c", "d"), (1, None, 0, 0))])
-    {'good': 1, 'bad': 1, 'none': 1}
-    """
-    seen = [label for row in rows for label in _wanted(row, soft=False, past_error=False)]
-    return {"good": seen.count(1), "bad": seen.count(0), "none": seen.count(None)}
-
-
 def train_prm(
     model: torch.nn.Module,
     tokenizer,
