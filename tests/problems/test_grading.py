@@ -48,6 +48,28 @@ def rows(path):
         ("Final Answer: The final answer is $(0, 1)$. I hope it is correct.", "(0, 1)"),
         ("**Answer:** 42", "42"),
         ("The answer is 18 dollars per day.", "18"),
+        # on the next line, or in a display
+        ("The answer is:\n42", "42"),
+        ("The answer is:\n\n$$\n42\n$$", "42"),
+        ("The final answer is \\[\n42\n\\]", "42"),
+        ("answer is:\n\\[ 42 \\]", "42"),
+        ("The answer is:", None),
+        # headings
+        ("#### Step 2: Double\n7 * 2 = 14\nThe answer is 14.", "14"),
+        ("#### Final Answer\n42", "42"),
+        # a thing behind the number, and bold
+        ("The answer is 42 apples.", "42"),
+        ("#### 42 eggs", "42"),
+        ("The answer is **42** apples.", "42"),
+        ("The answer is **42 apples**.", "42"),
+        ("The answer is $42 profit.", "42"),
+        ("The answer is 2**3.", "2**3"),
+        # a first number that is not the whole
+        ("The answer is 5 + 3 = 8 apples in total.", "8"),
+        ("The answer is \\$1{,}200 per month in total.", "1200"),
+        ("The answer is 3 1/2 hours per day.", "3 1/2 hours per day"),
+        ("The answer is 1.5 million dollars.", "1.5 million dollars"),
+        ("The answer is 2 hours and 30 minutes.", "2 hours and 30 minutes"),
         ("She pays $5 and $7.50.\nA: 12.50", "12.50"),
         ("The answer is 5. The answer is 6.\nThe answer is 7", "7"),
         ("That makes 5 apples and 1,234 pears", "1234"),
@@ -190,6 +212,28 @@ def test_any_text_can_be_extracted_from(text):
     assert answer is None or answer.strip()
 
 
+@pytest.mark.parametrize(
+    ("gold", "prediction", "equal"),
+    [
+        ("10000", r"10\,000", True),
+        ("12500", "12 500", True),
+        ("0", r"10\,000", False),
+        ("512", "12 500", False),
+        ("5", "2 3", False),
+        ("1 2", "2 1", False),
+        ("3.5", "3 1/2", True),
+        (r"2^6 \cdot 3^5", "2^6 3^5", True),
+        ("42", r"42 \, \text{inches}", True),
+        ("10", r"10\,\%", True),
+        (r"(2,\infty)", "x>2", True),
+        ("x>2", r"(2,\infty)", True),
+        ("[2,3]", r"2 \le x \le 3", True),
+    ],
+)
+def test_spaced_numbers_units_and_intervals(gold, prediction, equal):
+    assert is_equal(gold, prediction) == equal
+
+
 def test_off_the_main_thread():
     with ThreadPoolExecutor(2 * GRADERS) as threads:
         stuck = threads.submit(is_equal, "2", "8^{8^{8^{8}}}", timeout_s=1)
@@ -298,8 +342,8 @@ def answer_of(text):
 ENGLISH = (None, "Language.ENGLISH")
 # measured agreement (rows), with what Math-Verify 0.9 alone reaches on the same rows
 FLOORS = {
-    "huggingface/Math-Verify": (250, 268),  # 268: its own suite
-    "huggingface/lighteval": (179, 196),  # 193; multiple-choice and other-language rows left out
+    "huggingface/Math-Verify": (251, 268),  # 268: its own suite
+    "huggingface/lighteval": (180, 196),  # 193; multiple-choice and other-language rows left out
     "huggingface/open-r1": (3, 3),  # 3
     "NVIDIA/NeMo-Skills": (29, 29),  # 16
     "MARIO-Math-Reasoning/MARIO_EVAL": (45, 60),  # 29

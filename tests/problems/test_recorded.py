@@ -158,7 +158,7 @@ def test_real_sizes(real_data):
 @pytest.mark.parametrize(
     ("files", "format", "agreed", "of"),
     [
-        ("crucible_cassettes/*.json", "crucible", 954, 960),
+        ("crucible_cassettes/*.json", "crucible", 955, 960),
         ("math_rm_samples_100x8/*.jsonl", "math-rm", 799, 800),
         ("reward_ranked_samples/output-rs0.jsonl", "reward-ranked", 148, 150),
     ],

@@ -226,6 +226,14 @@ def test_compare_finds_intervals_that_do_not_overlap(recorded, tmp_path, capsys)
         compare(recorded.base, tmp_path / "nothing")
 
 
+def test_compare_names_what_did_not_complete(recorded, tmp_path):
+    manifest.append(tmp_path, {"event": "batch", "notebooks": [NAME, "00_other", "02_late"]})
+    manifest.append(tmp_path, {"event": "completed", "notebook": NAME, "metrics": {}})
+    manifest.append(tmp_path, {"event": "failed", "notebook": "00_other", "error": "E: x"})
+    late = [f"did not complete in {tmp_path}"]
+    assert compare(recorded.base, tmp_path) == {"00_other": late, "02_late": late, NAME: []}
+
+
 @pytest.mark.parametrize(
     ("name", "first"),
     [("start", "def start("), ("Run", "class Run:"), ("Run.log", "def log(self"), ("", '"""What')],

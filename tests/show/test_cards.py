@@ -76,8 +76,8 @@ def test_result_view_says_what_it_cost():
 
 
 def test_numbers_as_a_table_shows_them():
-    shown = [cell_text(v) for v in (None, 0.123456, 1234.5, 12345, 123, True, "x", 1e-5)]
-    assert shown == ["–", "0.123", "1,234", "12,345", "123", "True", "x", "1e-05"]
+    shown = [cell_text(v) for v in (None, 0.123456, 1234.5, 12345, 123, True, "x", 1e-5, 999.6)]
+    assert shown == ["–", "0.123", "1,234", "12,345", "123", "True", "x", "1e-05", "1,000"]
     assert plain_table([{"a": 1, "bb": "x"}, {"a": 100, "bb": None}]) == "a    bb\n1    x\n100  –"
     assert table([]) == "<p>(no rows)</p>" and plain_table([]) == "(no rows)"
     assert "<progress" not in progress("x", 1, None)

@@ -173,7 +173,7 @@ def test_with_a_verifier_that_reads_it_goes_on_exactly_too(source, tmp_path):
 def test_a_policy_that_writes_in_another_way_is_another_run(other, tmp_path):
     options = {"rounds": 2, "more": {"checkpoints": tmp_path}}
     list(run("grpo", bandit(), **options))
-    with pytest.raises(ValueError, match="of another run, .*policy was "):
+    with pytest.raises(ValueError, match=r"of another run, .*policy was "):
         list(run("grpo", bandit(**other), **options))
 
 

@@ -139,14 +139,17 @@ def _notes(notebook, stored: Mapping) -> Iterator[str]:
 
 
 def compare(base: Path, folder: Path) -> dict[str, list[str]]:
-    """Metrics of a batch, by notebook, whose intervals miss the recorded ones."""
-    outcomes = manifest.outcomes(manifest.read(folder))
+    """Metrics of a batch, by notebook, whose intervals miss the recorded ones; and what failed."""
+    records = manifest.read(folder)
+    outcomes = manifest.outcomes(records)
     measured = {n: r["metrics"] for n, r in outcomes.items() if r["event"] == "completed"}
     if not measured:
         raise ValueError(f"{folder} holds no completed notebooks")
     stored = {path.stem: load(path).metadata.get("workbench", {}) for path in available(base)}
     recorded = {name: stored.get(name, {}).get("metrics", {}) for name in measured}
-    return {name: list(_apart(recorded[name], measured[name])) for name in measured}
+    asked = (manifest.header(records) or {}).get("notebooks", outcomes)
+    failed = {name: [f"did not complete in {folder}"] for name in asked if name not in measured}
+    return failed | {name: list(_apart(recorded[name], measured[name])) for name in measured}
 
 
 def _apart(recorded: Mapping, measured: Mapping) -> Iterator[str]:
