@@ -286,6 +286,14 @@ def test_save_and_resume_lose_and_double_nothing(tmp_path):
     )
 
 
+def test_a_file_of_something_else_is_not_emptied(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text('{"my": 1}')  # as json.dump ends: without a new line
+    with pytest.raises(ValueError, match="holds something else than results: name a new file"):
+        run(save=file)
+    assert file.read_text() == '{"my": 1}'
+
+
 def test_a_result_file_of_another_run_or_with_a_corrupt_line_is_refused(tmp_path):
     file = tmp_path / "results.jsonl"
     run(save=file)

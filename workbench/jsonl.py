@@ -198,9 +198,17 @@ class ResultFile:
             else:
                 self._lines[row["problem"]["id"], row["occurrence"]] = start
             end = stop
+        if not end and not self._begins_as_ours():
+            raise ValueError(f"{self.path} holds something else than results: name a new file")
         os.truncate(self.path, end)
         if not end:
             self._write({"run": dict(run)})
+
+    def _begins_as_ours(self) -> bool:
+        """Is the file empty, or does it begin as a first line that was cut off?"""
+        first = b'{"run": '
+        with self.path.open("rb") as file:
+            return first.startswith(file.read(len(first)))
 
     def _compare(self, written: Any, run: Mapping[str, Any]) -> None:
         """ValueError if the first line names another run: it says what differs."""

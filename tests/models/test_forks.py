@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import FAMILIES, tiny_model, tiny_policy
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoModelForCausalLM, DiffLlamaConfig, NemotronConfig
 
 from workbench.models.engine import Engine
 from workbench.models.forks import Forks, attending, blanks, can_fork, forked_attention
@@ -67,6 +68,12 @@ def test_models_that_attend_otherwise_are_left_alone():
         "gemma",
         "gpt_neox",
     }  # no windows, no learnt places
+    # split what the cache returns, or keep what stands behind to themselves
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    for config in (DiffLlamaConfig(**sizes), NemotronConfig(**sizes)):
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        assert not can_fork(model)
     eager = tiny_model()
     eager.set_attn_implementation("eager")
     assert not can_fork(eager)

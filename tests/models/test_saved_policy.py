@@ -26,6 +26,13 @@ def texts(policy):
     return [rollout.texts for result in results for rollout in result.rollouts]
 
 
+def test_a_folder_of_other_things_is_not_replaced(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files than a policy"):
+        save_policy(tiny_policy(), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
 @pytest.mark.parametrize("options", [{}, OWN])
 def test_a_whole_policy_comes_back_as_it_wrote(options, tmp_path):
     policy = tiny_policy(**options)

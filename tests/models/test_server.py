@@ -164,6 +164,12 @@ def test_no_more_than_concurrency_requests_run_at_once(server):
     assert server.most == 3
 
 
+def test_more_than_a_hundred_requests_may_run_at_once(server):
+    server.delay = 1.0
+    asks(policy_at(server, concurrency=130), 130)
+    assert server.most > 100
+
+
 # -- failures --------------------------------------------------------------------------------------
 
 

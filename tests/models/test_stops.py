@@ -7,7 +7,7 @@ from tiny import TOKENIZER, tiny_model
 
 from workbench.models.policy import HFPolicy
 from workbench.models.stops import BLANK_LINE, NUMBERED, stops_at
-from workbench.types import Prefix, Problem
+from workbench.types import Prefix, Problem, Step
 
 LETTERS = host_tokenizer("qwen3")  # a letter a token, but for two newlines
 WORDS = LETTERS.batch_decode([[i] for i in range(len(LETTERS))])
@@ -19,9 +19,9 @@ def ids_of(text):
 
 
 def ends_in(text, separators):
-    """After how many letters a separator is complete, read token by token."""
+    """After how many letters (of others than ASCII: bytes) a separator is complete."""
     stops = stops_at(LETTERS, WORDS, np.zeros(len(LETTERS), bool), separators)
-    ids = [LETTERS.convert_tokens_to_ids(LETTERS.tokenize(letter)[0]) for letter in text]
+    ids = [i for letter in text for i in LETTERS.convert_tokens_to_ids(LETTERS.tokenize(letter))]
     return [i for i in range(1, len(ids) + 1) if stops.over(ids[:i])]
 
 
@@ -34,6 +34,9 @@ def ends_in(text, separators):
         ("x\nStep 2: y\nStep 13: z\nStep: no", [NUMBERED], [9, 20]),
         ("a\nQuestion: b\n", ["\nQuestion:", "\n"], [2, 11, 14]),
         ("a Question: b", ["\nQuestion:"], []),
+        # letters of several tokens, by bytes
+        ("二。好。", ["。"], [6, 12]),
+        ("a\nВопрос: b", ["\nВопрос:"], [15]),
     ],
 )
 def test_a_text_is_complete_with_its_last_letter(text, separators, found):
@@ -79,6 +82,22 @@ def test_a_stop_text_ends_the_solution_also_across_steps():
     ids = ids_of("so 5\nQuestion:")
     whole = writer(stop=["\nQuestion:"]).written(ONE, ids)
     assert whole.stop == "end" and whole.ids == tuple(ids) and whole.texts[0] == "so 5"
+
+
+def test_a_step_that_came_as_text_is_looked_back_into_as_one_that_was_sampled():
+    policy = writer(stop=["\nQuestion:"])
+    sampled = Prefix(ONE, (Step("2 + 3 = 5", tuple(ids_of("2 + 3 = 5\n"))),))
+    befores = []
+    policy.engine.run = lambda rows, **how: befores.extend(row.before for row in rows)
+    policy.sample([sampled, Prefix.of(ONE, ["2 + 3 = 5"])], [1, 2])
+    assert befores == [tuple(ids_of("2 + 3 = 5\n"))] * 2
+
+
+def test_what_ends_a_turn_by_the_tokenizer_ends_it_whatever_the_checkpoint_says():
+    policy = writer()
+    policy.model.generation_config.eos_token_id = 7
+    again = HFPolicy(policy.model, LETTERS, templates={"solve": "{question}\n"})
+    assert again._stops["end"].sure[[7, LETTERS.eos_token_id]].all()
 
 
 @pytest.mark.slow

@@ -183,6 +183,17 @@ def test_a_whole_checkpoint_is_read_back(tmp_path):
     assert flat(loaded.score(GOLD)) == pytest.approx(flat(verifier.score(GOLD)), abs=1e-6)
 
 
+def test_whole_weights_saved_over_an_adapter_are_those_that_are_read(tmp_path):
+    lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    adapted = get_peft_model(tiny_model(), lora, autocast_adapter_dtype=False)
+    tiny_model().save_pretrained(tmp_path / "base")
+    adapted.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
+    save(StepVerifier(adapted, TOKENIZER), tmp_path / "own")
+    whole = StepVerifier(tiny_model(seed=5), TOKENIZER)
+    save(whole, tmp_path / "own")
+    assert load_verifier(tmp_path / "own").score(GOLD[:2]) == whole.score(GOLD[:2])
+
+
 def test_the_shipped_prm_loads_by_name_and_prefers_the_truth():
     verifier = load_verifier("prm")
     assert verifier.form.likelihood > 0 and verifier.name == "prm"

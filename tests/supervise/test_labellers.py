@@ -2,6 +2,7 @@
 for prompt."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from scripted import Judge, Walker, oracle
@@ -103,6 +104,8 @@ def test_a_threshold_without_truth_lets_as_many_pass_as_end_right():
     assert 0.2 < threshold < 0.7
     again = at_threshold(rows, threshold)
     assert [row.labels for row in again] == [(1, 1), (1, 1), (1, 0), (0, 1)]
+    cut = replace(rows[0], labels=(1, None), values=(0.9, None))  # where a budget ended
+    assert at_threshold([cut], 0.5)[0].labels == (1, None)
     with pytest.raises(ValueError, match="4 rows, 4 of them judged, 1 endings"):
         threshold_of(rows, [True])
     with pytest.raises(ValueError, match="0 rows, 0 of them judged"):

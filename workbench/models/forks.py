@@ -20,15 +20,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 
 from workbench.models.prefix_cache import Entry, right_aligned
 
 FORKED = "workbench_forks"  # of this attention, among those of transformers
+PROBE = "workbench_probe"
 
 
 def can_fork(model: torch.nn.Module) -> bool:
-    """Whether all layers see everything, by the softmax above, through transformers' interface."""
+    """Whether all layers see everything, by the softmax above, through transformers' interface.
+
+    And whether they attend to the very key-values that the cache keeps: some keep others (latents).
+    """
     inner = next((part for part in model.modules() if isinstance(part, PreTrainedModel)), None)
     if inner is None or not inner._supports_attention_backend:
         return False
@@ -41,7 +45,35 @@ def can_fork(model: torch.nn.Module) -> bool:
         and set(kinds) == {"full_attention"}
         and getattr(config, "rope_parameters", None) is not None  # no positions within scores
         and getattr(config, "attn_logit_softcapping", None) is None
+        and _attends_to_its_cache(model)
     )
+
+
+@torch.inference_mode()
+def _attends_to_its_cache(model: torch.nn.Module) -> bool:
+    """Does attention get the tensors that the cache gave back? One token tells."""
+    cache, seen = DynamicCache(), []
+    ids = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+    reads = {"input_ids": ids, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+    try:
+        with attending(model.config.get_text_config(), PROBE):
+            model(**reads, seen=seen)
+    except (TypeError, RuntimeError):  # keeps what stands behind to itself, or has other shapes
+        return False
+    held = [(layer.keys, layer.values) for layer in cache.layers]
+    return len(held) == len(seen) and all(
+        a.shape == b.shape and a.data_ptr() == b.data_ptr()
+        for kept, given in zip(held, seen)
+        for a, b in zip(kept, given)
+    )
+
+
+def _probing(module, query, key, value, attention_mask, *, seen, **_) -> tuple[torch.Tensor, None]:
+    seen.append((key, value))
+    return query.transpose(1, 2), None
+
+
+AttentionInterface.register(PROBE, _probing)
 
 
 class Forks:

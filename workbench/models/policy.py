@@ -87,7 +87,8 @@ class HFPolicy:
         contexts = self._contexts(prefixes, prompt, words)
         rows = [Row(*context, *own) for context, *own in zip(contexts, keys, meters)]
         for row, prefix in zip(rows, prefixes):
-            row.before = prefix.steps[-1].ids if prefix.steps else ()
+            # the last segment, also of a step that came as text: a stop may begin in it
+            row.before = tuple(row.context.ids[row.context.borders[-2] :]) if prefix.steps else ()
         for row, most in zip(rows, room or ()):
             row.room = min(row.room, most)
         stops, keep = self._stops[until], until == "step"
@@ -202,11 +203,10 @@ class HFPolicy:
     def _stop_tables(self) -> dict[str, Stops]:
         """What ends a solution, and what ends a step or it."""
         size = self.model.get_output_embeddings().weight.shape[0]
-        ends = self.model.generation_config.eos_token_id
-        ends = self.tokenizer.eos_token_id if ends is None else ends
         end = np.zeros(size, bool)
-        if ends is not None:
-            end[ends] = True  # one, or a list of them
+        for ends in (self.model.generation_config.eos_token_id, self.tokenizer.eos_token_id):
+            if ends is not None:
+                end[ends] = True  # one, or a list of them
         words = self.tokenizer.batch_decode([[i] for i in range(min(size, len(self.tokenizer)))])
         texts = {"end": self.stop, "step": (*self.stop, self.separator)}
         return {name: stops_at(self.tokenizer, words, end, own) for name, own in texts.items()}

@@ -24,8 +24,14 @@ ADAPTER = "adapter_config.json"
 
 
 def save_policy(policy: HFPolicy, folder: str | Path) -> None:
-    """Write weights, or adapters alone, tokenizer and way of writing, whole or not at all."""
+    """Write weights, or adapters alone, tokenizer and way of writing, whole or not at all.
+
+    What policy the folder held before is replaced; ValueError if it holds something else.
+    """
     folder = Path(folder)
+    a_policy = any((folder / name).is_file() for name in ("config.json", ADAPTER))
+    if folder.is_dir() and any(folder.iterdir()) and not a_policy:
+        raise ValueError(f"{folder} holds other files than a policy: name another folder")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a writing that was stopped
     save_weights(policy.model, part)

@@ -80,7 +80,9 @@ class ServerClient:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         pool = ThreadPoolExecutor(min(self.concurrency, len(jobs)))
         secure = self.base_url.startswith("https:")  # else no certificates need be read
-        with httpx.Client(timeout=self.timeout, verify=secure, headers=headers) as client:
+        most = {"max_connections": self.concurrency, "max_keepalive_connections": self.concurrency}
+        about = {"timeout": self.timeout, "headers": headers, "limits": httpx.Limits(**most)}
+        with httpx.Client(verify=secure, **about) as client:
             try:
                 return list(pool.map(lambda job: self._ask(client, over, key, *job), jobs))
             finally:  # after an interrupt, too: what still waits is not asked

@@ -19,6 +19,7 @@ import numpy as np
 
 NEWLINE, BLANK_LINE, NUMBERED = "\n", "\n\n", "\nStep {n}:"
 _NUMBER = "{n}"
+PART = "\ufffd"  # what stands for some bytes of a letter
 
 
 # -- separators ------------------------------------------------------------------------------------
@@ -106,18 +107,21 @@ def stops_at(tokenizer, words: Sequence[str], ends: np.ndarray, texts: Sequence[
     """
     found, maybe = re.compile("|".join(map(pattern_of, texts))), np.zeros_like(ends)
     last = {text[-1] for text in texts if len(text) > 1}
+    if any(not text[-1].isascii() for text in texts):
+        last.add(PART)  # a token may hold the last bytes of a letter
     sure = ends.copy()
     for i, word in enumerate(words):
         sure[i] |= bool(texts) and found.search(word) is not None
         maybe[i] = not sure[i] and not last.isdisjoint(word)
     if not maybe.any():
         return Stops(sure)
-    reach = 4 + max(map(len, texts))  # a token holds a letter or more
+    reach = 4 + max(len(text.encode()) for text in texts)  # a token holds a byte or more
 
     def completes(ids: Sequence[int]) -> bool:
         tail = [int(i) for i in ids[-reach:]]
         whole, before = tokenizer.batch_decode([tail, tail[:-1]])
-        return any(match.end() > len(before) for match in found.finditer(whole))
+        seen = len(before.rstrip(PART))  # a letter that was cut off is not there yet
+        return any(match.end() > seen for match in found.finditer(whole))
 
     return Stops(sure, maybe, completes)
 

@@ -191,6 +191,9 @@ def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> Non
     if not hasattr(verifier.model, "save_pretrained"):
         raise ValueError(f"{verifier.name} is no verifier of ours: load it by name, don't save it")
     folder.mkdir(parents=True, exist_ok=True)
+    # of a verifier that was here: an adapter would be read in place of whole weights
+    for stale in (*folder.glob(FILE), *folder.glob("adapter_*"), *folder.glob("*.safetensors*")):
+        stale.unlink(missing_ok=True)
     save_weights(verifier.model, folder)
     verifier.tokenizer.save_pretrained(folder)
     text = json.dumps(verifier.settings(), indent=1)

@@ -88,5 +88,7 @@ def threshold_of(rows: Sequence[LabelledSolution], right: Sequence[bool]) -> flo
 
 def at_threshold(rows: Sequence[LabelledSolution], threshold: float) -> list[LabelledSolution]:
     """Judged rows with the labels that another threshold gives them."""
-    labels = [tuple(int(v > threshold) for v in row.values or ()) for row in rows]
+    labels = [
+        tuple(None if v is None else int(v > threshold) for v in row.values or ()) for row in rows
+    ]
     return [replace(row, labels=own) for row, own in zip(rows, labels)]
