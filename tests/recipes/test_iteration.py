@@ -50,7 +50,7 @@ def test_rounds_build_on_each_other_and_a_longer_one_spends_as_much(small, tmp_p
     assert RECIPES["expert-1"](tmp_path) == said  # called again, nothing is trained twice
     RECIPES["longer"](tmp_path)
     first, spent = (
-        iteration.passes(json.loads((place / name / "facts.json").read_text()))
+        iteration.forward_passes(json.loads((place / name / "facts.json").read_text()))
         for name in ("iterate_1", "longer_1")
     )
     assert 0.8 * first < spent < 1.5 * first  # rounds are drawn whole

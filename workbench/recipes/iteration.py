@@ -9,7 +9,7 @@
 The first round begins at `base` and `prm_base`, each other one where the one before ended. What a
 round leaves under `runs/recipes/iteration`: policy, PRM, samples of `test` with the scores of the
 PRM before and after, and `facts.json` with what it cost: tokens written, read and trained on. To
-compare costs, `passes` counts a trained token three times, for its way forward and back.
+compare costs, `forward_passes` counts a trained token three times, for its way forward and back.
 
 Expert iteration: Anthony et al. 2017, arXiv 1705.08439; with search results as targets also
 AlphaZero (Silver et al. 2017, 1712.01815). Deviations: search is a vote among samples, not a tree;
@@ -66,13 +66,18 @@ def longer(folder: Path) -> str:
     """RL alone, for what three rounds of `iterate` cost if all are like the first."""
     facts = json.loads((folder / "iteration" / "iterate_1" / "facts.json").read_text())
     learning = facts["improving"]
-    tokens = sum(learning.values()) * TURNS * passes(facts) / passes({"improving": learning})
+    tokens = (
+        sum(learning.values())
+        * TURNS
+        * forward_passes(facts)
+        / forward_passes({"improving": learning})
+    )
     place = folder / "iteration" / "longer_1"
     cost = by_rewards(place, "base", "prm_base", 1, round(tokens))
     return _finish(place, ["prm_base"], {"improving": cost})
 
 
-def passes(facts: Facts) -> int:
+def forward_passes(facts: Facts) -> int:
     """What a round cost in all, in tokens that go once through a model."""
     costs = [facts[part] for part in ("improving", "labelling") if part in facts]
     return sum(cost["written"] + cost["read"] + 3 * cost["trained"] for cost in costs)
