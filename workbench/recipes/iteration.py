@@ -73,7 +73,7 @@ def longer(folder: Path) -> str:
         / forward_passes({"improving": learning})
     )
     place = folder / "iteration" / "longer_1"
-    cost = by_rewards(place, "base", "prm_base", 1, round(tokens))
+    cost = by_rewards(place, "base", "prm_base", 1, round(rounds * sum(learning.values())))
     return _finish(place, ["prm_base"], {"improving": cost})
 
 
