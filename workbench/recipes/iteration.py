@@ -66,12 +66,7 @@ def longer(folder: Path) -> str:
     """RL alone, for what three rounds of `iterate` cost if all are like the first."""
     facts = json.loads((folder / "iteration" / "iterate_1" / "facts.json").read_text())
     learning = facts["improving"]
-    tokens = (
-        sum(learning.values())
-        * TURNS
-        * forward_passes(facts)
-        / forward_passes({"improving": learning})
-    )
+    rounds = TURNS * forward_passes(facts) / forward_passes({"improving": learning})
     place = folder / "iteration" / "longer_1"
     cost = by_rewards(place, "base", "prm_base", 1, round(rounds * sum(learning.values())))
     return _finish(place, ["prm_base"], {"improving": cost})
