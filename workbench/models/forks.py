@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
@@ -26,6 +27,7 @@ from workbench.models.prefix_cache import Entry, right_aligned
 
 FORKED = "workbench_forks"  # of this attention, among those of transformers
 PROBE = "workbench_probe"
+_probed = WeakKeyDictionary[torch.nn.Module, bool]()
 
 
 def can_fork(model: torch.nn.Module) -> bool:
@@ -51,7 +53,14 @@ def can_fork(model: torch.nn.Module) -> bool:
 
 @torch.inference_mode()
 def _attends_to_its_cache(model: torch.nn.Module) -> bool:
-    """Does attention get the tensors that the cache gave back? One token tells."""
+    """Does attention get the tensors that the cache gave back? One token tells, once a model."""
+    if model in _probed:
+        return _probed[model]
+    _probed[model] = _probe(model)
+    return _probed[model]
+
+
+def _probe(model: torch.nn.Module) -> bool:
     cache, seen = DynamicCache(), []
     ids = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
     reads = {"input_ids": ids, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
