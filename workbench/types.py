@@ -287,7 +287,8 @@ class Verifier(Protocol):
         `Unreadable` for a solution that can't be judged: it fails for its own problem alone.
 
         A verifier may have a method `price(prefixes) -> int`: the tokens that it would compute for
-        these at most. Without it a budget of tokens can't be kept to the token.
+        these at most. Without it a budget of tokens can't be kept to the token. And `forget()`, if
+        it remembers what it has read: training asks for that each round, so that it can go on.
         """
         ...
 

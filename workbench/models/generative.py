@@ -164,6 +164,10 @@ class GenerativeVerifier:
         self._stops = np.zeros(model.get_output_embeddings().weight.shape[0], bool)
         self._stops[self.form.lines.closers] = True
 
+    def forget(self) -> None:
+        """Be as if nothing had been read yet."""
+        self.reader.forget()
+
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         """As `StepVerifier.score`; what is written is paid for like what is read."""
         if self.reader.refresh():

@@ -109,6 +109,10 @@ class StepVerifier:
                 known[step.name] = self.head.odds(self.form, part, ids).item()
         return [[known[step.name] for step in self._steps(context)] for context in contexts]
 
+    def forget(self) -> None:
+        """Be as if nothing had been read yet."""
+        self.reader.forget()
+
     def price(self, prefixes: Sequence[Prefix]) -> int:
         """Tokens at most that `score` would compute for these, while the cache holds the rest.
 
@@ -191,9 +195,14 @@ def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> Non
     if not hasattr(verifier.model, "save_pretrained"):
         raise ValueError(f"{verifier.name} is no verifier of ours: load it by name, don't save it")
     folder.mkdir(parents=True, exist_ok=True)
-    # of a verifier that was here: an adapter would be read in place of whole weights
-    for stale in (*folder.glob(FILE), *folder.glob("adapter_*"), *folder.glob("*.safetensors*")):
-        stale.unlink(missing_ok=True)
+    if (folder / FILE).is_file():
+        # of the verifier that was here: its adapter would be read in place of whole weights
+        for stale in (
+            folder / FILE,
+            *folder.glob("adapter_*"),
+            *folder.glob("model*.safetensors*"),
+        ):
+            stale.unlink(missing_ok=True)
     save_weights(verifier.model, folder)
     verifier.tokenizer.save_pretrained(folder)
     text = json.dumps(verifier.settings(), indent=1)

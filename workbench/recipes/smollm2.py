@@ -241,7 +241,7 @@ def _plain(place: Path) -> HFPolicy:
 
 
 def _kept(place: Path) -> dict[str, Any]:
-    """Where a training keeps its log and its states, and how often it is solved_stories."""
+    """Where a training keeps its log and its states, and how often it is measured."""
     states = place.with_name(f"{place.name}_state")
     return {"log": place.with_suffix(".jsonl"), "checkpoints": states, "evaluations": MEASURES}
 

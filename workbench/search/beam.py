@@ -6,9 +6,8 @@ each step draws beam_width * expand, shared out among the open beams, and ended 
 their place against what grows. That costs about twice the tokens and was not better where we
 measured (4 x 4, base with prm_base, 40 problems), so it is off.
 
-Deviation: equal candidates are kept once, so that a beam holds different solutions; of equal texts
-an ended one. Beam width 1
-with expand 1 is plain sampling. Taught in notebook 08.
+Deviation: equal candidates are kept once, an ended one before one that goes on, so that a beam
+holds different solutions. Beam width 1 with expand 1 is plain sampling. Taught in notebook 08.
 """
 
 from __future__ import annotations

@@ -152,8 +152,8 @@ def by_verifier(
 
     def batch(problems: Sequence[Problem], rollouts: Sequence[Prefix]) -> list[Earned]:
         blind = [replace(r, problem=p.blind()) for p, r in zip(problems, rollouts)]
-        if reader := getattr(verifier, "reader", None):
-            reader.forget()  # what a run that goes on does not have, none shall have
+        if forget := getattr(verifier, "forget", None):
+            forget()  # what a run that goes on does not have, none shall have
         rows = verifier.score(blind, meters=None if meter is None else [meter] * len(blind))
         if len(rows) != len(blind):
             raise ValueError(f"{len(rows)} rows of scores for {len(blind)} rollouts, need one each")
