@@ -121,9 +121,10 @@ def taught_to_write(
 
 
 def _mawps() -> list[Problem]:
-    """The training problems of MAWPS, if real data are there."""
+    """The training problems of MAWPS whose equation gives the steps, if real data are there."""
     place = os.environ.get("WORKBENCH_REAL_DATA")
-    return benchmarks.load("mawps", path=Path(place) / "mawps", split="train") if place else []
+    rows = benchmarks.load("mawps", path=Path(place) / "mawps", split="train") if place else []
+    return [problem for problem in rows if problem.solution]
 
 
 def story_labels(folder: Path) -> str:
