@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hosts import host_config, host_tokenizer
 from tiny import FAMILIES, TOKENIZER, tiny_model
+from transformers import AutoModelForCausalLM
 
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
@@ -14,6 +16,7 @@ from workbench.models.draws import draw, uniforms
 from workbench.models.flops import Flops
 from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier, stream_of
 from workbench.models.prefix_cache import Context
+from workbench.models.prompts import critic_format
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import save
 from workbench.problems import quantities
@@ -361,3 +364,21 @@ def test_a_whole_checkpoint_is_read_back_with_its_format(tmp_path):
     file.write_text(text.replace("correct ?", "right ?"))
     with pytest.raises(ValueError, match="the ask had ids"):
         load_verifier(tmp_path / "genrm")
+
+
+def test_a_critique_is_one_line_whatever_token_ends_it():
+    tokenizer = host_tokenizer("qwen3")  # knows a blank line as one token, and its own end
+    tokenizer.add_tokens([".\n", " 7\n"])
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(host_config("qwen3", vocabulary=len(tokenizer)))
+    form = critic_format(tokenizer, writes=True, critiques=40)
+    critic = GenerativeVerifier(model, tokenizer, form, longest=60)
+    prefix = Prefix.of(Problem("p", "math", "2 + 3 = ?"), ["2 + 3 = 5", "The answer is 5"])
+    written = [text for texts in critic.critiques(prefix) for text in texts]
+    assert len(written) == 80 and not any("\n" in text for text in written)
+    rows = [ids for own in critic._written.values() for ids in own]
+    assert all(ids[-1:] == tokenizer("\n").input_ids for ids in rows)
+    assert max(map(len, rows)) <= 61
+    texts = tokenizer.batch_decode(rows)
+    assert not any("<|im_end|>" in text for text in texts)
+    assert any(text.endswith(".\n") for text in texts)  # what the last token said is kept

@@ -106,3 +106,10 @@ def test_a_critic_is_asked_in_the_chat_about_the_last_step(writes):
     assert "Is the last step right?" in text
     assert text.endswith("Right, Yes or No?" if writes else "<|start|>assistant<|end|>\n\n")
     assert set(MESSAGES) >= {"critique", "rewrite"}
+
+
+def test_a_template_that_tells_the_date_tells_a_fixed_one():
+    tokenizer = host_tokenizer("llama")
+    tokenizer.chat_template = "\n{{ strftime_now('%Y-%m-%d, %A') }} " + tokenizer.chat_template
+    text = prompts_for(tokenizer)["templates"]["solve"]
+    assert text.startswith("\n2024-07-26, Friday <|begin|>")

@@ -22,6 +22,7 @@ likelihood. Taught in notebook 04.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
@@ -29,7 +30,6 @@ from hashlib import blake2b
 from string import Formatter
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from workbench.models.engine import Row
@@ -37,6 +37,7 @@ from workbench.models.heads import LabelHead, StepSpan
 from workbench.models.prefix_cache import Context
 from workbench.models.reader import Question, Reader, book, fingerprint_of, need_steps
 from workbench.models.step_format import StepFormat
+from workbench.models.stops import pattern_of, stop_tables
 from workbench.types import Meter, Prefix, Scores
 
 # what follows the earlier steps: fields are whole lines with their separator, `opening` is the
@@ -161,8 +162,8 @@ class GenerativeVerifier:
         self.reader = Reader(model, **sizes)
         # K critiques by the name of what stands before them
         self._written: dict[bytes, list[list[int]]] = {}
-        self._stops = np.zeros(model.get_output_embeddings().weight.shape[0], bool)
-        self._stops[self.form.lines.closers] = True
+        texts = (self.form.lines.separator,)
+        self._stops = stop_tables(model, tokenizer, line=texts)["line"]
 
     def forget(self) -> None:
         """Be as if nothing had been read yet."""
@@ -260,6 +261,15 @@ class GenerativeVerifier:
         engine = self.reader.engine
         engine.run(rows, stops=self._stops, temperature=self.temperature, keep=True)
         for name, row in zip(names, rows):
-            line = row.ids[:-1] if self._stops[row.ids[-1]] else row.ids
-            self._written.setdefault(name, []).append([*line, *self.form.lines.ids[0]])
+            line = [*self._bare(row.ids), *self.form.lines.ids[0]]
+            self._written.setdefault(name, []).append(line)
             book(row, places[name].meter)
+
+    def _bare(self, ids: list[int]) -> list[int]:
+        """A critique without what ended it; a last token like `.\\n` keeps what stands before."""
+        if not self._stops.over(ids):
+            return ids
+        last = self.tokenizer.decode(ids[-1:], skip_special_tokens=True)
+        head, *_ = re.split(pattern_of(self.form.lines.separator), last)
+        kept = self.tokenizer(head, add_special_tokens=False).input_ids if head else []
+        return [*ids[:-1], *kept][: self.longest]

@@ -13,7 +13,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from workbench.models.checkpoints import locate, weights_digest
@@ -23,7 +22,7 @@ from workbench.models.prefix_cache import Context
 from workbench.models.prompts import prompts_for
 from workbench.models.quantised import load_model, settled
 from workbench.models.saved_policy import adapted, base_of, way_of_writing
-from workbench.models.stops import NEWLINE, Stops, stops_at, with_separator, without_ending
+from workbench.models.stops import NEWLINE, stop_tables, with_separator, without_ending
 from workbench.models.templates import EMBEDDED, OF_METHODS, front_ids, render, start_ids
 from workbench.types import Meter, Prefix, Problem, Step
 
@@ -55,7 +54,10 @@ class HFPolicy:
         self.temperature, self.max_tokens = temperature, max_tokens
         self.separator, self.stop, self.templates = separator, tuple(stop), templates
         self.engine = Engine(model, **sizes)
-        self._stops, self._front = self._stop_tables(), front_ids(tokenizer)
+        # what ends a solution, and what ends a step or it
+        texts = {"end": self.stop, "step": (*self.stop, separator)}
+        self._stops = stop_tables(model, tokenizer, **texts)
+        self._front = front_ids(tokenizer)
         self._start_ids = lru_cache(4096)(lambda text: start_ids(tokenizer, text, self._front))
 
     def sample(
@@ -199,17 +201,6 @@ class HFPolicy:
         if not borders or borders[-1] != len(ids):
             borders.append(len(ids))
         return list(zip([0, *borders], borders))
-
-    def _stop_tables(self) -> dict[str, Stops]:
-        """What ends a solution, and what ends a step or it."""
-        size = self.model.get_output_embeddings().weight.shape[0]
-        end = np.zeros(size, bool)
-        for ends in (self.model.generation_config.eos_token_id, self.tokenizer.eos_token_id):
-            if ends is not None:
-                end[ends] = True  # one, or a list of them
-        words = self.tokenizer.batch_decode([[i] for i in range(min(size, len(self.tokenizer)))])
-        texts = {"end": self.stop, "step": (*self.stop, self.separator)}
-        return {name: stops_at(self.tokenizer, words, end, own) for name, own in texts.items()}
 
 
 def load_policy(

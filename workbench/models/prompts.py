@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.models.stops import BLANK_LINE, NEWLINE, NUMBERED, first_mark, laid_out
-from workbench.models.templates import EMBEDDED, render
+from workbench.models.templates import EMBEDDED, in_chat, render
 from workbench.problems.vocabulary import vocabulary
 from workbench.types import Problem
 
@@ -143,7 +143,7 @@ def _around(tokenizer, chat: list[dict[str, str]], **template: Any) -> tuple[str
     from jinja2 import TemplateError
 
     try:
-        whole = tokenizer.apply_chat_template(chat, tokenize=False, **template)
+        whole = in_chat(tokenizer, chat, **template)
     except (TemplateError, ValueError) as error:
         roles = ", ".join(message["role"] for message in chat)
         raise ValueError(f"the chat template refuses {roles}: {error}") from error

@@ -35,6 +35,7 @@ from workbench.models.heads import ScalarHead
 from workbench.models.memory import check_fits
 from workbench.models.quantised import load_model, settled
 from workbench.models.reader import Scorer
+from workbench.models.templates import in_chat
 from workbench.models.verifier import StepVerifier
 from workbench.types import Problem
 
@@ -87,7 +88,7 @@ def _skywork(tokenizer, question: str, steps: Sequence[str]) -> Segments:
 
 def _qwen(tokenizer, question: str, steps: Sequence[str]) -> Segments:
     talk = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
-    start = tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    start = in_chat(tokenizer, talk, add_generation_prompt=True)
     return _separated(tokenizer, start, steps, "<extra_0>")
 
 
@@ -96,7 +97,7 @@ def _turns(tokenizer, question: str, steps: Sequence[str]) -> Segments:
     segments, talk, before = [[]], [], ""
     for i, text in enumerate(steps):
         talk.append({"role": "user", "content": text if i else f"{question} {text}"})
-        now = tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+        now = in_chat(tokenizer, talk, add_generation_prompt=True)
         if not now.startswith(before):
             raise ValueError(f"the chat template rewrites earlier turns, {before[-40:]!r} is gone")
         segments.append((_ids(tokenizer, "+") if i else []) + _ids(tokenizer, now[len(before) :]))

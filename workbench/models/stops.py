@@ -100,6 +100,17 @@ class Stops:
         return bool(self.sure[ids[-1]]) or (looks_back and self.completes(ids))
 
 
+def stop_tables(model, tokenizer, **texts: Sequence[str]) -> dict[str, Stops]:
+    """By name, stops at every end that model or tokenizer knows, and at the texts of that name."""
+    size = model.get_output_embeddings().weight.shape[0]
+    end = np.zeros(size, bool)
+    for ends in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
+        if ends is not None:
+            end[ends] = True  # one, or a list of them
+    words = tokenizer.batch_decode([[i] for i in range(min(size, len(tokenizer)))])
+    return {name: stops_at(tokenizer, words, end, own) for name, own in texts.items()}
+
+
 def stops_at(tokenizer, words: Sequence[str], ends: np.ndarray, texts: Sequence[str]) -> Stops:
     """Stops at the tokens of `ends` (V,), and wherever one of the texts (separators) is complete.
 

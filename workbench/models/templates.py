@@ -7,8 +7,9 @@ English and within their chat templates, are made by `prompts`. Used by `Sample(
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from string import Formatter
+from typing import Any
 
 from workbench.types import Problem
 
@@ -68,3 +69,21 @@ def front_ids(tokenizer) -> list[int]:
     whole = tokenizer("1").input_ids
     places = range(len(whole) - len(bare), -1, -1)
     return next((whole[:i] for i in places if whole[i : i + len(bare)] == bare), [])
+
+
+def in_chat(tokenizer, chat: Sequence[Mapping[str, str]], **options: Any) -> str:
+    """A chat as its tokenizer's template lays it out, on a fixed day; `options` are the template's.
+
+    Some templates tell the model today's date: prompts, and what is known by them, would be others
+    tomorrow. Where a template takes `date_string`, that says another day.
+    """
+    if tokenizer.chat_template and "strftime_now" in tokenizer.get_chat_template():
+        options = {"chat_template": _FIXED_DAY + tokenizer.get_chat_template(), **options}
+    return tokenizer.apply_chat_template(list(chat), tokenize=False, **options)
+
+
+_DAY = {"Y": "2024", "m": "07", "d": "26", "B": "July", "b": "Jul", "A": "Friday", "a": "Fri"}
+_DAY |= {"y": "24", "-d": "26", "-m": "7", "H": "12", "M": "00", "S": "00"}
+_IN_TURN = "".join(f"|replace('%{sign}', '{said}')" for sign, said in _DAY.items())
+# what stands for the function of that name
+_FIXED_DAY = f"{{% macro strftime_now(form) %}}{{{{ form{_IN_TURN} }}}}{{% endmacro %}}{{{{ '' }}}}"
