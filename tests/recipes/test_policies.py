@@ -61,3 +61,14 @@ def test_what_arms_left_is_found_by_arm_and_seed(monkeypatch, tmp_path):
     assert list(policies.shipped_pools(problems, "_greedy")) == [("rft", 0)]
     texts = [[r.texts for r in result.rollouts] for result in found["step-dpo", 2]]
     assert texts == [[r.texts for r in result.rollouts] for result in pool]
+
+
+def test_a_short_log_has_means_of_rounds_and_measures_as_they_were(tmp_path):
+    rows = [{"round": i, "spent": 10 * i, "train/loss": float(i)} for i in range(1, 7)]
+    for at, found in ((1, 0.25), (3, 0.75)):
+        rows[at]["eval/accuracy"] = found
+    policies.write_rounds(rows, tmp_path / "log.csv", every=5)
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log["round"].tolist() == [5, 6] and log["spent"].tolist() == [50, 60]
+    assert log["train/loss"].tolist() == [3.0, 6.0]
+    assert log["eval/accuracy"].fillna(0).tolist() == [0.75, 0.0]

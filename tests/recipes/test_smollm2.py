@@ -1,5 +1,6 @@
 """The loop on the real model, in small: every recipe begins where another one ended."""
 
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -40,6 +41,13 @@ def test_samples_as_text_come_back(tmp_path):
     for one, other in zip(results, read):
         assert [r.texts for r in one.rollouts] == [r.texts for r in other.rollouts]
         assert [r.stop for r in one.rollouts] == [r.stop for r in other.rollouts]
+
+
+@pytest.mark.skipif("WORKBENCH_REAL_DATA" not in os.environ, reason="WORKBENCH_REAL_DATA is unset")
+def test_all_that_is_learnt_from_mawps_has_steps_that_the_checker_accepts():
+    problems = smollm2._mawps()
+    assert len(problems) > 1_500
+    assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,12 @@ from workbench.problems import frozen, quantities
 from workbench.search import METHODS
 from workbench.train.drawn import Drawn, grade, measures
 from workbench.train.grpo import GRPO, RECIPE, grpo, rejection_lessons
-from workbench.train.iterate import GENTLE
-from workbench.train.learner import Learner
-from workbench.train.loop import run_of, train
+from workbench.train.iterate import GENTLE, fine_tuning
+from workbench.train.loop import run_of
 from workbench.train.ppo import PPO, ppo
 from workbench.train.preferences import DPO, dpo
 from workbench.train.rewards import Reward, answer, by_verifier, exact, gated, mixed
-from workbench.train.rows import passes
-from workbench.train.sft import Lesson, batches, next_token_loss
+from workbench.train.sft import Lesson
 from workbench.types import Meter, Problem, SearchResult
 
 BUDGET = 2_000_000  # tokens of an arm
@@ -178,15 +176,14 @@ def all_seeds(found: Mapping[tuple[str, int], NDArray], arm: str) -> NDArray:
 
 
 def write_rounds(rows: Sequence[dict[str, float]], path: Path, *, every: int = 5) -> None:
-    """A training's log, short enough to ship: means over so many rounds, measures as they are."""
+    """A training's log, short enough to ship: means over so many rounds, the last of measures."""
     table = pd.DataFrame(rows)
-    block = pd.Series(range(len(table))) // every
-    columns = ["round", "spent", *(c for c in table if c.startswith(("train/", "eval/")))]
-    table = table.reindex(columns=columns)
-    means = table.groupby(block).mean()
-    last = table[["round", "spent"]].groupby(block).max()
+    kept = ["round", "spent", *(c for c in table if c.startswith("eval/"))]
+    table = table.reindex(columns=[*kept, *(c for c in table if c.startswith("train/"))])
+    blocks = table.groupby(pd.Series(range(len(table))) // every)
     path.parent.mkdir(parents=True, exist_ok=True)
-    means.assign(**last).dropna(axis=1, how="all").round(4).to_csv(path, index=False)
+    short = blocks.mean().assign(**blocks[kept].last())
+    short.dropna(axis=1, how="all").round(4).to_csv(path, index=False)
 
 
 # -- methods ---------------------------------------------------------------------------------------
@@ -231,13 +228,9 @@ def _fine_tuned(policy: HFPolicy, arm: Arm, seed: int, budget: int, held: dict[s
         lessons, spent = [Lesson(problem) for problem in problems], 0
     else:
         lessons, spent = _own_right(policy, problems, arm.settings, seed, budget // 2)
-    lessons = chain.from_iterable(passes(lessons, f"rft/{seed}"))
-    data = batches(lessons, policy.tokenizer, batch_tokens=GENTLE.batch_tokens, seed=seed)
-    learner = Learner(policy.model, GENTLE)
-    held = held | {"run": run_of(GENTLE, seed=seed, budget=budget)}
-    for row in train(learner, data, next_token_loss, until=budget - spent, **held):
+    held = held | {"order": "rft", "run": run_of(GENTLE, seed=seed, budget=budget)}
+    for row in fine_tuning(policy, lessons, tokens=budget - spent, seed=seed, **held):
         yield {"round": row["update"], **row, "spent": spent + row["train/tokens"]}
-    policy.model.eval()
 
 
 def _own_right(

@@ -19,10 +19,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,11 @@ from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
 from workbench.recipes.verifiers import trained
 from workbench.supervise.shepherd import shepherd
 from workbench.train.grpo import GRPO, grpo
-from workbench.train.learner import Learner, Recipe
-from workbench.train.loop import run_of, train
+from workbench.train.iterate import fine_tuning
+from workbench.train.learner import Recipe
+from workbench.train.loop import run_of
 from workbench.train.prm import train_prm
-from workbench.train.rows import passes
-from workbench.train.sft import Lesson, batches, next_token_loss
+from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
 
@@ -100,24 +99,13 @@ def story_sft(folder: Path) -> str:
     """Teach it to write a solution an equation a line."""
     place, policy = folder / "smollm2" / "sft", teachable()
     problems = training_stories(SFT_STORIES, seed=1) + _mawps()
-    options = _kept(place) | {"held_out": partial(solved_stories, policy)}
-    rows = list(taught_to_write(policy, problems, SFT_TOKENS, **options))
+    options = _kept(place) | {"held_out": partial(solved_stories, policy), "order": "stories"}
+    options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
+    lessons, about = [Lesson(problem) for problem in problems], {"recipe": LORA, "seed": 0}
+    rows = list(fine_tuning(policy, lessons, tokens=SFT_TOKENS, **about, **options))
     write_rounds([{"round": row["update"], **row} for row in rows], place.with_suffix(".csv"))
     save_policy(policy, place)
     return _told(rows)
-
-
-def taught_to_write(
-    policy: HFPolicy, problems: Sequence[Problem], tokens: int, *, seed: int = 0, **options: Any
-) -> Iterator[dict[str, float]]:
-    """Fine-tune a policy on given solutions; yields the rows of its log. `options`: of `train`."""
-    data = batches(
-        chain.from_iterable(passes([Lesson(p) for p in problems], f"stories/{seed}")),
-        policy.tokenizer, batch_tokens=LORA.batch_tokens, micro_tokens=LORA.micro_tokens,
-        seed=seed, templates=policy.templates,
-    )  # fmt: skip
-    options["run"] = run_of(LORA, problems=len(problems), tokens=tokens)
-    yield from train(Learner(policy.model, LORA), data, next_token_loss, until=tokens, **options)
 
 
 def _mawps() -> list[Problem]:

@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any
+
+import torch
 
 from workbench.models.policy import HFPolicy
 from workbench.models.quantised import fast_dtype
@@ -42,19 +45,40 @@ def fine_tune(
     (`verifiers.with_lora`) learns by these alone. ValueError without lessons or tokens, and for a
     lesson whose prompt the policy does not have.
     """
+    dtype = fast_dtype(policy.engine.device)
+    rows = fine_tuning(policy, lessons, tokens=tokens, seed=seed, recipe=recipe, dtype=dtype)
+    *_, last = rows
+    return last["train/loss"]
+
+
+def fine_tuning(
+    policy: HFPolicy,
+    lessons: Sequence[Lesson],
+    *,
+    tokens: int,
+    seed: int,
+    recipe: Recipe = GENTLE,
+    dtype: torch.dtype | None = None,
+    order: str = "lessons",
+    **options: Any,
+) -> Iterator[dict[str, Any]]:
+    """`fine_tune` update by update: yields the rows of its log.
+
+    `dtype`: of the weights while they train (their own); `order` names the shuffles; `options` are
+    those of `loop.train` (log, checkpoints, held_out ...).
+    """
     if not lessons or tokens < 1:
         given = f"{len(lessons)} lessons, tokens={tokens}"
         raise ValueError(f"{given}: need at least one of each to fine-tune on")
-    learner = Learner(policy.model, recipe, dtype=fast_dtype(policy.engine.device))
     data = batches(
-        chain.from_iterable(passes(lessons, f"lessons/{seed}")), policy.tokenizer,
+        chain.from_iterable(passes(lessons, f"{order}/{seed}")), policy.tokenizer,
         batch_tokens=recipe.batch_tokens, micro_tokens=recipe.micro_tokens, seed=seed,
         longest=window(policy.model), templates=policy.templates, separator=policy.separator,
         chunk=min(1024, len(lessons)),  # one pass, else an update holds copies of a lesson
     )  # fmt: skip
-    *_, last = train(learner, data, next_token_loss, until=tokens)
+    learner = Learner(policy.model, recipe, dtype=dtype)
+    yield from train(learner, data, next_token_loss, until=tokens, **options)
     policy.model.eval()
-    return last["train/loss"]
 
 
 def iterate(
