@@ -1,6 +1,7 @@
 """The loop on the real model, in small: every recipe begins where another one ended."""
 
 import os
+from collections import Counter
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -18,7 +19,8 @@ def test_frozen_stories_are_balanced_and_share_nothing():
     found = {split: smollm2.frozen_stories(split) for split in smollm2.STORY_SIZES}
     for split, problems in found.items():
         assert len(problems) == smollm2.STORY_SIZES[split]
-        assert [p.level for p in problems[:7]] == [1, 2, 3, 4, 5, 6, 1]
+        assert [p.level for p in problems[:4]] == [1, 2, 3, 1]
+        assert len({p.id for p in problems}) == len(problems)
         assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     questions = [p.question for problems in found.values() for p in problems]
     trained = {p.question for p in smollm2.training_stories(300, seed=1)}
@@ -44,10 +46,12 @@ def test_samples_as_text_come_back(tmp_path):
 
 
 @pytest.mark.skipif("WORKBENCH_REAL_DATA" not in os.environ, reason="WORKBENCH_REAL_DATA is unset")
-def test_all_that_is_learnt_from_mawps_has_steps_that_the_checker_accepts():
-    problems = smollm2._mawps()
-    assert len(problems) > 1_500
+def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accepts():
+    problems = smollm2._real()
+    counts = Counter(problem.id.split("/")[0] for problem in problems)
+    assert counts["mawps"] > 1_700 and counts["gsm8k"] > 4_000
     assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
+    assert max(problem.solution.count("\n") for problem in problems) <= 3
 
 
 @pytest.mark.slow

@@ -221,7 +221,9 @@ def test_only_sampled_tokens_have_a_gradient():
     rows = rows_of(policy, rollouts(tiny_policy(max_tokens=9)))
     logp, _, mask = token_logps(policy.model, *collate(rows, 0), 1.0)
     logp.sum().backward()
-    assert torch.equal((seen[0].grad != 0).any(-1), mask)
+    (logits,) = seen  # those of the prompts that all rows begin with were not computed
+    assert torch.equal((logits.grad != 0).any(-1), mask[:, -logits.shape[1] :])
+    assert logits.shape[1] < mask.shape[1] and not mask[:, : -logits.shape[1]].any()
 
 
 # -- messages --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""MAWPS and SVAMP: their equations as solutions, one operation a line, so that steps can be judged.
+"""MAWPS, SVAMP, GSM8K: their equations as solutions, a line each, so that steps can be judged.
 
 A record whose equation cannot be unrolled (the unknown stands within it), or whose result is not
 its answer, stays of kind `math`; all others are `stories`, judged by their solution
@@ -13,7 +13,14 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
-from workbench.problems.equations import Tree, formula, number_text, tree_text, values
+from workbench.problems.equations import (
+    Tree,
+    formula,
+    number_text,
+    read_equations,
+    tree_text,
+    values,
+)
 from workbench.problems.stories import check_steps, plot_of
 from workbench.types import Problem
 
@@ -48,6 +55,21 @@ def with_truth(problem: Problem, lines: list[str]) -> Problem:
     except ValueError:
         return problem
     return told if right else problem
+
+
+def with_equations(problem: Problem) -> Problem:
+    """A problem with a worked solution in words (GSM8K's), as `stories`: its equations are the
+    steps. Where they are not all right, or do not end in the answer, it stays as it came.
+
+    >>> told = "She sold 48/2 = 24 clips in May.\\nThat is 48+24 = 72."
+    >>> with_equations(Problem("p", "math", "Half of 48 clips ...", "72", told)).solution
+    '48 / 2 = 24\\n48 + 24 = 72\\nThe answer is 72'
+    """
+    found = [e for line in (problem.solution or "").splitlines() for e in read_equations(line)]
+    if not found or any(len(equation.result) != 1 for equation in found):
+        return problem
+    lines = [f"{tree_text(e.tree)} = {number_text(*e.result)}" for e in found]
+    return with_truth(problem, list(dict.fromkeys(lines)))
 
 
 def mawps(row: dict, id: str) -> Problem:

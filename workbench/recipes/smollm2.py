@@ -11,7 +11,8 @@
 Each goes on where it was stopped. Hours are for two CPU cores; one GPU takes minutes. What they
 leave lies under `runs/recipes/smollm2`. Stories have exact truth (`problems.stories`), and splits
 share no template. Where `$WORKBENCH_REAL_DATA` says that real data are, the supervised part also
-learns the training problems of MAWPS (Koncel-Kedziorski et al. 2016). Taught in notebook 10.
+learns the training problems of MAWPS (Koncel-Kedziorski et al. 2016) and GSM8K (Cobbe et al. 2021,
+arXiv 2110.14168), by their equations. Taught in notebook 10.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import save_policy
 from workbench.models.step_format import StepFormat
 from workbench.problems import benchmarks, check_steps, frozen, process_data, stories
+from workbench.problems.word_problems import with_equations
 from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
 from workbench.recipes.verifiers import trained
 from workbench.supervise.shepherd import shepherd
@@ -47,12 +49,12 @@ from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
 
-STORY_LEVELS, STORY_SIZES = range(1, 7), {"validation": 120, "test": 240}
+STORY_LEVELS, STORY_SIZES = range(1, 4), {"validation": 120, "test": 240}
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
 LORA = Recipe(
-    learning_rate=1e-3, batch_tokens=2048, micro_tokens=1024, warmup=10, rank=8, alpha=16,
+    learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
 )  # fmt: skip
-SFT_STORIES, SFT_TOKENS = 4_000, 400_000
+SFT_STORIES, SFT_TOKENS = 4_000, 500_000
 STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, MEASURES = 16, 5
@@ -60,10 +62,11 @@ SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that note
 
 
 def frozen_stories(split: str) -> list[Problem]:
-    """The stories of `validation` or `test`, levels 1 to 6 in turn, no question twice."""
+    """The stories of `validation` or `test`, levels 1 to 3 in turn, no question twice."""
     columns = []
     for level in STORY_LEVELS:
-        drawn = stories.generate(3 * STORY_SIZES[split], levels=[level], seed=2000, split=split)
+        about = {"levels": [level], "seed": 2000 + level, "split": split}
+        drawn = stories.generate(3 * STORY_SIZES[split], **about)
         distinct = {problem.question: problem for problem in drawn}.values()
         columns.append(list(distinct)[: STORY_SIZES[split] // len(STORY_LEVELS)])
     return [problem for row in zip(*columns) for problem in row]
@@ -98,7 +101,7 @@ def _finished(place: Path) -> Path:
 def story_sft(folder: Path) -> str:
     """Teach it to write a solution an equation a line."""
     place, policy = folder / "smollm2" / "sft", teachable()
-    problems = training_stories(SFT_STORIES, seed=1) + _mawps()
+    problems = training_stories(SFT_STORIES, seed=1) + _real()
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "order": "stories"}
     options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
     lessons, about = [Lesson(problem) for problem in problems], {"recipe": LORA, "seed": 0}
@@ -108,11 +111,14 @@ def story_sft(folder: Path) -> str:
     return _told(rows)
 
 
-def _mawps() -> list[Problem]:
-    """The training problems of MAWPS whose equation gives the steps, if real data are there."""
-    place = os.environ.get("WORKBENCH_REAL_DATA")
-    rows = benchmarks.load("mawps", path=Path(place) / "mawps", split="train") if place else []
-    return [problem for problem in rows if problem.solution]
+def _real() -> list[Problem]:
+    """Training problems of MAWPS and GSM8K whose equations give the steps, if they are there."""
+    if not (place := os.environ.get("WORKBENCH_REAL_DATA")):
+        return []
+    names = ("mawps", "gsm8k")
+    read = (benchmarks.load(name, path=Path(place) / name, split="train") for name in names)
+    told = (with_equations(problem) for problems in read for problem in problems)
+    return [p for p in told if p.kind == "stories" and p.level in STORY_LEVELS]
 
 
 def story_labels(folder: Path) -> str:

@@ -33,7 +33,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.train.learner import Batch, Recipe
-from workbench.train.rows import check_window, pad_id, pad_right, window
+from workbench.train.rows import check_window, logits_from, pad_id, pad_right, window
 from workbench.train.sft import IGNORE
 from workbench.train.verifiers import fit
 from workbench.types import LabelledSolution
@@ -268,8 +268,15 @@ def train_prm(
     return fit(
         model, partial(StepVerifier, **made), data, partial(loss, form=form),
         collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
-        trivial_loss=trivial_loss, settings={"form": form, **(settings or {})}, **options,
+        trivial_loss=trivial_loss, settings={"form": form, **(settings or {})},
+        outputs=_logits_of_steps, **options,
     )  # fmt: skip
+
+
+def _logits_of_steps(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Logits (B, T, V) from where the first word of a step is next; zeros before."""
+    words_next = tensors["steps"].roll(-1, 1) > 0
+    return logits_from(model, tensors["input_ids"], words_next | (tensors["targets"] != IGNORE))
 
 
 def _batch(rows: Sequence[dict], pad: int) -> Batch:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import torch
 
+from workbench.train.rows import logits_from
 from workbench.train.sft import IGNORE
 
 ADVANTAGES = ("std", "none", "leave_one_out")
@@ -209,7 +210,7 @@ def token_logps(
     the token that *follows* ids[t], so that a rollout begins at its prompt's last position; prompt
     and padding are 0 and carry no gradient. The entropy is a number to watch: it has none either.
     """
-    return logps_of(model(input_ids=ids, use_cache=False).logits, labels, temperature)
+    return logps_of(logits_from(model, ids, labels != IGNORE), labels, temperature)
 
 
 def logps_of(

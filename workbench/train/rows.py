@@ -10,6 +10,7 @@ from math import ceil
 from typing import TypeVar
 
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from workbench.train.learner import Batch, Recipe
@@ -39,6 +40,17 @@ def split_by_tokens(rows: Sequence[T], most: int | None, length: Callable[[T], i
 def passes(rows: Sequence[T], key: str) -> Iterator[list[T]]:
     """Endless orders of the rows, each another one: each row comes once before any comes again."""
     return (random.Random(f"{key}/{turn}").sample(rows, len(rows)) for turn in count())
+
+
+def logits_from(model: torch.nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Logits (B, T, V) of the next tokens; zeros before the first place that is wanted in any row.
+
+    Of a small model with many words the head is a fifth of all work, and prompts need none of it.
+    `ids` and `wanted` (B, T).
+    """
+    first = int(wanted.any(0).int().argmax())
+    kept = {"logits_to_keep": ids.shape[1] - first} if first else {}
+    return pad(model(input_ids=ids, use_cache=False, **kept).logits, (0, 0, first, 0))
 
 
 class Updates:

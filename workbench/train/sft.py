@@ -23,7 +23,7 @@ from workbench.models.stops import NEWLINE, written_as
 from workbench.models.templates import EMBEDDED, front_ids, render
 from workbench.problems import programs, quantities
 from workbench.train.learner import Batch, Recipe
-from workbench.train.rows import check_window, pad_id, pad_right, split_by_tokens
+from workbench.train.rows import check_window, logits_from, pad_id, pad_right, split_by_tokens
 from workbench.types import Problem
 
 IGNORE = -100
@@ -172,7 +172,7 @@ def next_token_loss(
     model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]
 ) -> torch.Tensor:
     """Cross-entropy of solution tokens, the update's mean: a batch's share of it."""
-    logits = model(input_ids=batch.tensors["input_ids"], use_cache=False).logits  # (B, T, V)
-    labels = batch.tensors["labels"].flatten()  # (B * T,)
-    loss = cross_entropy(logits.float().flatten(0, 1), labels, ignore_index=IGNORE, reduction="sum")
-    return loss / totals["tokens"]
+    labels = batch.tensors["labels"]  # (B, T)
+    wanted = labels != IGNORE
+    logits = logits_from(model, batch.tensors["input_ids"], wanted)[wanted]  # (N, V)
+    return cross_entropy(logits.float(), labels[wanted], reduction="sum") / totals["tokens"]
