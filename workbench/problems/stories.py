@@ -26,14 +26,15 @@ from workbench.problems.story_templates import PEOPLE, STORIES, WORDS
 from workbench.problems.story_truth import STORY_FAULTS, judge_steps, read_answer
 from workbench.types import Problem
 
-SPLIT_OF = ("train",) * 6 + ("validation", "test")  # by a template's place among its level's
+# by a template's place among its level's
+SPLIT_OF = (*("train",) * 6, "validation", "test") * 2 + ("test", "test", "test", "validation") * 2
 TRIES = 10_000  # draws of numbers until every step comes out even
 _SPELLED = {  # number words, by the mark of the slot
     "word": dict(enumerate("two three four five six seven eight nine ten".split(), start=2)),
     "times": {2: "twice", 3: "three times", 4: "four times", 5: "five times", 6: "six times"},
     "part": {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"},
 }
-_PRONOUNS = {"she": "he", "her": "his", "him": "him", "She": "He", "Her": "His"}
+_PRONOUNS = {"she": "he", "her": "his", "She": "He", "Her": "His"}
 _SLOT = re.compile(r"\{(\w+)(?::(\w+))?\}(%?)")
 _RANGE = re.compile(r"(\w+) ([0-9.]+)\.\.([0-9.]+)(?:/([0-9.]+))?")
 
@@ -53,7 +54,7 @@ class Template:
 
     @property
     def split(self) -> str:
-        return SPLIT_OF[(int(self.id.split(".")[1]) - 1) % len(SPLIT_OF)]
+        return SPLIT_OF[int(self.id.split(".")[1]) - 1]
 
     @property
     def cents(self) -> bool:
@@ -74,8 +75,8 @@ class Template:
 
         def group(slot: re.Match) -> str:
             name, percent = slot[1], slot[3]
-            if name.lower() in _PRONOUNS:
-                return f"(?:{name}|{_PRONOUNS[name]})" if name in _PRONOUNS else "(?:her|him)"
+            if name in _PRONOUNS:
+                return f"(?:{name}|{_PRONOUNS[name]})"
             if name in seen:
                 return f"(?P={name}){percent}"
             seen.add(name)
@@ -107,7 +108,7 @@ class Template:
         if people and PEOPLE[put_in[people[0]]] == "he":
             put_in |= _PRONOUNS
         else:
-            put_in |= {word: "her" if word == "him" else word for word in _PRONOUNS}
+            put_in |= {word: word for word in _PRONOUNS}
         for name, mark in self.marks.items():
             value = numbers[name]
             spelled = _SPELLED.get(mark, {})

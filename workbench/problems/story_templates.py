@@ -1,12 +1,13 @@
-"""The stories themselves: names, things, and 96 templates of our own writing, 16 a level.
+"""The stories themselves: names, things, and 120 templates of our own writing.
 
 A template is three parts, and an empty line ends it: the question's lines; indented, how its
-numbers are drawn; indented, its steps. In a question `{A}` to `{D}` are people, `{she}`, `{her}`,
-`{him}` refer to A, `{fruit}` ... are rows of `WORDS`, all else are numbers: `{n}`, `{p}%`,
+numbers are drawn; indented, its steps. In a question `{A}` to `{D}` are people, `{she}` and
+`{her}` refer to A, `{fruit}` ... are rows of `WORDS`, all else are numbers: `{n}`, `{p}%`,
 `{k:times}` (twice), `{k:part}` (half, a third), `{k:word}` (two). What stands in square brackets,
 a distractor, is there in every second problem. `n 20..60/5` is drawn from 20, 25 ... 60; `n = k*m`
 follows from the others; a number that no slot shows is only there so that a step comes out even.
-Of every eight templates of a level the seventh is for validation and the eighth for testing.
+Of the first sixteen templates of a level every seventh of eight is for validation and every eighth
+for testing; the eight more of levels 1 to 3 are for these two alone (`stories.SPLIT_OF`).
 """
 
 from __future__ import annotations
@@ -106,6 +107,42 @@ popcorn.] How many minutes are left?
 One cake needs {n} grams of flour. How many grams of flour does {A} need for {k} such cakes?
     n 120..450/10, k 2..9
     grams = n * k
+
+A bus has {n} seats, and {k} of them are empty today. [The driver has done this for {x} years.] How
+many seats are taken?
+    n 40..70, k 4..25, x 3..30
+    taken = n - k
+
+A puppy weighs {n} pounds, and its mother weighs {k:times} as much. How many pounds does the mother
+weigh?
+    n 6..19, k 2..5
+    mother = k * n
+
+On the shelf stood {n} jars of honey. {A} puts {k} more beside them. How many jars stand there now?
+    n 14..60, k 5..30
+    jars = n + k
+
+At noon it is {n} degrees warm in the greenhouse. That is {k} degrees more than outside. How many
+degrees warm is it outside?
+    n 25..45, k 4..17
+    outside = n - k
+
+{A} pays ${n} for {k} {thing}s that all cost the same. How many dollars does one of them cost?
+    k 2..9, m 7..30, n = k*m
+    one = n / k
+
+{A} planted {n} seeds, and {p}% of them came up. How many seeds came up?
+    n 40..200/20, p 20..90/5
+    up = n * p / 100
+
+The kitchen of a hotel uses {n} eggs a day. [It has {x} ovens.] How many eggs does it use in {k}
+days?
+    n 24..90, k 3..9, x 2..6
+    eggs = n * k
+
+{n} guests sit down at tables for {k}, and no chair stays empty. How many tables are there?
+    k 4..9, m 4..15, n = k*m
+    tables = n / k
 """
 
 TWO = """
@@ -187,6 +224,45 @@ On a school day {A} practises the violin for {a} minutes and the piano for {b} m
 minutes of practice is that in {n} school days?
     a 15..40, b 10..35, n 3..12
     daily = a + b; total = daily * n
+
+In one vase there are {n} {flower}. In another vase there are {k} {flower} more than in the first.
+How many {flower} are there in the two vases?
+    n 6..25, k 3..12
+    second = n + k; total = n + second
+
+{A} goes to the {place} with ${n} and buys {k} postcards at ${c} each. How many dollars does
+{she} have left?
+    n 30..60, k 3..9, c 2..3
+    cost = k * c; left = n - cost
+
+{A} cycles for {t} hours at {v} miles an hour. [{She} is {x} years old.] After that it is another
+{m} miles to the sea. How many miles long is the way?
+    t 2..6, v 8..16, m 5..30, x 15..60
+    cycled = t * v; way = cycled + m
+
+There are {n} children in a choir, but {p}% of them are ill today. How many of them can sing?
+    n 20..120/20, p 5..40/5
+    ill = n * p / 100; sing = n - ill
+
+A cook makes {n} pots of soup with {k} litres in each, and pours all of it into {m} equal cans. How
+many litres are in each can?
+    n 3..9, m 2..8, e 3..12, k = m*e
+    soup = n * k; can = soup / m
+
+A gardener plants {n} {plant} in rows of {k}. Every row gets {w} litres of water. How many litres
+of water is that?
+    k 5..12, m 3..9, n = k*m, w 4..15
+    rows = n / k; litres = rows * w
+
+{A} scored {a} points in the first round and {b} points in the second. {B} scored {c} points in the
+two rounds. By how many points is {A} ahead?
+    a 15..40, b 15..40, c 10..29
+    points = a + b; ahead = points - c
+
+There are {n} {sweet} on a plate. {A} takes {k:part} of them, and {B} takes {m}. How many {sweet}
+do they take together?
+    k 2..5, e 4..12, n = k*e, m 2..7
+    first = n / k; both = first + m
 """
 
 THREE = """
@@ -270,6 +346,46 @@ Of the {n} guests at a hotel {p}% drink tea at breakfast and {k} drink coffee. [
 {x}.] The rest want cocoa. How many guests want cocoa?
     n 60..200/20, p 10..50/5, k 10..40, x 9..11
     tea = n * p / 100; some = tea + k; rest = n - some
+
+{A} buys {n} packs of {k} balloons. [{She} pays with a ${x} note.] Of the balloons {m} burst, and
+the others are tied in bunches of {b}. How many bunches are there?
+    n 3..8, k 8..15, b 3..6, q 4..9, m = n*k - b*q, x 20..50/10
+    balloons = n * k; whole = balloons - m; bunches = whole / b
+
+As a tailor {A} works {h} hours a day for ${c} an hour. In {d} days {she} spends ${t} on thread and
+cloth. How many dollars does {she} have left of the pay?
+    h 4..8, d 2..6, c 10..20, t 20..60
+    hours = h * d; pay = hours * c; rest = pay - t
+
+In the morning a stall has {n} {fruit}, and at noon a lorry brings {k:times} as many. By evening
+{m} of all of them are left. How many {fruit} were sold?
+    n 15..50, k 2..4, m 5..40
+    more = k * n; all = n + more; sold = all - m
+
+{A} had {n} {toy} and gave {k:part} of them to {B}. A day later {she} found {m} in a drawer. How
+many {toy} does {she} have now?
+    k 2..5, e 6..15, n = k*e, m 3..12
+    given = n / k; kept = n - given; now = kept + m
+
+A hall has {r} rows of {s} chairs, and {p}% of these chairs are taken. [A concert lasts {x}
+minutes.] How many chairs are free?
+    r 5..20, s 10..30/5, p 10..90/10, x 60..120/10
+    chairs = r * s; taken = chairs * p / 100; free = chairs - taken
+
+For {w} weeks {A} saves ${a} a week, and then {her} aunt adds another ${g}. With all of this
+money {she} buys games that cost ${c} each. How many games does {she} get?
+    a 5..15, w 3..9, c 12..30, q 3..8, g = c*q - a*w
+    saved = w * a; money = saved + g; games = money / c
+
+A ferry makes {n} trips before noon and {m} trips later, each time with {k} people on board. [It
+has {x} lifeboats.] Every passenger pays ${c}. How many dollars does the ferry take?
+    n 2..6, m 2..7, k 15..40, c 2..6, x 2..8
+    trips = n + m; people = trips * k; money = people * c
+
+{A} is {n} centimetres tall. {B} is {k} centimetres taller than {A}, and {C} is {m} centimetres
+shorter than {B}. How many centimetres do {A} and {C} measure together?
+    n 120..150, k 8..30, m 3..25
+    b = n + k; c = b - m; both = n + c
 """
 
 FOUR = """
