@@ -130,7 +130,9 @@ def story_labels(folder: Path) -> str:
     results = solve(training_stories(STORIES_LABELLED, seed=2), shepherd, **about, **sizes)
     rows = [row for result in results for row in result.labelled]
     process_data.write(rows, place / "labels.jsonl", format="stepwise")
-    return f"{len(rows)} labelled solutions, {_agreement(rows):.3f} of the step labels are right"
+    bad = np.mean([row.first_error is not None for row in rows])
+    told = f"{len(rows)} labelled solutions, {bad:.3f} with a step labelled bad"
+    return f"{told}, {_agreement(rows):.3f} of the step labels are right"
 
 
 def _agreement(rows: Sequence[LabelledSolution]) -> float:
@@ -150,7 +152,7 @@ def story_prm(folder: Path) -> str:
     judged = sampled_by(_plain(place / "sft"), frozen_stories("validation"), n=2, seed=0)
     form = StepFormat(good="+", bad="-", template=WAY_TO_WRITE["templates"]["solve"])
     about = {"form": form, "recipe": replace(LORA, rank=0)}
-    about |= {"held_out": partial(tells_apart, judged)}
+    about |= {"held_out": partial(tells_apart, judged), "evaluations": MEASURES}
     return trained(train_prm, rows, place / "prm", host, **about, bf16=False)
 
 
@@ -160,10 +162,12 @@ def story_grpo(folder: Path) -> str:
     policy = teachable(adapter=folder / "smollm2" / "sft")
     reward = mixed_reward(meter, name=_finished(folder / "smollm2" / "prm"))
     recipe = replace(LORA, learning_rate=3e-4, warmup=0)
+    # not over the group's deviation: where all answers are right, that is the PRM's noise
+    settings = GRPO(problems=16, beta=0.0, advantage="none")
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "meter": meter}
     rows = list(
-        grpo(policy, training_stories(4_000, seed=3), settings=GRPO(problems=16, beta=0.0),
-                  recipe=recipe, seed=0, until=GRPO_TOKENS, reward=reward, **options)
+        grpo(policy, training_stories(4_000, seed=3), settings=settings, recipe=recipe, seed=0,
+             until=GRPO_TOKENS, reward=reward, **options)
     )  # fmt: skip
     kinds = ("tokens", "trained_tokens", "verifier_tokens")
     spent = [{"spent": sum(row[f"train/{kind}"] for kind in kinds), **row} for row in rows]
@@ -179,7 +183,8 @@ def story_pools(folder: Path) -> str:
     for name in ("sft", "grpo"):
         policy, test = _plain(place / name), frozen_stories("test")
         for what, n, heat in (("", STORY_SAMPLES, 1.0), ("_greedy", 1, 0.0)):
-            results = sampled_by(policy, test, n=n, seed=0, temperature=heat)
+            kept = place / f"{name}{what}_pool.jsonl"
+            results = sampled_by(policy, test, n=n, seed=0, temperature=heat, save=kept)
             scores = [judge.score(result.rollouts) for result in results]
             write_texts(results, scores, place / f"{name}{what}.json.gz")
             told.append(f"{name}{what} {correctness(results).mean():.3f}")
