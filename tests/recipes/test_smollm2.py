@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from importlib.util import find_spec
 
+import pandas as pd
 import pytest
 
 from workbench.models.smollm2 import CONVERTED, in_package
@@ -66,7 +67,7 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     }.items():  # fmt: skip
         monkeypatch.setattr(smollm2, name, value)
     monkeypatch.setattr(smollm2, "auc", lambda scores, right: 0.5)  # so little: all are wrong
-    monkeypatch.delenv("WORKBENCH_REAL_DATA", raising=False)
+    monkeypatch.setattr(smollm2, "_real", lambda: [])
     with pytest.raises(ValueError, match="python -m workbench recipe smollm2-sft"):
         RECIPES["smollm2-labels"](tmp_path)
     for stage in ("sft", "labels", "prm", "grpo"):
@@ -78,3 +79,8 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     assert len(results) == 6 and all(len(result.rollouts) == 2 for result in results)
     shapes = [[len(row) for row in own] for own in scores]
     assert shapes == [[len(r.steps) for r in result.rollouts] for result in results]
+    if "WORKBENCH_REAL_DATA" in os.environ:
+        monkeypatch.setattr(smollm2, "REAL_SIZE", 2)
+        RECIPES["smollm2-real"](tmp_path)
+        table = pd.read_csv(tmp_path / "smollm2" / "real.csv")
+        assert list(table) == ["benchmark", "id", "sft", "grpo"] and len(table) == 8

@@ -206,11 +206,12 @@ def problem_at(index: int, *, levels: Sequence[int], seed: int, split: str) -> P
 
 
 def instance(template: Template, rng: random.Random, id: str) -> Problem:
-    """One problem of a template."""
+    """One problem of a template, which its `meta` names."""
     question = template.tell(rng)
     *steps, last = read_question(question).gold()
     answer, solution = last.removeprefix("The answer is "), "\n".join([*steps, last])
-    return Problem(id, "stories", question, answer, solution, len(steps))
+    meta = {"template": template.id}
+    return Problem(id, "stories", question, answer, solution, len(steps), meta)
 
 
 # -- reading ---------------------------------------------------------------------------------------

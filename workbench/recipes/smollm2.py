@@ -6,7 +6,8 @@
 | `smollm2-labels` | step labels by Math-Shepherd of what it writes | 40 min |
 | `smollm2-prm` | a process reward model by label tokens alone, from the same adapter | 1.5 h |
 | `smollm2-grpo` | GRPO by the answer and the PRM's worst step | 2 h |
-| `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 40 min |
+| `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 1 h |
+| `smollm2-real` | greedy answers of both to problems of `REAL`: which are right | 20 min |
 
 Each goes on where it was stopped. Hours are for two CPU cores; one GPU takes minutes. What they
 leave lies under `runs/recipes/smollm2`. Stories have exact truth (`problems.stories`), and splits
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from workbench.analyse.scaling import correctness
 from workbench.analyse.verifiers import auc, step_table
@@ -58,6 +60,8 @@ SFT_STORIES, SFT_TOKENS = 4_000, 500_000
 STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, MEASURES = 16, 5
+REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
+REAL_SIZE = 400  # problems of each
 SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that notebook 10 reads
 
 
@@ -177,18 +181,40 @@ def story_grpo(folder: Path) -> str:
 
 
 def story_pools(folder: Path) -> str:
-    """Samples of the test stories by both policies, each step with the PRM's score."""
-    place, told = folder / "smollm2", []
+    """Samples of the test stories, each step with the PRM's score; greedy ones beside them."""
+    place, test, told = folder / "smollm2", frozen_stories("test"), []
     judge = load_verifier(_finished(place / "prm"), dtype="fast")
-    for name in ("sft", "grpo"):
-        policy, test = _plain(place / name), frozen_stories("test")
-        for what, n, heat in (("", STORY_SAMPLES, 1.0), ("_greedy", 1, 0.0)):
+    greedy, several = ("_greedy", 1, 0.0), ("", STORY_SAMPLES, 1.0)
+    pools = {"untaught": [greedy], "sft": [greedy, several], "grpo": [greedy, several]}
+    for name, own in pools.items():
+        policy = _untaught() if name == "untaught" else _plain(place / name)
+        for what, n, temperature in own:
             kept = place / f"{name}{what}_pool.jsonl"
-            results = sampled_by(policy, test, n=n, seed=0, temperature=heat, save=kept)
+            results = sampled_by(policy, test, n=n, seed=0, temperature=temperature, save=kept)
             scores = [judge.score(result.rollouts) for result in results]
             write_texts(results, scores, place / f"{name}{what}.json.gz")
             told.append(f"{name}{what} {correctness(results).mean():.3f}")
     return ", ".join(told)
+
+
+def real_answers(folder: Path) -> str:
+    """Which problems of other origin each policy answers right: ids and flags, no texts."""
+    if not (data := os.environ.get("WORKBENCH_REAL_DATA")):
+        raise ValueError("WORKBENCH_REAL_DATA is unset: it names the folder of svamp, gsm8k ...")
+    place, right = folder / "smollm2", {}
+    problems = {
+        (name, problem.id): problem
+        for name, split in REAL.items()
+        for problem in benchmarks.load(name, path=Path(data) / name, split=split, limit=REAL_SIZE)
+    }
+    for name in ("sft", "grpo"):
+        about = {"n": 1, "seed": 0, "temperature": 0.0, "save": place / f"{name}_real.jsonl"}
+        found = sampled_by(_plain(place / name), [*problems.values()], **about)
+        right[name] = correctness(found)[:, 0].astype(int)
+    index = pd.MultiIndex.from_tuples(problems, names=["benchmark", "id"])
+    table = pd.DataFrame(right, index=index)
+    table.to_csv(place / "real.csv")
+    return table.groupby("benchmark").mean().round(3).to_string()
 
 
 # -- samples as text -------------------------------------------------------------------------------
@@ -240,6 +266,11 @@ def _plain(place: Path) -> HFPolicy:
     return load_policy(_finished(place), dtype="fast")
 
 
+def _untaught() -> HFPolicy:
+    """The model as it comes, asked by its own chat template."""
+    return load_policy("smollm2", dtype="fast", max_tokens=WAY_TO_WRITE["max_tokens"])
+
+
 def _kept(place: Path) -> dict[str, Any]:
     """Where a training keeps its log and its states, and how often it is measured."""
     states = place.with_name(f"{place.name}_state")
@@ -257,4 +288,5 @@ SMOLLM2_RECIPES: dict[str, Callable[[Path], str]] = {
     "smollm2-prm": story_prm,
     "smollm2-grpo": story_grpo,
     "smollm2-pools": story_pools,
+    "smollm2-real": real_answers,
 }
