@@ -17,10 +17,12 @@ THERE = (CONVERTED / "config.json").is_file() or (in_package() and find_spec("gg
 
 
 def test_frozen_stories_are_balanced_and_share_nothing():
-    found = {split: smollm2.frozen_stories(split) for split in smollm2.STORY_SIZES}
+    found = {split: smollm2.frozen_stories(split) for split in ("validation", "test")}
     for split, problems in found.items():
-        assert len(problems) == smollm2.STORY_SIZES[split]
-        assert [p.level for p in problems[:4]] == [1, 2, 3, 1]
+        kinds = Counter(problem.meta["template"] for problem in problems)
+        assert set(kinds.values()) == {smollm2.STORY_EACH}
+        assert Counter(kind[0] for kind in kinds) == dict.fromkeys("123", {"test": 8}.get(split, 4))
+        assert {p.meta["template"] for p in problems[: len(kinds)]} == set(kinds)
         assert len({p.id for p in problems}) == len(problems)
         assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     questions = [p.question for problems in found.values() for p in problems]
@@ -62,7 +64,7 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     for name, value in {
         "LORA": lora, "SFT_STORIES": 8, "SFT_TOKENS": 900, "STORIES_LABELLED": 2, "MEASURES": 1,
         "STORY_SOLUTIONS": 2, "COMPLETIONS": 1, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
-        "STORY_SIZES": {"validation": 6, "test": 6},
+        "STORY_EACH": 1,
         "WAY_TO_WRITE": smollm2.WAY_TO_WRITE | {"max_tokens": 24},
     }.items():  # fmt: skip
         monkeypatch.setattr(smollm2, name, value)
@@ -76,7 +78,7 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     said = RECIPES["smollm2-pools"](tmp_path)
     test = smollm2.frozen_stories("test")
     results, scores = smollm2.read_texts(tmp_path / "smollm2" / "grpo.json.gz", test)
-    assert len(results) == 6 and all(len(result.rollouts) == 2 for result in results)
+    assert len(results) == 24 and all(len(result.rollouts) == 2 for result in results)
     shapes = [[len(row) for row in own] for own in scores]
     assert shapes == [[len(r.steps) for r in result.rollouts] for result in results]
     if "WORKBENCH_REAL_DATA" in os.environ:

@@ -51,7 +51,7 @@ from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
 
-STORY_LEVELS, STORY_SIZES = range(1, 4), {"validation": 120, "test": 240}
+STORY_LEVELS, STORY_EACH = range(1, 4), 10  # stories of a template that is not trained on
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
 LORA = Recipe(
     learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
@@ -66,14 +66,16 @@ SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that note
 
 
 def frozen_stories(split: str) -> list[Problem]:
-    """The stories of `validation` or `test`, levels 1 to 3 in turn, no question twice."""
-    columns = []
+    """The stories of `validation` or `test`: as many of each template, no question twice.
+
+    Templates come in turn, so the first stories of a list are as varied as all of it.
+    """
+    of_template: dict[str, list[Problem]] = {}
     for level in STORY_LEVELS:
-        about = {"levels": [level], "seed": 2000 + level, "split": split}
-        drawn = stories.generate(3 * STORY_SIZES[split], **about)
-        distinct = {problem.question: problem for problem in drawn}.values()
-        columns.append(list(distinct)[: STORY_SIZES[split] // len(STORY_LEVELS)])
-    return [problem for row in zip(*columns) for problem in row]
+        drawn = stories.generate(40 * STORY_EACH, levels=[level], seed=2000 + level, split=split)
+        for problem in {problem.question: problem for problem in drawn}.values():
+            of_template.setdefault(problem.meta["template"], []).append(problem)
+    return [p for row in zip(*of_template.values()) for p in row][: STORY_EACH * len(of_template)]
 
 
 def training_stories(n: int, seed: int) -> list[Problem]:
