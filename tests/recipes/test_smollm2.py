@@ -81,6 +81,12 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     assert len(results) == 24 and all(len(result.rollouts) == 2 for result in results)
     shapes = [[len(row) for row in own] for own in scores]
     assert shapes == [[len(r.steps) for r in result.rollouts] for result in results]
+    costs = pd.read_csv(tmp_path / "smollm2" / "costs.csv")
+    assert len(costs) == 5 * 24 and (costs[["generated", "verifier"]] > 0).all(axis=None)
+    assert RECIPES["smollm2-claims"](tmp_path).startswith("beam search 0.")
+    assert len(pd.read_csv(tmp_path / "smollm2" / "beam.csv")) == 24
+    _, judged = smollm2.read_texts(tmp_path / "smollm2" / "likelihood.json.gz", test)
+    assert all(0 < x < 0.5 for own in judged for row in own for x in row)
     if "WORKBENCH_REAL_DATA" in os.environ:
         monkeypatch.setattr(smollm2, "REAL_SIZE", 2)
         RECIPES["smollm2-real"](tmp_path)

@@ -7,6 +7,7 @@
 | `smollm2-prm` | a process reward model by label tokens alone, from the same adapter | 1.5 h |
 | `smollm2-grpo` | GRPO by the answer and the PRM's worst step | 2 h |
 | `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 1 h |
+| `smollm2-claims` | beam search by the PRM, and the policy's likelihood as a judge | 30 min |
 | `smollm2-real` | greedy answers of both to problems of `REAL`: which are right | 20 min |
 
 Each goes on where it was stopped. Hours are for two CPU cores; one GPU takes minutes. What they
@@ -37,7 +38,8 @@ from workbench.models import load_policy, load_verifier
 from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import save_policy
 from workbench.models.step_format import StepFormat
-from workbench.problems import benchmarks, check_steps, frozen, process_data, stories
+from workbench.models.verifier import untrained
+from workbench.problems import benchmarks, check_steps, frozen, is_right, process_data, stories
 from workbench.problems.word_problems import with_equations
 from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
 from workbench.recipes.verifiers import trained
@@ -59,7 +61,7 @@ LORA = Recipe(
 SFT_STORIES, SFT_TOKENS = 4_000, 500_000
 STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
-STORY_SAMPLES, MEASURES = 16, 5
+STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 5  # JUDGED: samples that likelihood judges, too
 REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
 REAL_SIZE = 400  # problems of each
 SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that notebook 10 reads
@@ -184,7 +186,7 @@ def story_grpo(folder: Path) -> str:
 
 def story_pools(folder: Path) -> str:
     """Samples of the test stories, each step with the PRM's score; greedy ones beside them."""
-    place, test, told = folder / "smollm2", frozen_stories("test"), []
+    place, test, told, costs = folder / "smollm2", frozen_stories("test"), [], []
     judge = load_verifier(_finished(place / "prm"), dtype="fast")
     greedy, several = ("_greedy", 1, 0.0), ("", STORY_SAMPLES, 1.0)
     pools = {"untaught": [greedy], "sft": [greedy, several], "grpo": [greedy, several]}
@@ -193,10 +195,35 @@ def story_pools(folder: Path) -> str:
         for what, n, temperature in own:
             kept = place / f"{name}{what}_pool.jsonl"
             results = sampled_by(policy, test, n=n, seed=0, temperature=temperature, save=kept)
-            scores = [judge.score(result.rollouts) for result in results]
+            scores = [judge.score(r.rollouts, meters=[r.meter] * len(r.rollouts)) for r in results]
             write_texts(results, scores, place / f"{name}{what}.json.gz")
+            about = {"pool": name + what}
+            costs += [about | {"id": r.problem.id, **_cost(r.meter)} for r in results]
             told.append(f"{name}{what} {correctness(results).mean():.3f}")
+    pd.DataFrame(costs).to_csv(place / "costs.csv", index=False)
     return ", ".join(told)
+
+
+def _cost(meter: Meter) -> dict[str, int]:
+    """Tokens written, and read by the verifier."""
+    return {"generated": meter.generated, "verifier": meter.verifier}
+
+
+def story_claims(folder: Path) -> str:
+    """What findings on small models are tried with: beam search, and likelihood as a judge."""
+    place, test = folder / "smollm2", frozen_stories("test")
+    policy = _plain(place / "sft")
+    likelihood = untrained(policy)
+    judge = load_verifier(_finished(place / "prm"), dtype="fast")
+    pool, _ = read_texts(place / "sft.json.gz", test)
+    some = [replace(result, rollouts=result.rollouts[:JUDGED]) for result in pool]
+    write_texts(some, [likelihood.score(r.rollouts) for r in some], place / "likelihood.json.gz")
+    about = {"method": "beam_search", "verifier": judge, "seed": 0, "save": place / "beam.jsonl"}
+    beams = sampled_by(policy, test, **about)
+    right = [is_right(r.problem, r.best) if r.best else False for r in beams]
+    rows = [{"id": r.problem.id, "right": int(x), **_cost(r.meter)} for r, x in zip(beams, right)]
+    pd.DataFrame(rows).to_csv(place / "beam.csv", index=False)
+    return f"beam search {np.mean(right):.3f}"
 
 
 def real_answers(folder: Path) -> str:
@@ -290,5 +317,6 @@ SMOLLM2_RECIPES: dict[str, Callable[[Path], str]] = {
     "smollm2-prm": story_prm,
     "smollm2-grpo": story_grpo,
     "smollm2-pools": story_pools,
+    "smollm2-claims": story_claims,
     "smollm2-real": real_answers,
 }
