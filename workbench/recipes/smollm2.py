@@ -56,7 +56,7 @@ from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResu
 STORY_LEVELS, STORY_EACH = range(1, 4), 10  # stories of a template that is not trained on
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
 LORA = Recipe(
-    learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
+    learning_rate=3e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
 )  # fmt: skip
 SFT_STORIES, SFT_TOKENS = 4_000, 500_000
 STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
