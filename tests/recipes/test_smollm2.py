@@ -10,6 +10,7 @@ import pytest
 
 from workbench.models.smollm2 import CONVERTED, in_package
 from workbench.problems import check_steps
+from workbench.problems.equations import read_equations, values
 from workbench.recipes import RECIPES, smollm2
 from workbench.types import Prefix, SearchResult
 
@@ -28,6 +29,13 @@ def test_frozen_stories_are_balanced_and_share_nothing():
     questions = [p.question for problems in found.values() for p in problems]
     trained = {p.question for p in smollm2.training_stories(300, seed=1)}
     assert len(set(questions)) == len(questions) and not trained & set(questions)
+
+
+def test_drills_are_right():
+    lines = [line for drill in smollm2.drills(200, seed=0) for line in drill.solution.split("\n")]
+    (found,) = zip(*map(read_equations, lines))
+    assert len(found) == 1600 and all(values(e.tree) == e.result for e in found)
+    assert smollm2.drills(3, seed=0) == smollm2.drills(200, seed=0)[:3]
 
 
 def test_samples_as_text_come_back(tmp_path):
@@ -52,7 +60,7 @@ def test_samples_as_text_come_back(tmp_path):
 def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accepts():
     problems = smollm2._real()
     counts = Counter(problem.id.split("/")[0] for problem in problems)
-    assert counts["mawps"] > 1_700 and counts["gsm8k"] > 4_000
+    assert counts["mawps"] > 1_700 and counts["gsm8k"] == 2_000
     assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     assert max(problem.solution.count("\n") for problem in problems) <= 3
 
@@ -62,7 +70,8 @@ def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accept
 def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     lora = replace(smollm2.LORA, batch_tokens=300, micro_tokens=300, rank=2, epochs=1.0)
     for name, value in {
-        "LORA": lora, "SFT_STORIES": 8, "SFT_TOKENS": 900, "STORIES_LABELLED": 2, "MEASURES": 1,
+        "LORA": lora, "SFT_STORIES": 8, "SFT_DRILLS": 4, "SFT_TOKENS": 900,
+        "STORIES_LABELLED": 2, "MEASURES": 1,
         "STORY_SOLUTIONS": 2, "COMPLETIONS": 1, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
         "STORY_EACH": 1,
         "WAY_TO_WRITE": smollm2.WAY_TO_WRITE | {"max_tokens": 24},

@@ -13,7 +13,7 @@
 Each goes on where it was stopped. Hours are for two CPU cores; one GPU takes minutes. What they
 leave lies under `runs/recipes/smollm2`. Stories have exact truth (`problems.stories`), and splits
 share no template. Where `$WORKBENCH_REAL_DATA` says that real data are, the supervised part also
-learns the training problems of MAWPS (Koncel-Kedziorski et al. 2016) and GSM8K (Cobbe et al. 2021,
+learns training problems of MAWPS (Koncel-Kedziorski et al. 2016) and GSM8K (Cobbe et al. 2021,
 arXiv 2110.14168), by their equations. Taught in notebook 10.
 """
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -58,7 +59,7 @@ WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "ma
 LORA = Recipe(
     learning_rate=3e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
 )  # fmt: skip
-SFT_STORIES, SFT_TOKENS = 4_000, 500_000
+SFT_STORIES, SFT_REAL, SFT_DRILLS, SFT_TOKENS = 4_000, 2_000, 2_000, 600_000
 STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 5  # JUDGED: samples that likelihood judges, too
@@ -109,7 +110,7 @@ def _finished(place: Path) -> Path:
 def story_sft(folder: Path) -> str:
     """Teach it to write a solution an equation a line."""
     place, policy = folder / "smollm2" / "sft", teachable()
-    problems = training_stories(SFT_STORIES, seed=1) + _real()
+    problems = training_stories(SFT_STORIES, seed=1) + _real() + drills(SFT_DRILLS, seed=1)
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "order": "stories"}
     options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
     lessons, about = [Lesson(problem) for problem in problems], {"recipe": LORA, "seed": 0}
@@ -123,10 +124,39 @@ def _real() -> list[Problem]:
     """Training problems of MAWPS and GSM8K whose equations give the steps, if they are there."""
     if not (place := os.environ.get("WORKBENCH_REAL_DATA")):
         return []
-    names = ("mawps", "gsm8k")
-    read = (benchmarks.load(name, path=Path(place) / name, split="train") for name in names)
-    told = (with_equations(problem) for problems in read for problem in problems)
-    return [p for p in told if p.kind == "stories" and p.level in STORY_LEVELS]
+    told = []
+    for name in ("mawps", "gsm8k"):
+        read = map(with_equations, benchmarks.load(name, path=Path(place) / name, split="train"))
+        told += [p for p in read if p.kind == "stories" and p.level in STORY_LEVELS][:SFT_REAL]
+    return told
+
+
+def drills(n: int, seed: int) -> list[Problem]:
+    """Sums to be worked out, eight a problem: half of what this model writes wrong is arithmetic.
+
+    Operands are as large as those of stories; divisions come out even.
+    """
+    rng, drawn = random.Random(f"drills/{seed}"), []
+    for i in range(n):
+        lines = [_sum(rng) for _ in range(8)]
+        question = ", ".join(line.partition(" = ")[0] for line in lines)
+        drawn.append(Problem(f"drills/{seed}/{i}", "math", question, None, "\n".join(lines)))
+    return drawn
+
+
+def _sum(rng: random.Random) -> str:
+    sign, small, large = rng.choice("+-*/%"), rng.randint(2, 20), rng.randint(2, 150)
+    if sign == "%":
+        whole, percent = 20 * rng.randint(1, 10), 5 * rng.randint(1, 18)
+        return f"{whole} * {percent} / 100 = {whole * percent // 100}"
+    if sign == "*":
+        return f"{small} * {large} = {small * large}"
+    if sign == "/":
+        return f"{small * large} / {small} = {large}"
+    other = rng.randint(2, 150)
+    if sign == "+":
+        return f"{large} + {other} = {large + other}"
+    return f"{large + other} - {other} = {large}"
 
 
 def story_labels(folder: Path) -> str:
