@@ -16,19 +16,8 @@ from workbench.search.sample import greedy, sample
 from workbench.search.stepwise_best_of_n import stepwise_best_of_n
 from workbench.types import Method
 
-METHODS: dict[str, Method] = {
-    "greedy": greedy,
-    "sample": sample,
-    "best_of_n": best_of_n,
-    "adaptive": adaptive,
-    "beam_search": beam_search,
-    "stepwise_best_of_n": stepwise_best_of_n,
-    "lookahead": lookahead,
-    "dvts": dvts,
-    "rebase": rebase,
-    "particle_filter": particle_filter,
-    "revise": revise,
-    "mcts": mcts,
-    "rstar": rstar,
-    "critic_search": critic_search,
-}
+_ALL: tuple[Method, ...] = (
+    greedy, sample, best_of_n, adaptive, beam_search, stepwise_best_of_n, lookahead, dvts, rebase,
+    particle_filter, revise, mcts, rstar, critic_search,
+)  # fmt: skip
+METHODS = {method.__name__: method for method in _ALL}
