@@ -117,7 +117,7 @@ def stream(
         if engine:
             finished = _elsewhere(engine, left, there.count(0), work, file)
         else:
-            finished = _here(left, models, work, file)
+            finished = work_off(lambda n: islice(left, n), work, models, file)
         for at, result, _ in _with_the_rest(finished, problems, there):
             yield at.index, result
 
@@ -181,29 +181,6 @@ def _identity(work: Work) -> dict[str, str]:
     return about | {"seed": repr(work.seed), "budget": repr(work.budget)}
 
 
-def work_off(
-    take: Callable[[int], Iterable[Numbered]], work: Work, models: Models
-) -> Iterator[Finished]:
-    """Run the problems that `take(n)` hands out, at most n, until there are none: for a worker.
-
-    It is asked between calls to models. Where it raises `Stopped`, the problems in flight, and all
-    that it then has left, are finished with the best so far.
-    """
-
-    def more(n: int) -> Iterator[Task]:
-        return (task_of(at, work) for at in take(n))
-
-    return (task.finished for task in _run(more, models, work, None))
-
-
-def _here(
-    left: Iterator[Numbered], models: Models, work: Work, file: jsonl.ResultFile | None
-) -> Iterator[Finished]:
-    """Run the problems in this process; each is begun when there is room for it."""
-    waiting = (task_of(at, work) for at in left)
-    return (task.finished for task in _run(lambda n: islice(waiting, n), models, work, file))
-
-
 def _elsewhere(
     engine: Workers, left: Iterator[Numbered], total: int, work: Work, file: jsonl.ResultFile | None
 ) -> Iterator[Finished]:
@@ -244,17 +221,23 @@ def _with_the_rest(
             yield Finished(at, SearchResult(at.problem, stopped="interrupt"), False)
 
 
-def _run(
-    more: Callable[[int], Iterator[Task]], models: Models, work: Work, file: jsonl.ResultFile | None
-) -> Iterator[Task]:
-    """Keep as many tasks going as the work says and answer what they wait for; save and yield the
-    finished. `more` gives the next n, if there are any."""
+def work_off(
+    take: Callable[[int], Iterable[Numbered]],
+    work: Work,
+    models: Models,
+    file: jsonl.ResultFile | None = None,
+) -> Iterator[Finished]:
+    """Run the problems that `take(n)` hands out, at most n, until there are none; save and yield.
+
+    It is asked between calls to models, whenever there is room. Where it raises `Stopped`, the
+    problems in flight, and all that it then has left, are finished with the best so far.
+    """
     live: list[Task] = []
     while True:
         try:
-            for task in more(work.in_flight - len(live)):
-                live.append(task)  # an interrupt amid its start must not lose it
-                task.start()
+            for at in take(work.in_flight - len(live)):
+                live.append(task_of(at, work))  # an interrupt amid its start must not lose it
+                live[-1].start()
             if not live:
                 return
             answer_all([task for task in live if not task.over], models, work.budget)
@@ -263,11 +246,11 @@ def _run(
                 task.save(file)
         except (KeyboardInterrupt, Stopped) as stop:
             if isinstance(stop, KeyboardInterrupt):
-                warnings.warn(INTERRUPTED, stacklevel=4)
-            for task in [*live, *more(EVERYTHING)]:
+                warnings.warn(INTERRUPTED, stacklevel=3)
+            for task in [*live, *(task_of(at, work) for at in take(EVERYTHING))]:
                 task.stop("interrupt")
                 task.save(file)
-                yield task
+                yield task.finished
             return
         live = [task for task in live if not task.over]
-        yield from over
+        yield from (task.finished for task in over)
