@@ -28,27 +28,21 @@ def answer_all(tasks: list[Task], models: Models, budget: Budget | None) -> None
             continue
         groups.setdefault((kind_of(task.request), task.now.room is None), []).append(task)
     for group in groups.values():
-        try:
-            replies = _answer(group, models)
-        except Exception as error:
-            if len(group) == 1:
-                group[0].fail(error)
-            else:
-                for task in group:
-                    _answer_alone(task, models)
-            continue
+        _answer_group(group, models)
+
+
+def _answer_group(group: list[Task], models: Models) -> None:
+    """Answer tasks in one call or, where that fails, each alone, so that only the culprit fails."""
+    try:
+        replies = _answer(group, models)
+    except Exception as error:
+        if len(group) == 1:
+            return group[0].fail(error)
+        for task in group:
+            _answer_group([task], models)
+    else:
         for task, reply in zip(group, replies):
             _hand_over(task, reply, models)
-
-
-def _answer_alone(task: Task, models: Models) -> None:
-    """Answer one task of a group that failed together, so that only the culprit fails."""
-    try:
-        (reply,) = _answer([task], models)
-    except Exception as error:
-        task.fail(error)
-    else:
-        _hand_over(task, reply, models)
 
 
 def _hand_over(task: Task, reply: Reply, models: Models) -> None:
