@@ -71,9 +71,34 @@ class GradedTree:
     """The tree of a problem's solutions; `paths` holds the nodes of each of the `rollouts`."""
 
     problem: Problem
-    root: Node
+    width: int
+    c_puct: float
+    temperature: float | None
+    by: str
+    root: Node = field(init=False)
     rollouts: list[Prefix] = field(default_factory=list)
     paths: list[list[Node]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.root = Node(Step(self.problem.question))
+
+    def fill(self, pool: Sequence[Prefix], simulations: int) -> Generator[Request, Reply, None]:
+        """Put the pool into the tree and run the simulations."""
+        for solution in pool:
+            self.add(solution)
+        for _ in range(simulations):
+            (solution,) = yield Sample([self.select()], temperature=self.temperature, by=self.by)
+            self.add(solution)
+
+    def select(self) -> Prefix:
+        """Stage 1: the prefix to draw from; of equal children the oldest is chosen."""
+
+        def score(parent: Node, child: Node) -> float:
+            prior = 1 / len(parent.children)
+            return puct(child.value, child.visits, parent.visits, prior, c_puct=self.c_puct)
+
+        path = descend(self.root, score, stop=lambda node: node.visits < self.width)
+        return Prefix(self.problem, tuple(node.step for node in path[1:] if node.end is None))
 
     def add(self, solution: Prefix) -> None:
         """Stages 2 and 3: make nodes of the steps, merged with those known; back up the grade."""
@@ -103,10 +128,10 @@ def mcts(
     if solutions < 1:
         raise ValueError(f"solutions={solutions}: need at least 1")
     _check(simulations, width, c_puct, threshold)
-    tree = GradedTree(problem, Node(Step(problem.question)))
+    tree = GradedTree(problem, width, c_puct, temperature, by)
     with suppress(Stopped):  # the driver notes its reason; what is known so far is the result
         pool = yield Sample([Prefix(problem)], n=solutions, temperature=temperature)
-        yield from _grow(tree, pool, simulations, width, c_puct, temperature, by)
+        yield from tree.fill(pool, simulations)
     distinct = {id(path[-1]): path for path in tree.paths if len(path) > 1}
     rows = _rows(tree, distinct.values(), len(tree.paths) - solutions, threshold)
     return SearchResult(problem, tuple(tree.rollouts), labelled=tuple(rows))
@@ -131,10 +156,10 @@ def label(
     _check(simulations, width, c_puct, threshold)
     if unfinished := [solution.texts for solution in pool if not solution.ended]:
         raise ValueError(f"{problem.id}: a solution of the steps {unfinished[0]}: need whole ones")
-    tree = GradedTree(problem, Node(Step(problem.question)))
+    tree = GradedTree(problem, width, c_puct, temperature, by)
     wanted = simulations if any(solution.steps for solution in pool) else 0
     with suppress(Stopped):
-        yield from _grow(tree, pool, wanted, width, c_puct, temperature, by)
+        yield from tree.fill(pool, wanted)
     return _rows(tree, tree.paths[: len(pool)], len(tree.paths) - len(pool), threshold)
 
 
@@ -143,35 +168,6 @@ def _check(simulations: int, width: int, c_puct: float, threshold: float) -> Non
         given = f"{simulations=}, {width=}, {c_puct=}, {threshold=}"
         need = "simulations >= 0, width >= 1, a finite c_puct >= 0 and 0 <= threshold < 1"
         raise ValueError(f"{given}: need {need}")
-
-
-def _grow(
-    tree: GradedTree,
-    pool: Sequence[Prefix],
-    simulations: int,
-    width: int,
-    c_puct: float,
-    temperature: float | None,
-    by: str,
-) -> Generator[Request, Reply, None]:
-    """Put the pool into the tree and run the simulations."""
-    for solution in pool:
-        tree.add(solution)
-    for _ in range(simulations):
-        start = _select(tree, width, c_puct)
-        (solution,) = yield Sample([start], temperature=temperature, by=by)
-        tree.add(solution)
-
-
-def _select(tree: GradedTree, width: int, c_puct: float) -> Prefix:
-    """Stage 1: the prefix to draw from; of equal children the oldest is chosen."""
-
-    def score(parent: Node, child: Node) -> float:
-        prior = 1 / len(parent.children)
-        return puct(child.value, child.visits, parent.visits, prior, c_puct=c_puct)
-
-    path = descend(tree.root, score, stop=lambda node: node.visits < width)
-    return Prefix(tree.problem, tuple(node.step for node in path[1:] if node.end is None))
 
 
 def _rows(
