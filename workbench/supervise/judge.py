@@ -65,7 +65,7 @@ def label(
     rows = []
     for one, row in zip(pool, scores):
         values = tuple(None if s is None else float(s) for s in row)
-        labels = tuple(None if s is None else int(s > threshold) for s in row)
+        labels = _above(row, threshold)
         rows.append(LabelledSolution(problem, one.texts, labels, values, "judge", meta))
     return rows
 
@@ -88,7 +88,8 @@ def threshold_of(rows: Sequence[LabelledSolution], right: Sequence[bool]) -> flo
 
 def at_threshold(rows: Sequence[LabelledSolution], threshold: float) -> list[LabelledSolution]:
     """Judged rows with the labels that another threshold gives them."""
-    labels = [
-        tuple(None if v is None else int(v > threshold) for v in row.values or ()) for row in rows
-    ]
-    return [replace(row, labels=own) for row, own in zip(rows, labels)]
+    return [replace(row, labels=_above(row.values or (), threshold)) for row in rows]
+
+
+def _above(values: Sequence[float | None], threshold: float) -> tuple[int | None, ...]:
+    return tuple(None if value is None else int(value > threshold) for value in values)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
+from workbench.supervise.judge import at_threshold
 from workbench.supervise.shepherd import shepherd
 from workbench.types import Problem, Reply, Request, SearchResult, sees_answer
 
@@ -40,9 +41,6 @@ def mips(
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold={threshold}: need 0 <= threshold < 1")
     result = yield from shepherd(problem, solutions=solutions, n=n, temperature=temperature, by=by)
-    meta = {"n": n, "by": by, "threshold": threshold}
-    rows = []
-    for row in result.labelled:
-        labels = tuple(None if v is None else int(v > threshold) for v in row.values or ())
-        rows.append(replace(row, labels=labels, source="mips", meta=meta))
-    return replace(result, labelled=tuple(rows))
+    about = {"source": "mips", "meta": {"n": n, "by": by, "threshold": threshold}}
+    rows = at_threshold(result.labelled, threshold)
+    return replace(result, labelled=tuple(replace(row, **about) for row in rows))
