@@ -150,10 +150,8 @@ def _read_back(
     for at in _numbered(problems):
         if result := file.get(*at.key):
             if result.problem != at.problem:
-                raise ValueError(
-                    f"{file.path} holds another problem by the id {at.problem.id!r}: "
-                    "name a new file"
-                )
+                held = f"{file.path} holds another problem by the id {at.problem.id!r}"
+                raise ValueError(f"{held}: name a new file")
             yield at.index, result
 
 

@@ -55,9 +55,8 @@ def _placed_lines(
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
             if not isinstance(row, dict):
-                raise ValueError(
-                    f"{path}, line {number}: need an object, found {line.decode()[:40]!r}"
-                )
+                found = f"need an object, found {line.decode()[:40]!r}"
+                raise ValueError(f"{path}, line {number}: {found}")
             yield row, start, end
 
 
@@ -88,10 +87,9 @@ def to_plain(value: Any, problem: Problem | None = None) -> Any:
         return {f"@{type(value).__name__}": _fields(value, problem)}
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         return to_plain(value.item(), problem)  # a number of NumPy or torch
-    raise ValueError(
-        f"a {type(value).__name__} can't be saved ({value!r:.40}): results may hold numbers, text, "
-        "tuples, lists, dictionaries and the records of workbench.types"
-    )
+    may = "numbers, text, tuples, lists, dictionaries and the records of workbench.types"
+    given = f"a {type(value).__name__} can't be saved ({value!r:.40})"
+    raise ValueError(f"{given}: results may hold {may}")
 
 
 def _fields(record: Any, problem: Problem | None = None) -> dict[str, Any]:
@@ -219,9 +217,8 @@ class ResultFile:
             if written.get(name) != run.get(name)
         ]
         if differs:
-            raise ValueError(
-                f"{self.path} belongs to another run ({'; '.join(differs)}): name a new file"
-            )
+            another = f"another run ({'; '.join(differs)})"
+            raise ValueError(f"{self.path} belongs to {another}: name a new file")
 
     def _write(self, row: dict[str, Any]) -> None:
         try:

@@ -61,9 +61,8 @@ def _answer(group: list[Task], models: Models) -> list[Reply]:
     request = group[0].request
     assert request is not None
     if request.by not in models:
-        raise ValueError(
-            f"the method asks for {request.by!r}, but solve was given only {', '.join(models)}"
-        )
+        given = f"solve was given only {', '.join(models)}"
+        raise ValueError(f"the method asks for {request.by!r}, but {given}")
     model = models[request.by]
     rows = [task.next_of(task.rows) for task in group]
     flat = [prefix for own in rows for prefix in own]
@@ -91,9 +90,8 @@ def _answer(group: list[Task], models: Models) -> list[Reply]:
     for meter in meters:
         meter.seconds += share
     if len(replies) != len(flat):
-        raise ValueError(
-            f"{name_of(model)}: expected {len(flat)} replies, one per row, found {len(replies)}"
-        )
+        wanted = f"expected {len(flat)} replies, one per row"
+        raise ValueError(f"{name_of(model)}: {wanted}, found {len(replies)}")
     rest = iter(replies)
     return [[next(rest) for _ in own] for own in rows]
 
@@ -113,15 +111,11 @@ def _check(request: Request, rows: Sequence[Prefix], reply: Reply, model: Any) -
             continue
         n = len(prefix.steps) if per == "step" else 1
         if len(found) != n:
-            raise ValueError(
-                f"{name_of(model)}: expected {n} scores, found {len(found)} ({list(found)!r:.80}): "
-                f"need one per {per}"
-            )
+            told = f"expected {n} scores, found {len(found)} ({list(found)!r:.80})"
+            raise ValueError(f"{name_of(model)}: {told}: need one per {per}")
         if wrong := [score for score in found if not (isfinite(score) and 0 <= score <= 1)]:
-            raise ValueError(
-                f"{name_of(model)}: expected scores from 0 to 1, "
-                f"found {wrong[0]} in {list(found)!r:.80}"
-            )
+            told = f"found {wrong[0]} in {list(found)!r:.80}"
+            raise ValueError(f"{name_of(model)}: expected scores from 0 to 1, {told}")
 
 
 def name_of(model: Any) -> str:

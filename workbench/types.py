@@ -102,10 +102,8 @@ class LabelledSolution:
     def __post_init__(self) -> None:
         for name, row in (("labels", self.labels), ("values", self.values)):
             if row is not None and len(row) != len(self.steps):
-                raise ValueError(
-                    f"{self.problem.id}: {len(row)} {name} for {len(self.steps)} steps, "
-                    "need one per step"
-                )
+                given = f"{self.problem.id}: {len(row)} {name} for {len(self.steps)} steps"
+                raise ValueError(f"{given}, need one per step")
 
     @property
     def first_error(self) -> int | None:
@@ -136,10 +134,8 @@ class Sample:
 
     def __post_init__(self) -> None:
         if self.words and len(self.words) != len(self.prefixes):
-            raise ValueError(
-                f"words for {len(self.words)} of {len(self.prefixes)} prefixes: "
-                "need one mapping each, or none"
-            )
+            given = f"words for {len(self.words)} of {len(self.prefixes)} prefixes"
+            raise ValueError(f"{given}: need one mapping each, or none")
 
 
 @dataclass(frozen=True)

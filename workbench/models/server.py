@@ -78,10 +78,8 @@ class ServerPolicy:
         **connection: Any,
     ):
         if not separator or "{n}" in separator or max_tokens < 1 or draws_per_request < 1:
-            raise ValueError(
-                f"separator={separator!r}, max_tokens={max_tokens}, "
-                f"draws_per_request={draws_per_request}: need a text without a number, at least 1"
-            )
+            given = f"separator={separator!r}, {max_tokens=}, {draws_per_request=}"
+            raise ValueError(f"{given}: need a text without a number, at least 1")
         self.client = ServerClient(base_url, **connection)
         self.model, self.chat, self.name = model, chat, name or model or self.client.base_url
         self.temperature, self.max_tokens = temperature, max_tokens

@@ -52,10 +52,8 @@ def adaptive(
     ValueError on sizes below 1, or unless 0.5 < confidence <= 1.
     """
     if min(n, at_once) < 1 or not 0.5 < confidence <= 1:
-        raise ValueError(
-            f"n={n}, at_once={at_once}, confidence={confidence}: "
-            "need sizes of at least 1, and 0.5 < confidence <= 1"
-        )
+        given = f"n={n}, at_once={at_once}, confidence={confidence}"
+        raise ValueError(f"{given}: need sizes of at least 1, and 0.5 < confidence <= 1")
     pool: list[Prefix] = []
     try:
         while len(pool) < n and not decided(pool, n - len(pool), confidence):

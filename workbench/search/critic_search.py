@@ -46,9 +46,8 @@ def critic_search(
     """
     check(aggregate, n=n, expand=expand)
     if rounds < 0 or not 0 <= threshold <= 1:
-        raise ValueError(
-            f"rounds={rounds}, threshold={threshold}: need rounds >= 0 and 0 <= threshold <= 1"
-        )
+        given = f"rounds={rounds}, threshold={threshold}"
+        raise ValueError(f"{given}: need rounds >= 0 and 0 <= threshold <= 1")
     draw = partial(Sample, temperature=temperature)
     request, pool = draw([Prefix(problem)], n=n, scored_by="verifier"), list[Beam]()
     try:

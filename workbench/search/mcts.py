@@ -74,9 +74,8 @@ def priors(steps: Sequence[Step], how: str) -> list[float]:
     [0.5, 0.5, 0.269, 0.731]
     """
     if how != "uniform" and not all(step.logprobs for step in steps):
-        raise ValueError(
-            f"prior={how!r} needs log-probabilities, but this policy gives none: use 'uniform'"
-        )
+        none = "needs log-probabilities, but this policy gives none: use 'uniform'"
+        raise ValueError(f"prior={how!r} {none}")
     logits = [sum(step.logprobs) / DIVISORS[how](step.logprobs) for step in steps]
     weights = [exp(logit - max(logits)) for logit in logits]
     return [weight / sum(weights) for weight in weights]

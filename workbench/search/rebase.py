@@ -29,10 +29,9 @@ def allocate(scores: Sequence[float], width: int, *, temperature: float) -> list
     ([4, 3, 1], [0, 3])
     """
     if not (temperature > 0 and width >= 0 and scores and all(map(isfinite, scores))):
-        raise ValueError(
-            f"{width} children for scores {list(scores)!r:.60} at temperature {temperature}: "
-            "need width >= 0, finite scores, at least one, and a temperature above 0"
-        )
+        given = f"{width} children for scores {list(scores)!r:.60} at temperature {temperature}"
+        need = "width >= 0, finite scores, at least one, and a temperature above 0"
+        raise ValueError(f"{given}: need {need}")
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     shares = [0] * len(scores)
     for place, i in enumerate(order):

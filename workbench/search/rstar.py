@@ -216,14 +216,12 @@ def rstar(
     chosen where nobody was asked yet. ValueError for options that cannot be.
     """
     if min(simulations, expand) < 1 or not 0 <= c < inf or not 0 < share <= 1:
-        raise ValueError(
-            f"simulations={simulations}, expand={expand}, c={c}, share={share}: need "
-            "simulations and expand of at least 1, a finite c >= 0 and 0 < share <= 1"
-        )
+        given = f"simulations={simulations}, expand={expand}, c={c}, share={share}"
+        need = "simulations and expand of at least 1, a finite c >= 0 and 0 < share <= 1"
+        raise ValueError(f"{given}: need {need}")
     if not set(actions) <= set(ACTIONS) or not {"step", "rest", "ask"} & set(actions):
-        raise ValueError(
-            f"actions={actions!r}: use some of {', '.join(ACTIONS)}, step, rest or ask among them"
-        )
+        some = f"use some of {', '.join(ACTIONS)}, step, rest or ask among them"
+        raise ValueError(f"actions={actions!r}: {some}")
     if not cuts or not all(0 <= cut < 1 for cut in cuts):
         raise ValueError(f"cuts={cuts!r}: need at least one share of a solution, 0 <= cut < 1")
     tree = ThoughtTree(problem, tuple(actions), expand, c, temperature)

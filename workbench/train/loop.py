@@ -167,9 +167,8 @@ def _check_options(
     held_out: object = None, keep: str | None = None, patience: int | None = None, **others: object
 ) -> None:
     if (keep and not held_out) or (patience is not None and not keep):
-        raise ValueError(
-            f"keep={keep!r}, patience={patience}: patience needs keep, and keep needs held_out"
-        )
+        given = f"keep={keep!r}, patience={patience}"
+        raise ValueError(f"{given}: patience needs keep, and keep needs held_out")
 
 
 def _position(done: Progress, until: int | None) -> int:
