@@ -31,7 +31,21 @@ VERDICTS = {
 }
 
 
-class Random:
+class _Weightless:
+    """A verifier that needs no weights: `_score` judges the steps of one solution."""
+
+    per, name = "step", ""
+    whole: dict[str, Problem] | None = None  # those that know the problems: by id
+
+    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
+        return [self._score(prefix) for prefix in prefixes]
+
+    def fingerprint(self) -> str:
+        """What this verifier is: its name, and the problems that it knows."""
+        return self.name if self.whole is None else f"{self.name}-{_digest(self.whole)}"
+
+
+class Random(_Weightless):
     """Chance: every step has a uniform score that is fixed by its content and the seed.
 
     >>> problem = Problem("p", "math", "?")
@@ -41,37 +55,27 @@ class Random:
     (True, False)
     """
 
-    per = "step"
-
     def __init__(self, seed: int = 0):
         self.seed, self.name = seed, f"random-{seed}"
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
-        return [[_uniform(name) for name in _names(self.name, prefix)] for prefix in prefixes]
-
-    def fingerprint(self) -> str:
-        """What this verifier is: the seed is all."""
-        return self.name
+    def _score(self, prefix: Prefix) -> list[float]:
+        return [_uniform(name) for name in _names(self.name, prefix)]
 
 
-class Position:
+class Position(_Weightless):
     """Position alone: the later a step, the lower its score, and never 0 or 1.
 
     >>> Position().score([Prefix.of(Problem("p", "math", "?"), ["x", "y", "z"])])
     [[0.5, 0.3333333333333333, 0.25]]
     """
 
-    per, name = "step", "position"
+    name = "position"
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
-        return [[1 / (2 + i) for i in range(len(prefix.steps))] for prefix in prefixes]
-
-    def fingerprint(self) -> str:
-        """What this verifier is: there is but one."""
-        return self.name
+    def _score(self, prefix: Prefix) -> list[float]:
+        return [1 / (2 + i) for i in range(len(prefix.steps))]
 
 
-class Oracle:
+class Oracle(_Weightless):
     """Exact truth of embedded problems, 1.0 or 0.0, each verdict wrong with chance `noise`.
 
     `truth` is "right" (`check_steps`) or "solvable": is the answer still in reach after this step?
@@ -79,8 +83,6 @@ class Oracle:
     count as solvable to its end. ValueError for a problem without exact truth, `Unreadable` for an
     unknown one.
     """
-
-    per = "step"
 
     def __init__(
         self,
@@ -98,20 +100,13 @@ class Oracle:
         # the same steps are turned round first, whatever the truth and the noise
         self._salt = f"oracle-{seed}"
 
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
-        return [self._score(prefix) for prefix in prefixes]
-
-    def fingerprint(self) -> str:
-        """What this verifier is: truth, noise, seed, and the problems that it knows."""
-        return f"{self.name}-{_digest(self.whole)}"
-
     def _score(self, prefix: Prefix) -> list[float]:
         verdicts = VERDICTS[self.truth](_look_up(self.whole, prefix), prefix.texts)
         turned = [_uniform(name) < self.noise for name in _names(self._salt, prefix)]
         return [float(verdict != turn) for verdict, turn in zip(verdicts, turned)]
 
 
-class Dial:
+class Dial(_Weightless):
     """Exact truth of embedded problems seen through noise, so that its AUC over steps is `auc`.
 
     It sees z = m + n of a right step and -m + n of a wrong one, with n standard normal and
@@ -120,8 +115,6 @@ class Dial:
     problem, wherever it is written: a verifier that is taken in by a step is so every time.
     ValueError unless 0.5 <= auc < 1 and 0 <= stubborn <= 1, else as `Oracle`.
     """
-
-    per = "step"
 
     def __init__(
         self, problems: Sequence[Problem], *, auc: float, stubborn: float = 0.0, seed: int = 0
@@ -133,13 +126,6 @@ class Dial:
         self.parts = sqrt(stubborn), sqrt(1 - stubborn)
         self.name = f"dial-{auc}-{stubborn}-{seed}"
         self._salt = f"dial-{seed}"
-
-    def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
-        return [self._score(prefix) for prefix in prefixes]
-
-    def fingerprint(self) -> str:
-        """What this verifier is: quality, seed, and the problems that it knows."""
-        return f"{self.name}-{_digest(self.whole)}"
 
     def _score(self, prefix: Prefix) -> list[float]:
         verdicts = check_steps(_look_up(self.whole, prefix), prefix.texts)
