@@ -38,6 +38,7 @@ from workbench.models.prefix_cache import Context
 from workbench.models.reader import Question, Reader, book, fingerprint_of, need_steps
 from workbench.models.step_format import StepFormat
 from workbench.models.stops import pattern_of, stop_tables
+from workbench.models.templates import plain_ids
 from workbench.types import Meter, Prefix, Scores
 
 # what follows the earlier steps: fields are whole lines with their separator, `opening` is the
@@ -78,7 +79,7 @@ class GenerativeFormat:
         """The format with the ids of this tokenizer; ValueError if training had others."""
         self._check()
         texts = [text for text, *_ in Formatter().parse(self.ask) if text]
-        ids = tuple(tuple(tokenizer(text, add_special_tokens=False).input_ids) for text in texts)
+        ids = tuple(tuple(plain_ids(tokenizer, text)) for text in texts)
         if any(tokenizer.unk_token_id in piece for piece in ids):
             raise ValueError(f"ask {self.ask!r} has words that this tokenizer does not know")
         if (known := self.ask_ids) not in (None, ids):
@@ -271,5 +272,5 @@ class GenerativeVerifier:
             return ids
         last = self.tokenizer.decode(ids[-1:], skip_special_tokens=True)
         head, *_ = re.split(pattern_of(self.form.lines.separator), last)
-        kept = self.tokenizer(head, add_special_tokens=False).input_ids if head else []
+        kept = plain_ids(self.tokenizer, head) if head else []
         return [*ids[:-1], *kept][: self.longest]

@@ -36,6 +36,7 @@ from workbench.models.memory import check_fits
 from workbench.models.quantised import load_model, settled
 from workbench.models.reader import Scorer
 from workbench.models.templates import in_chat
+from workbench.models.templates import plain_ids as _ids
 from workbench.models.verifier import StepVerifier
 from workbench.types import Problem
 
@@ -46,10 +47,6 @@ SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}
 
 
 # -- layouts: (tokenizer, question, steps) -> segments ---------------------------------------------
-
-
-def _ids(tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False).input_ids
 
 
 def _numbered(steps: Sequence[str]) -> list[str]:

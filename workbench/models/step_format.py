@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from workbench.models.templates import EMBEDDED, render, start_ids
-from workbench.models.tokenizer import BAD, GOOD, STEP
+from workbench.models.templates import EMBEDDED, plain_ids, render, start_ids
+from workbench.problems.vocabulary import BAD, GOOD, STEP
 from workbench.types import Problem
 
 
@@ -40,7 +40,7 @@ class StepFormat:
         """The format with the ids of this tokenizer; ValueError if training had others."""
         if "{n}" in self.separator:
             raise ValueError(f"separator {self.separator!r}: verifiers read steps without numbers")
-        separator = tuple(tokenizer(self.separator, add_special_tokens=False).input_ids)
+        separator = tuple(plain_ids(tokenizer, self.separator))
         if not separator:
             raise ValueError(f"separator {self.separator!r} is no token here, need at least one")
         ids, end = (separator, *self._labels(tokenizer)), tokenizer.eos_token_id
@@ -54,7 +54,7 @@ class StepFormat:
             return [None, None]
         found = []
         for text in (self.good, self.bad):
-            ids = tokenizer(text, add_special_tokens=False).input_ids
+            ids = plain_ids(tokenizer, text)
             if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
                 raise ValueError(f"label {text!r} is {len(ids)} tokens here, need one known token")
             found += ids

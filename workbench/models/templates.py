@@ -53,20 +53,24 @@ def render(
     return template.format(**given)
 
 
+def plain_ids(tokenizer, text: str) -> list[int]:
+    """Ids of a text and of nothing else."""
+    return tokenizer(text, add_special_tokens=False).input_ids
+
+
 def start_ids(tokenizer, text: str, front: list[int] | None = None) -> list[int]:
     """Ids of a text that begins a row: with BOS if the tokenizer adds one, but once; without EOS.
 
     A text may bring its own BOS (a chat template does). `front`: the `front_ids`, if known.
     """
     front = front_ids(tokenizer) if front is None else front
-    ids = tokenizer(text, add_special_tokens=False).input_ids
+    ids = plain_ids(tokenizer, text)
     return ids if ids[: len(front)] == front else [*front, *ids]
 
 
 def front_ids(tokenizer) -> list[int]:
     """What a tokenizer puts before every text by itself (BOS, mostly, or nothing), by trying."""
-    bare = tokenizer("1", add_special_tokens=False).input_ids
-    whole = tokenizer("1").input_ids
+    bare, whole = plain_ids(tokenizer, "1"), tokenizer("1").input_ids
     places = range(len(whole) - len(bare), -1, -1)
     return next((whole[:i] for i in places if whole[i : i + len(bare)] == bare), [])
 

@@ -39,6 +39,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier, stream_of
 from workbench.models.policy import HFPolicy
+from workbench.models.templates import plain_ids
 from workbench.train.learner import Batch, Recipe
 from workbench.train.prm import step_logps, words_loss
 from workbench.train.rows import check_window, pad_id, pad_right, window
@@ -81,7 +82,7 @@ def resampled(
         raise ValueError(f"n={n} critiques a step: need at least 1")
     # 1. each step from its opening on, n times
     lasts = [x.steps[-1] for x in lessons]
-    openings = [ids[:1] for ids in map(partial(_plain_ids, policy.tokenizer), lasts)]
+    openings = [ids[:1] for ids in map(partial(plain_ids, policy.tokenizer), lasts)]
     starts = [
         Prefix(x.problem, (*map(Step, x.steps[:-1]), *(Step("", (first,)) for first in opening)))
         for x, opening in zip(lessons, openings)
@@ -97,7 +98,7 @@ def resampled(
         decoded = policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
         texts = [text.strip() for text in decoded]
         # text cannot say an unknown word, so none can begin with it
-        told = [text for text in texts if _plain_ids(policy.tokenizer, text)[:1] == opening]
+        told = [text for text in texts if plain_ids(policy.tokenizer, text)[:1] == opening]
         out += [replace(lesson, critique=text) for text in agreeing(lesson, told)]
     return out
 
@@ -106,10 +107,6 @@ def agreeing(lesson: Verdict, texts: Sequence[str]) -> list[str]:
     """Those critiques, each once, that equal the judged step if and only if it is good."""
     step = lesson.steps[-1].strip()
     return [text for text in dict.fromkeys(texts) if (text == step) == lesson.good]
-
-
-def _plain_ids(tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False).input_ids
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -170,7 +167,7 @@ def _written(lesson: Verdict, tokenizer, form: GenerativeFormat, step: list[int]
     separator = form.lines.ids[0]
     if lesson.critique is None:
         raise ValueError(f"{lesson.problem.id}: no critique, but the ask {form.ask!r} has one")
-    ids = [*_plain_ids(tokenizer, lesson.critique), *separator]
+    ids = [*plain_ids(tokenizer, lesson.critique), *separator]
     opening = step[: -len(separator)][:1] if "{opening}" in form.ask else []
     if ids[: len(opening)] != opening:
         given = f"{lesson.problem.id}: critique {lesson.critique!r}"
