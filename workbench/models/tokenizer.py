@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.problems.vocabulary import (
-    BAD,
-    END,
-    GOOD,
-    PAD,
-    SPECIALS,
-    STEP,
-    SUBJECTS,
-    UNKNOWN,
-    vocabulary,
-)
-
-__all__ = ["BAD", "END", "GOOD", "STEP", "build_tokenizer", "vocabulary"]
+from workbench.problems.vocabulary import END, PAD, SPECIALS, STEP, SUBJECTS, UNKNOWN, vocabulary
 
 
 def build_tokenizer():

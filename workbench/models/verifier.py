@@ -48,7 +48,7 @@ from workbench.models.quantised import load_model, settled
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
 from workbench.models.saved_policy import adapted, base_of, save_weights
 from workbench.models.step_format import StepFormat
-from workbench.models.tokenizer import GOOD
+from workbench.problems.vocabulary import GOOD
 from workbench.types import Meter, Prefix, Scores
 
 FILE = "verifier.json"
