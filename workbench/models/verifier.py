@@ -197,12 +197,9 @@ def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / FILE).is_file():
         # of the verifier that was here: its adapter would be read in place of whole weights
-        for stale in (
-            folder / FILE,
-            *folder.glob("adapter_*"),
-            *folder.glob("model*.safetensors*"),
-        ):
-            stale.unlink(missing_ok=True)
+        for name in (FILE, "adapter_*", "model*.safetensors*"):
+            for stale in [*folder.glob(name)]:
+                stale.unlink(missing_ok=True)
     save_weights(verifier.model, folder)
     verifier.tokenizer.save_pretrained(folder)
     text = json.dumps(verifier.settings(), indent=1)
