@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from workbench.files import alone
-from workbench.train.learner import Batch, Learner, Loss, Progress, Recipe, this_process
+from workbench.train.learner import Batch, Learner, Loss, Recipe, this_process
 
 
 def rate_at(recipe: Recipe, update: int, progress: float, updates: int | None = None) -> float:
@@ -61,24 +61,26 @@ def train(
     number = None if until is not None else begun + len(updates)
     goal = number if until is None else until
 
+    def stood() -> int:
+        return learner.done.updates if until is None else learner.done.tokens
+
     def skip_what_was_seen(_: object) -> None:
         for _ in range(begun, learner.done.updates):
             next(stream)
 
     def turn() -> dict[str, float]:
-        stood = _position(learner.done, until)
+        before = stood()
         if (batches := next(stream, None)) is None:
-            raise ValueError(f"the data ended after {stood} tokens, before the {until} asked for")
+            raise ValueError(f"the data ended after {before} tokens, before the {until} asked for")
         learner.model.train()
-        rate = rate_at(learner.recipe, learner.done.updates, stood / goal, number)
+        rate = rate_at(learner.recipe, learner.done.updates, before / goal, number)
         value, norm = learner.update(batches, loss, rate)
         done = learner.done
         row = {"update": done.updates, "train/loss": value, "train/rate": rate}
         row |= {"train/gradient_norm": norm, "train/tokens": done.tokens, "train/rows": done.rows}
         return row | (beside or {})
 
-    position = {"stood": lambda: _position(learner.done, until), "restore": skip_what_was_seen}
-    yield from repeat(learner, turn, goal, **position, **options)
+    yield from repeat(learner, turn, goal, stood=stood, restore=skip_what_was_seen, **options)
 
 
 def repeat(
@@ -169,10 +171,6 @@ def _check_options(
     if (keep and not held_out) or (patience is not None and not keep):
         given = f"keep={keep!r}, patience={patience}"
         raise ValueError(f"{given}: patience needs keep, and keep needs held_out")
-
-
-def _position(done: Progress, until: int | None) -> int:
-    return done.updates if until is None else done.tokens
 
 
 def _measure(
