@@ -46,12 +46,8 @@ def group_advantages(rewards, *, normalise: str = "std") -> torch.Tensor:
         above = above * size / (size - 1)
     elif normalise != "none":
         raise ValueError(f"normalise={normalise!r}: use 'std', 'none' or 'leave_one_out'")
-    return above.masked_fill(without_signal(rewards)[:, None], 0.0)
-
-
-def without_signal(rewards: torch.Tensor) -> torch.Tensor:
-    """Which groups have nothing to tell, because all their rewards are equal. (P, G) -> (P,)"""
-    return (rewards == rewards[:, :1]).all(1)
+    all_equal = (rewards == rewards[:, :1]).all(1, keepdim=True)  # (P, 1)
+    return above.masked_fill(all_equal, 0.0)
 
 
 def gae(rewards, values, *, gamma, lam: float) -> torch.Tensor:
