@@ -116,7 +116,8 @@ def train_reward(
     made = {"tokenizer": tokenizer, "form": form, "per": "solution", "name": "reward"}
     verifier, log = fit(
         with_scalar_head(model, tokenizer), partial(StepVerifier, head=ScalarHead(), **made),
-        list(kept.values()), _share_of_loss, collate=_batch, outputs=_rewards,
+        list(kept.values()), _share_of_loss, collate=_batch,
+        outputs=lambda model, tensors: head_outputs(model, **tensors),
         length=lambda two: 2 * max(map(len, two)), recipe=recipe or Recipe(), seed=seed,
         trivial_loss=math.log(2), settings={"form": form}, **options,
     )  # fmt: skip
@@ -138,12 +139,8 @@ def _batch(rows: Sequence[Sequence[list[int]]]) -> Batch:
     return Batch(padded(ids), {"pairs": len(rows)}, sum(map(len, ids)), len(rows))
 
 
-def _rewards(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return head_outputs(model, tensors["input_ids"], tensors["attention_mask"])  # (2 B,)
-
-
 def _share_of_loss(
     rewards: torch.Tensor, tensors: object, totals: Mapping[str, int]
 ) -> torch.Tensor:
-    right, wrong = rewards.chunk(2)  # (B,) each
+    right, wrong = rewards.chunk(2)  # (2 B,) -> (B,) each
     return bt_loss(right, wrong) * len(right) / totals["pairs"]
