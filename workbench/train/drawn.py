@@ -118,12 +118,16 @@ def check_errors(results: Sequence[SearchResult]) -> None:
 # -- the books -------------------------------------------------------------------------------------
 
 
+def earned_by(reward: Reward, results: Sequence[SearchResult]) -> list[Earned]:
+    """What every rollout earns, group after group."""
+    problems = [result.problem for result in results for _ in result.rollouts]
+    return rewards_of(reward, problems, [r for result in results for r in result.rollouts])
+
+
 def grade(results: Sequence[SearchResult]) -> torch.Tensor:
     """1 where a rollout's final answer is right, else 0: (P, G). ValueError for an error."""
     check_errors(results)
-    problems = [result.problem for result in results for _ in result.rollouts]
-    rollouts = [rollout for result in results for rollout in result.rollouts]
-    return torch.tensor(rewards_of(answer, problems, rollouts)).view(len(results), -1)
+    return torch.tensor(earned_by(answer, results)).view(len(results), -1)
 
 
 def measures(drawn: Drawn) -> dict[str, float]:

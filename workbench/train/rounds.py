@@ -30,6 +30,7 @@ from workbench.train.drawn import (
     Rounds,
     Source,
     check_errors,
+    earned_by,
     grade,
     groups_of,
     measures,
@@ -37,7 +38,7 @@ from workbench.train.drawn import (
 )
 from workbench.train.learner import Learner
 from workbench.train.loop import rate_at, repeat, run_of
-from workbench.train.rewards import Reward, answer, rewards_of
+from workbench.train.rewards import Reward, answer
 from workbench.train.rows import passes
 from workbench.types import Meter, Method, Problem, SearchResult
 
@@ -84,7 +85,7 @@ def take_rounds(
     """
     if (goal := rounds if until is None else until) is None or None not in (rounds, until):
         raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
-    groups = None if isinstance(source[0], Problem) else groups_of(source, settings.group)
+    cards = source if isinstance(source[0], Problem) else groups_of(source, settings.group)
     books = Books()
 
     def stood() -> int:
@@ -93,7 +94,7 @@ def take_rounds(
     def turn() -> dict[str, float] | None:
         # 1. draw and learn
         number, read = books.round, meter.verifier if meter else 0
-        drawn = _draw(policy, source, groups, settings, reward, seed, number)
+        drawn = _draw(policy, cards, settings, reward, seed, number)
         rate = rate_at(learner.recipe, number, stood() / goal, rounds)
         if drawn is None or (learnt := learn(drawn, rate)) is None:
             return None
@@ -116,11 +117,8 @@ def take_rounds(
         restore(kept["method"])
 
     if options.get("checkpoints") is not None:
-        about = {f"settings: {name}": x for name, x in asdict(settings).items()} | dict(known or {})
-        about |= {"reward": reward, "data": repr(source)}
-        about |= {"policy": policy.fingerprint()}  # its weights, how it is asked and cut
-        about = _in_short(about) | {"seed": seed, "rounds": rounds, "until": until}
-        options["run"] = run_of(learner.recipe, **about)
+        about = _about(policy, source, settings, reward, known or {})
+        options["run"] = run_of(learner.recipe, **about, seed=seed, rounds=rounds, until=until)
     more = {"state": lambda: {"books": asdict(books), "method": state()}, "restore": take_back}
     yield from repeat(learner, turn, goal, stood=stood, **more, **options)
 
@@ -140,41 +138,40 @@ class Books:
         return self.tokens + self.critic + self.verifier
 
 
-def _in_short(known: Mapping[str, Any]) -> dict[str, Any]:
+def _about(
+    policy: HFPolicy, source: Source, settings: Rounds, reward: Reward, known: Mapping[str, Any]
+) -> dict[str, Any]:
     """What tells runs apart, each long or unprintable value as its digest."""
-    plain = {name: isinstance(x, PLAIN) and len(repr(x)) < 80 for name, x in known.items()}
-    return {name: x if plain[name] else digest(x) for name, x in known.items()}
+    about = {f"settings: {name}": x for name, x in asdict(settings).items()} | dict(known)
+    about |= {"reward": reward, "data": repr(source)}
+    about |= {"policy": policy.fingerprint()}  # its weights, how it is asked and cut
+    plain = {name: isinstance(x, PLAIN) and len(repr(x)) < 80 for name, x in about.items()}
+    return {name: x if plain[name] else digest(x) for name, x in about.items()}
 
 
 # -- what a round draws ----------------------------------------------------------------------------
 
 
 def _draw(
-    policy: HFPolicy,
-    source: Source,
-    groups: Sequence[SearchResult] | None,
-    settings: Rounds,
-    reward: Reward,
-    seed: int,
-    number: int,
+    policy: HFPolicy, cards: Source, settings: Rounds, reward: Reward, seed: int, number: int
 ) -> Drawn | None:
-    """The rollouts of a round with their rewards; None if sampling was interrupted."""
+    """The rollouts of a round with their rewards; None if sampling was interrupted.
+
+    `cards` are problems to write solutions of, or the groups that were recorded.
+    """
     of_round, cost = stream_key(seed, "grpo", number, 0, 0), Meter()
-    cards = chain.from_iterable(passes(source if groups is None else groups, f"grpo/{seed}"))
-    results = list(islice(cards, number * settings.problems, (number + 1) * settings.problems))
-    if groups is None:
+    order, size = chain.from_iterable(passes(cards, f"grpo/{seed}")), settings.problems
+    results = list(islice(order, number * size, (number + 1) * size))
+    if online := isinstance(cards[0], Problem):
         policy.engine.cache.clear()  # what a run that goes on does not have, none shall have
         sizes = {"n": settings.group, "temperature": settings.temperature}
         results = sampled(METHODS["sample"], results, policy, cost, seed=of_round, **sizes)
         if results is None:
             return None
-    problems = [result.problem for result in results for _ in result.rollouts]
-    rollouts = [rollout for result in results for rollout in result.rollouts]
     right = grade(results)  # (P, G)
-    known = right.flatten().tolist() if reward is answer else None
-    earned = rewards_of(reward, problems, rollouts) if known is None else known
+    earned = right.flatten().tolist() if reward is answer else earned_by(reward, results)
     own = {"policy": policy, "reward": reward, "seed": of_round, "cost": cost}
-    return Drawn(results, earned, right, **own, number=number, online=groups is None)
+    return Drawn(results, earned, right, **own, number=number, online=online)
 
 
 def sampled(
