@@ -47,7 +47,7 @@ def examples(
     soft: bool = False,
     past_error: bool = False,
     longest: int = 10**9,
-):
+) -> list[dict[str, Any]]:
     """For each solution {input_ids, targets, steps, good, whole}: what a loss on its steps needs.
 
     `targets` holds the target of a step at the last id of its separator, IGNORE elsewhere; `steps`
@@ -68,25 +68,33 @@ def examples(
     >>> row["steps"]
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0]
     """
-    separator, out = form.ids[0], []
+    out = []
     for solution in rows:
-        question, *segments = form.segments(tokenizer, solution.problem, solution.steps)
-        ids, targets, steps = list(question), [IGNORE] * len(question), [0] * len(question)
-        good = [False] * len(question)
+        lines = form.segments(tokenizer, solution.problem, solution.steps)
         wanted = _wanted(solution, soft, past_error)
-        for number, (segment, target) in enumerate(zip(segments, wanted), 1):
-            whole = len(ids) + len(segment) <= longest
-            if not whole:
-                break
-            ids += segment
-            targets += [IGNORE] * (len(segment) - 1) + [IGNORE if target is None else target]
-            steps += [number] * (len(segment) - len(separator)) + [0] * len(separator)
-            good += [target is not None and target > 0.5] * len(segment)
-        if any(t != IGNORE for t in targets):
-            targets = [float(t) for t in targets]
-            row = {"input_ids": ids, "targets": targets, "steps": steps, "good": good}
-            out.append(row | {"whole": whole})
+        row = _laid_out(lines, wanted, len(form.ids[0]), longest)
+        if any(target != IGNORE for target in row["targets"]):
+            out.append(row)
     return out
+
+
+def _laid_out(
+    lines: Sequence[list[int]], wanted: Sequence[float | None], mark: int, longest: int
+) -> dict[str, Any]:
+    """A row of `examples`: question and steps, each with a separator of `mark` ids."""
+    question, *segments = lines
+    ids, targets = [*question], [float(IGNORE)] * len(question)
+    steps, good, whole = [0] * len(question), [False] * len(question), True
+    for number, (segment, target) in enumerate(zip(segments, wanted), 1):
+        whole = len(ids) + len(segment) <= longest
+        if not whole:
+            break
+        ids += segment
+        targets += [float(IGNORE)] * (len(segment) - 1)
+        targets.append(float(IGNORE if target is None else target))
+        steps += [number] * (len(segment) - mark) + [0] * mark
+        good += [target is not None and target > 0.5] * len(segment)
+    return {"input_ids": ids, "targets": targets, "steps": steps, "good": good, "whole": whole}
 
 
 def _wanted(row: LabelledSolution, soft: bool, past_error: bool) -> tuple[float | None, ...]:
