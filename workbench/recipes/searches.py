@@ -31,9 +31,8 @@ from workbench.types import Meter, Problem, SearchResult, Verifier
 
 SHIPPED_SEARCHES = frozen.FOLDER.parent / "searches"  # what notebooks 08 and 09 read
 JUDGES = {"": "prm_base", "-strong": "prm_strong"}
-SIZES_OF: dict[
-    str, Sequence[Mapping[str, Any]]
-] = {  # small, middle, large, and where votes gain by it, larger still
+# small, middle, large, and where votes gain by it, larger still
+SIZES_OF: dict[str, Sequence[Mapping[str, Any]]] = {
     "beam_search": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
     "dvts": [dict(subtrees=n, expand=4) for n in (1, 2, 4, 8)],
     "lookahead": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
@@ -126,12 +125,11 @@ def rows_of_results(results: Sequence[SearchResult]) -> Iterator[dict[str, Any]]
     """Of each problem: which ways to choose are right, and what the search cost."""
     for result in results:
         problem, meter = result.problem, result.meter
-        whole = [i for i, r in enumerate(result.rollouts) if answer_of(r) is not None]
+        answers = [answer_of(rollout) for rollout in result.rollouts]
+        whole = [i for i, answer in enumerate(answers) if answer is not None]
         scores = result.scores or (1.0,) * len(result.rollouts)
         best = max(whole, key=scores.__getitem__, default=None)
-        winner = weighted_vote(
-            [answer_of(result.rollouts[i]) for i in whole], [scores[i] for i in whole]
-        )
+        winner = weighted_vote([answers[i] for i in whole], [scores[i] for i in whole])
         yield {
             "problem": problem.id,
             "level": problem.level,
