@@ -88,12 +88,10 @@ class Task:
 
     def stop(self, reason: str) -> None:
         """Ask for the best so far at the yield where it waits."""
+        if not self.over and 0 < len(self.drawn) < len(self.rows):
+            self.hand_over_part(reason)
         if self.over:
             return
-        if 0 < len(self.drawn) < len(self.rows):
-            self.hand_over_part(reason)
-            if self.over:
-                return
         if self.request is None:
             self.finish(SearchResult(self.problem), stopped=reason)
         else:

@@ -54,9 +54,8 @@ def can_fork(model: torch.nn.Module) -> bool:
 @torch.inference_mode()
 def _attends_to_its_cache(model: torch.nn.Module) -> bool:
     """Does attention get the tensors that the cache gave back? One token tells, once a model."""
-    if model in _probed:
-        return _probed[model]
-    _probed[model] = _probe(model)
+    if model not in _probed:
+        _probed[model] = _probe(model)
     return _probed[model]
 
 
