@@ -78,9 +78,8 @@ def to_plain(value: Any, problem: Problem | None = None) -> Any:
     if isinstance(value, Mapping):
         if all(isinstance(key, str) and key[:1] != "@" for key in value):
             return {key: to_plain(x, problem) for key, x in value.items()}
-        return {
-            "@dict": [[to_plain(key, problem), to_plain(x, problem)] for key, x in value.items()]
-        }
+        pairs = [[to_plain(key, problem), to_plain(x, problem)] for key, x in value.items()]
+        return {"@dict": pairs}
     if value is problem or (isinstance(value, Problem) and value == problem):
         return {"@Problem": {}}
     if RECORDS.get(type(value).__name__) is type(value):
@@ -136,9 +135,8 @@ def to_json(result: SearchResult) -> dict[str, Any]:
 def from_json(row: Mapping[str, Any]) -> SearchResult:
     """The result that `to_json` wrote."""
     problem = Problem(**from_plain(row["problem"]))
-    found = {
-        name: from_plain(x, problem) for name, x in row.items() if name not in ("problem", "meter")
-    }
+    others = [name for name in row if name not in ("problem", "meter")]
+    found = {name: from_plain(row[name], problem) for name in others}
     if isinstance(best := found.get("best"), int):
         found["best"] = found["rollouts"][best]
     return SearchResult(problem, meter=Meter(**row["meter"]), **found)

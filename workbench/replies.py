@@ -69,9 +69,8 @@ def _answer(group: list[Task], models: Models) -> list[Reply]:
     meters = [task.meter for task, own in zip(group, rows) for _ in own]
     began = time.perf_counter()
     if isinstance(request, Sample):
-        how: dict[str, Any] = {
-            name: getattr(request, name) for name in ("until", "temperature", "prompt")
-        }
+        names = ("until", "temperature", "prompt")
+        how: dict[str, Any] = {name: getattr(request, name) for name in names}
         if request.words:
             how["words"] = [words for task in group for words in task.next_of(task.words)]
         if group[0].now.room is not None:

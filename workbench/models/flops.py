@@ -34,9 +34,8 @@ class Flops:
         size = getattr(config, "head_dim", None) or config.hidden_size // heads
         self.pair = 4 * heads * size  # a token and one that it sees, in one layer
         window = getattr(config, "sliding_window", None)
-        kinds = getattr(config, "layer_types", None) or (
-            ["sliding_attention" if window else "full_attention"] * config.num_hidden_layers
-        )
+        kind = "sliding_attention" if window else "full_attention"
+        kinds = getattr(config, "layer_types", None) or [kind] * config.num_hidden_layers
         # how many layers there are with each window
         self.windows = Counter(window if kind == "sliding_attention" else None for kind in kinds)
 

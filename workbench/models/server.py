@@ -155,9 +155,8 @@ class ServerPolicy:
         if not prefix.steps:
             return {"messages": messages}
         messages.append({"role": "assistant", "content": written})
-        return {
-            "messages": messages, "continue_final_message": True, "add_generation_prompt": False
-        }  # fmt: skip
+        going_on = {"continue_final_message": True, "add_generation_prompt": False}
+        return {"messages": messages, **going_on}
 
     def _settings(self, temperature: float, max_tokens: int) -> dict[str, Any]:
         body = {"temperature": float(temperature), "top_p": 1.0, "max_tokens": max_tokens}

@@ -88,9 +88,8 @@ class ServerVerifier:
 
     def fingerprint(self) -> str:
         """What this verifier is, as far as it can be known here: server, model name, format."""
-        return digest(
-            (self.client.base_url, self.model, asdict(self.form), self.activated, self.extra)
-        )
+        form = asdict(self.form)
+        return digest((self.client.base_url, self.model, form, self.activated, self.extra))
 
     def _segments(self, prefix: Prefix) -> list[list[int]]:
         return self.form.segments(self.tokenizer, prefix.problem, prefix.texts)

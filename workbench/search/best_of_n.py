@@ -29,6 +29,5 @@ def best_of_n(
         return SearchResult(problem, tuple(rollouts), best=rollouts[0])
     scores = tuple(combine(row, aggregate) for row in steps)
     best = rollouts[scores.index(max(scores))]
-    return SearchResult(
-        problem, tuple(rollouts), scores, best, step_scores=tuple(map(tuple, steps))
-    )
+    step_scores = tuple(map(tuple, steps))
+    return SearchResult(problem, tuple(rollouts), scores, best, step_scores=step_scores)

@@ -39,9 +39,8 @@ def dvts(
         for _ in range(max_steps):
             if not heads:
                 break
-            children = yield from grown(
-                [head.prefix for head in heads], expand, temperature=temperature
-            )
+            open_ = [head.prefix for head in heads]
+            children = yield from grown(open_, expand, temperature=temperature)
             scored = yield from judged(children, aggregate)
             ended += [child for child in scored if child.prefix.ended]
             families = [scored[i : i + expand] for i in range(0, len(scored), expand)]

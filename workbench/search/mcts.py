@@ -155,9 +155,8 @@ class ScoredTree:
         due = {id(path[-1]): self.prefix(path) for path in paths if self.is_due(path[-1])}
         if not due:
             return
-        drawn = yield Sample(
-            [*due.values()], self.expand, "step", self.temperature, scored_by="verifier"
-        )
+        leaves, n = [*due.values()], self.expand
+        drawn = yield Sample(leaves, n, "step", self.temperature, scored_by="verifier")
         self.drawn.update(due.keys())
         new: dict[int, list[Node]] = {}
         for prefix in drawn:
@@ -256,8 +255,7 @@ def mcts(
     those so far (without scores, where it ends before they are judged), or the steps that it has
     come to. ValueError for options that cannot be.
     """
-    sizes = dict(simulations=simulations, at_once=at_once, expand=expand, max_steps=max_steps)
-    check(aggregate, **sizes)
+    check(aggregate, simulations=simulations, at_once=at_once, expand=expand, max_steps=max_steps)
     if virtual_loss < 0:
         raise ValueError(f"virtual_loss={virtual_loss}: need at least 0")
     known = {"leaf": (leaf, LEAVES), "prior": (prior, DIVISORS), "choose": (choose, CHOICES)}

@@ -62,9 +62,8 @@ def rebase(
             if not growing or len(ended) >= width:
                 break
             growing = ranked(growing)
-            shares = allocate(
-                [beam.score for beam in growing], width - len(ended), temperature=balance
-            )
+            scores = [beam.score for beam in growing]
+            shares = allocate(scores, width - len(ended), temperature=balance)
             parents = [beam.prefix for beam, n in zip(growing, shares) for _ in range(n)]
             children = yield from grown(parents, temperature=temperature)
             scored = yield from judged(children, aggregate)

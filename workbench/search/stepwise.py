@@ -42,9 +42,8 @@ def grown(
     prefixes: Sequence[Prefix], n: int = 1, *, temperature: float | None
 ) -> Generator[Request, Reply, Reply]:
     """The prefixes longer by a step, `n` of each; fewer of the last ones where a budget ends."""
-    return (
-        yield Sample(prefixes, n=n, until="step", temperature=temperature, scored_by="verifier")
-    )
+    request = Sample(prefixes, n, "step", temperature, scored_by="verifier")
+    return (yield request)
 
 
 def judged(prefixes: Sequence[Prefix], aggregate: str) -> Generator[Request, Reply, list[Beam]]:

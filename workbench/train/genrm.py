@@ -208,9 +208,8 @@ def verdict_loss(
     written = cross_entropy(logits[critique].float(), batch["critique"][critique], reduction="sum")
     loss = judged / totals["verdicts"] + written / max(1, totals["critique"])
     if within:
-        loss = loss + within * words_loss(
-            margins, batch["equal"], _first_other(batch["equal"]), batch["steps"], totals
-        )
+        equal, fault = batch["equal"], _first_other(batch["equal"])  # (B, T)
+        loss = loss + within * words_loss(margins, equal, fault, batch["steps"], totals)
     return loss
 
 

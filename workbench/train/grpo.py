@@ -64,8 +64,7 @@ class GRPO(Clipped):
             raise ValueError(f"group={self.group}: need at least 2")
         super().__post_init__()
         if self.advantage not in CREDIT:
-            known = ", ".join(CREDIT)
-            raise ValueError(f"advantage={self.advantage!r}: use one of {known}")
+            raise ValueError(f"advantage={self.advantage!r}: use one of {', '.join(CREDIT)}")
         if self.min_temperature <= 0:
             raise ValueError(f"min_temperature={self.min_temperature}: need above 0")
         if self.completions < 1 or self.replay < 0:

@@ -207,9 +207,8 @@ def _rounds(
         if of_critic:
             of_critic.restore(kept["critic"])
 
-    yield from take_rounds(
-        learner, learn, policy, problems, settings, state=state, restore=restore, **options
-    )
+    options |= {"state": state, "restore": restore}
+    yield from take_rounds(learner, learn, policy, problems, settings, **options)
 
 
 def _foretell(critic: Learner, batches: Sequence[Batch], settings: PPO, rate: float) -> float:

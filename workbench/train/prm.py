@@ -129,9 +129,8 @@ def step_logps(
     over = logp[..., form.closers].logsumexp(-1)  # (B, T) that no word comes next
     of_word = logp[:, :-1].gather(2, batch["input_ids"][:, 1:, None])[..., 0]  # (B, T - 1)
     words = batch["steps"]  # (B, T)
-    of_step = of_word.new_zeros(len(words), int(words.max()) + 1).scatter_add(
-        1, words[:, 1:], of_word
-    )  # (B, 1 + S)
+    of_step = of_word.new_zeros(len(words), int(words.max()) + 1)  # (B, 1 + S)
+    of_step = of_step.scatter_add(1, words[:, 1:], of_word)
     of_step = of_step * (torch.arange(of_step.shape[1], device=words.device) > 0)  # 0: no step
     return of_step.gather(1, words) + over
 
