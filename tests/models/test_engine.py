@@ -13,6 +13,7 @@ from workbench.models.engine import Engine, Row
 from workbench.models.flops import Flops
 from workbench.models.policy import HFPolicy
 from workbench.models.prefix_cache import Context
+from workbench.models.stops import Stops
 from workbench.problems import quantities
 from workbench.types import Meter, Prefix
 
@@ -326,7 +327,7 @@ def test_rows_that_are_done_may_stand_beside_others_at_the_end_of_the_window():
     window = policy.engine.window
     contexts = [Context([[5 + i] * n]) for i, n in enumerate([window - 6] + [window - 36] * 15)]
     rows = [Row(c, window - len(c.ids), 0, Meter()) for c in contexts]
-    stops = np.zeros(len(TOKENIZER), bool)
+    stops = Stops(np.zeros(len(TOKENIZER), bool))
     policy.engine.run(rows, stops=stops, temperature=0, keep=False)
     for row in (rows[0], rows[1]):
         ids = torch.tensor([row.context.ids])

@@ -150,15 +150,9 @@ class Engine:
         self.forking = can_fork(model)
 
     @torch.inference_mode()
-    def run(
-        self, rows: Sequence[Row], *, stops: np.ndarray | Stops, temperature: float, keep: bool
-    ) -> None:
-        """Continue all rows to a stop or the end of their room; fills `ids`, `logprobs`.
-
-        `stops`: a table (V,) of tokens, or more than that.
-        """
+    def run(self, rows: Sequence[Row], *, stops: Stops, temperature: float, keep: bool) -> None:
+        """Continue all rows to a stop or the end of their room; fills `ids`, `logprobs`."""
         self.refresh()
-        stops = stops if isinstance(stops, Stops) else Stops(stops)
         drawing = Drawing(stops, temperature, keep)
         longest_first = sorted(rows, key=lambda row: (-len(row.context.ids), row.context.names[-1]))
         waiting = deque(longest_first)
