@@ -100,10 +100,7 @@ def take_rounds(
             return None
         metrics, silent = learnt
         # 2. keep the books
-        books.round += 1
-        books.tokens += drawn.cost.generated
-        books.verifier += meter.verifier - read if meter else 0
-        books.critic = metrics.get("train/critic_tokens", 0)
+        books.enter(drawn, metrics, meter.verifier - read if meter else 0)
         books.warned |= _warn(drawn, silent, again=not books.warned)
         # 3. say how it went
         spent = {"tokens": books.tokens, "trained_tokens": learner.done.tokens}
@@ -136,6 +133,13 @@ class Books:
     @property
     def spent(self) -> int:
         return self.tokens + self.critic + self.verifier
+
+    def enter(self, drawn: Drawn, metrics: Mapping[str, float], read: int) -> None:
+        """One more round, for whose rewards a verifier read so many tokens."""
+        self.round += 1
+        self.tokens += drawn.cost.generated
+        self.verifier += read
+        self.critic = metrics.get("train/critic_tokens", 0)
 
 
 def _about(
