@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
+
+import ipywidgets as w
+from IPython.display import display
 
 from workbench.problems.typed import LONGEST_QUESTION, typed_steps
 from workbench.runs.explorer import (
@@ -75,8 +77,6 @@ def growing(explorer: Explorer, seen: Seen, **models: Any) -> None:
 
 def stepping(explorer: Explorer, seen: Seen, **models: Any) -> None:
     """Step through the simulations of an MCTS by a slider; the last one stands there first."""
-    import ipywidgets as w
-
     state = {"seen": seen}
     number = len(seen.moments)
     html = views.question_view(seen.problem) + moment_view(seen, number)
@@ -127,7 +127,6 @@ def editing(
     explorer: Explorer, problem: Problem, steps: list[str], edited: list[str], *, verifier: str
 ) -> None:
     """Edit the steps of a solution: how do scores and exact truth change?"""
-    import ipywidgets as w
 
     def view_of(lines: list[str], judge: str) -> str:
         pair = [(own, explorer.scores(problem, own, judge)) for own in (steps, lines)]
@@ -152,8 +151,6 @@ def editing(
 
 def _problem_box(problem: Problem) -> tuple[Any, Callable[[], str]]:
     """A number or a question to type, and what is asked for."""
-    import ipywidgets as w
-
     hint = f"0 to 199, or a question of at most {LONGEST_QUESTION} characters"
     looks = {"description": "problem", "placeholder": hint, "style": LABEL, "layout": BROAD}
     box = w.Textarea(as_typed(problem), rows=3, **looks)
@@ -161,8 +158,6 @@ def _problem_box(problem: Problem) -> tuple[Any, Callable[[], str]]:
 
 
 def _pick(what: str, names: Any, value: Any) -> Any:
-    import ipywidgets as w
-
     looks = {"description": what, "style": LABEL, "layout": {"width": "250px"}}
     return w.Dropdown(options=list(names), value=value, **looks)
 
@@ -181,27 +176,18 @@ def _limited(explorer: Explorer, picks: dict[str, Any]) -> dict[str, Any]:
 
 
 def _button(text: str) -> Any:
-    import ipywidgets as w
-
     return w.Button(description=text, button_style="primary", layout={"margin": "4px 0 8px 98px"})
 
 
 def _view(html: str) -> Any:
-    import ipywidgets as w
-
     return w.HTML(html, layout={"width": "100%", "overflow": "auto"})
 
 
 def _row(*widgets: Any) -> Any:
-    import ipywidgets as w
-
     return w.HBox(widgets, layout={"flex_flow": "row wrap"})
 
 
 def _display(*widgets: Any) -> None:
-    import ipywidgets as w
-    from IPython.display import display
-
     display(w.VBox(widgets))
 
 
@@ -209,21 +195,15 @@ def _on_click(button: Any, view: Any, work: Callable[[], None]) -> None:
     """Do the work once at a time; what it cannot take is said where its view would be."""
 
     def clicked(_: Any) -> None:
-        with _at_work(button, view):
+        button.disabled, said = True, button.description
+        button.description = "working …"
+        try:
             work()
+        except ValueError as error:
+            view.value = views.message(str(error))
+        except Exception as error:  # a fault of ours, named: what it says may tell of this machine
+            view.value = views.message(f"that did not work ({type(error).__name__})")
+        finally:
+            button.disabled, button.description = False, said
 
     button.on_click(clicked)
-
-
-@contextmanager
-def _at_work(button: Any, view: Any) -> Any:
-    button.disabled, said = True, button.description
-    button.description = "working …"
-    try:
-        yield
-    except ValueError as error:
-        view.value = views.message(str(error))
-    except Exception as error:  # a fault of ours: named, without what it says about this machine
-        view.value = views.message(f"that did not work ({type(error).__name__})")
-    finally:
-        button.disabled, button.description = False, said
