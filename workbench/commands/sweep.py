@@ -101,23 +101,14 @@ def run_points(
 ) -> list[dict]:
     """Run the points that are not done; the record of each with its status, in order."""
     # 1. skip what was done before
-    results = {point.name: found for point in points if (found := _done(point, folder, base))}
-    for name in results:
-        print(f"{name:<28} skipped, completed before", flush=True)
+    earlier = {p.name: batch.skipped(p.job, folder / p.name, base) for p in points}
+    results = {name: record for name, record in earlier.items() if record}
     # 2. run the others
     missing = [point for point in points if point.name not in results]
     waiting = {p.name: (p, _kernels(p, folder, base, threads)) for p in missing}
     work = {name: partial(_run_point, *pair) for name, pair in waiting.items()}
     results |= batch.all_of(work, workers, [kernels for _, kernels in waiting.values()])
     return [results[point.name] for point in points]
-
-
-def _done(point: Point, folder: Path, base: Path) -> dict | None:
-    place = folder / point.name
-    record = manifest.outcomes(manifest.read(place)).get(point.job.name)
-    if record is None or not batch.is_done(record, point.job, place, base):
-        return None
-    return {**record, "status": "skipped"}
 
 
 def _kernels(point: Point, folder: Path, base: Path, threads: int) -> batch.Kernels:

@@ -115,11 +115,7 @@ def run_batch(
     KeyboardInterrupt passes through; the jobs that it stopped leave no record.
     """
     # 1. skip what was done before
-    earlier, results = manifest.outcomes(manifest.read(folder)), {}
-    for job in jobs:
-        if job.name in earlier and is_done(earlier[job.name], job, folder, base):
-            results[job.name] = {**earlier[job.name], "status": "skipped"}
-            print(f"{job.name:<28} skipped, completed before", flush=True)
+    results = {job.name: record for job in jobs if (record := skipped(job, folder, base))}
     # 2. execute the others
     waiting = [job for job in jobs if job.name not in results]
     kernels = Kernels(folder.resolve(), base.resolve(), at_once)
@@ -146,6 +142,15 @@ def all_of(
             for own in kernels:
                 own.stop()
             raise
+
+
+def skipped(job: Job, folder: Path, base: Path) -> dict | None:
+    """The record of a job that was completed before and still stands, and say so; else None."""
+    record = manifest.outcomes(manifest.read(folder)).get(job.name)
+    if record is None or not is_done(record, job, folder, base):
+        return None
+    print(f"{job.title or job.name:<28} skipped, completed before", flush=True)
+    return {**record, "status": "skipped"}
 
 
 def is_done(record: Mapping, job: Job, folder: Path, base: Path) -> bool:
