@@ -98,15 +98,9 @@ def pair_up(a: Mapping[str, Series], b: Mapping[str, Series]) -> list[dict[str, 
         found = paired(right, left, seed=0)
         row = {"results": name, "problems": len(common)}
         row |= {"A": float(np.mean(left)), "B": float(np.mean(right)), "B - A": found.difference}
-        row |= {"low": found.low, "high": found.high, "p": found.p}
+        row |= {"low": found.low, "high": found.high, "p": found.p, "p (Holm)": None}
         row |= {"B better on": found.won, "A better on": found.lost}
         only = {"only in A": len(a[name]) - len(common), "only in B": len(b[name]) - len(common)}
         rows.append(row | only)
     adjusted = holm([row["p"] for row in rows])
-    return [_behind(row, "p", {"p (Holm)": p}) for row, p in zip(rows, adjusted)]
-
-
-def _behind(row: Mapping[str, object], key: str, more: Mapping[str, object]) -> dict[str, object]:
-    """A row with `more` right behind `key`."""
-    at = list(row).index(key) + 1
-    return dict([*list(row.items())[:at], *more.items(), *list(row.items())[at:]])
+    return [row | {"p (Holm)": p} for row, p in zip(rows, adjusted)]
