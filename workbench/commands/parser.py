@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   python -m workbench clear 00 03                  without outputs, for class, into class/
   python -m workbench verdicts FILE --format crucible   who wins on samples others recorded
 """
+ASSIGNMENTS = {"action": "append", "default": [], "dest": "given"}  # of -p
 JOBS = """notebooks at once (default 1), each with its share of the cores as threads;
 sums of floats depend on the number of threads in their last digits"""
 
@@ -38,8 +39,7 @@ def parser() -> Parser:
     names = "numbers (06) or names; none or `all`: every one"
     run.add_argument("notebooks", nargs="*", metavar="NN", help=names)
     run.add_argument("--profile", choices=("quick", "full"), help="sizes: quick (default) or full")
-    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=VALUE"}
-    run.add_argument("-p", help="set a parameter", **given)
+    run.add_argument("-p", metavar="NAME=VALUE", help="set a parameter", **ASSIGNMENTS)
     run.add_argument("--jobs", type=_count, default=1, metavar="N", help=JOBS)
     where = run.add_mutually_exclusive_group()
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with a batch as it was")
@@ -68,8 +68,7 @@ def _add_sweep(commands) -> None:
     sizes = "sizes: quick (default) or full"
     sweep.add_argument("--profile", choices=("quick", "full"), help=sizes)
     values = "values to try; a comma always separates two, so that none can hold one"
-    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=A,B"}
-    sweep.add_argument("-p", help=values, **given)
+    sweep.add_argument("-p", metavar="NAME=A,B", help=values, **ASSIGNMENTS)
     workers = "points at once (default: as many as cores, and 2 GiB of free memory each, allow)"
     sweep.add_argument("--workers", type=_count, metavar="N", help=workers)
     where = sweep.add_mutually_exclusive_group()
@@ -109,8 +108,7 @@ def _add_verdicts(commands) -> None:
 def _add_costs(commands) -> None:
     costs = commands.add_parser("costs", help="what large runs cost on a GPU, as Markdown")
     assumed = "gpu=a100, model=1.5b, dollars=2, rounds=500 ...: the page lists all"
-    given = {"action": "append", "default": [], "dest": "given", "metavar": "NAME=VALUE"}
-    costs.add_argument("-p", help=assumed, **given)
+    costs.add_argument("-p", metavar="NAME=VALUE", help=assumed, **ASSIGNMENTS)
     costs.add_argument("--fill", action="store_true", help="renew the page in notebooks/scale.md")
 
 
