@@ -23,26 +23,20 @@ VALUE = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10.5
 VALUE |= {"annotation_clip": False}
 
 
-def level_plot(
-    df: pd.DataFrame,
-    *,
-    title: str,
-    subtitle: str,
-    ylabel: str = "accuracy",
-    xlabel: str = "level (steps needed)",
-) -> Figure:
+def level_plot(df: pd.DataFrame, *, title: str, subtitle: str) -> Figure:
     """Accuracy over level, one line per method; columns method, level, value and low, high."""
     _columns(df, ("method", "level", "value"))
     fig, ax = plt.subplots(figsize=(8, 4.6))
     headline(fig, title, subtitle, right=1.7)
     for method in df["method"].unique():
         _line(ax, df[df["method"] == method].sort_values("level"), "level", style_of(method))
-    ax.set(xlabel=xlabel, ylabel=ylabel, xticks=sorted(df["level"].unique()), ylim=(-0.03, 1.03))
-    _label_ends(ax, [line.get_label() for line in ax.get_lines()])
+    ax.set(xlabel="level (steps needed)", ylabel="accuracy", ylim=(-0.03, 1.03))
+    ax.set_xticks(sorted(df["level"].unique()))
+    _label_ends(ax)
     return fig
 
 
-def token_curve(df: pd.DataFrame, *, title: str, subtitle: str, ylabel: str = "pass@1") -> Figure:
+def token_curve(df: pd.DataFrame, *, title: str, subtitle: str) -> Figure:
     """Accuracy over training tokens, one line per level, light to dark.
 
     Columns: tokens, level, value and maybe low, high.
@@ -55,9 +49,9 @@ def token_curve(df: pd.DataFrame, *, title: str, subtitle: str, ylabel: str = "p
     for level, shade in zip(levels, shades):
         style = Style(f"level {level}", shade, "None")
         _line(ax, df[df["level"] == level].sort_values("tokens"), "tokens", style)
-    ax.set(xlabel="tokens of training", ylabel=ylabel, ylim=(-0.03, 1.03))
+    ax.set(xlabel="tokens of training", ylabel="pass@1", ylim=(-0.03, 1.03))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g} M"))
-    _label_ends(ax, [line.get_label() for line in ax.get_lines()])
+    _label_ends(ax)
     return fig
 
 

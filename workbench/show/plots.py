@@ -60,25 +60,18 @@ def scaling_plot(
     _columns(curves, ("method", "budget", "value"))
     fig, ax = plt.subplots(figsize=(8, 4.8))
     headline(fig, title, subtitle, right=2.1)
-    names = _draw(ax, curves, ceiling, floor, unit)
+    _draw(ax, curves, ceiling, floor, unit)
     ax.set_ylabel(ylabel)
-    _label_ends(ax, names)
+    _label_ends(ax)
     return fig
 
 
-def scaling_by_level(
-    curves: pd.DataFrame,
-    *,
-    title: str,
-    subtitle: str,
-    unit: str = "samples per problem",
-    ylabel: str = "accuracy",
-) -> Figure:
+def scaling_by_level(curves: pd.DataFrame, *, title: str, subtitle: str) -> Figure:
     """The scaling plot as small multiples, one per value of the column `level`."""
     _columns(curves, ("level", "method", "budget", "value"))
     ordered = curves.sort_values("level", kind="stable")
     named = ordered.assign(panel=[f"level {level}" for level in ordered["level"]])
-    return scaling_panels(named, title=title, subtitle=subtitle, unit=unit, ylabel=ylabel)
+    return scaling_panels(named, title=title, subtitle=subtitle)
 
 
 def scaling_panels(
@@ -130,8 +123,8 @@ def _below(fig: Figure, label: str, lines: Mapping[str, object]) -> None:
         fig.legend(lines.values(), lines, loc="lower center", **look)
 
 
-def _draw(ax, curves: pd.DataFrame, ceiling, floor: float | None, unit: str) -> list[str]:
-    """Lines and bands of all methods, ceiling and floor; returns the labels of the lines."""
+def _draw(ax, curves: pd.DataFrame, ceiling, floor: float | None, unit: str) -> None:
+    """Lines and bands of all methods, ceiling and floor."""
     budgets = sorted(curves["budget"].unique())
     for method in curves["method"].unique():
         rows = curves[curves["method"] == method].sort_values("budget")
@@ -144,7 +137,6 @@ def _draw(ax, curves: pd.DataFrame, ceiling, floor: float | None, unit: str) -> 
         look = {"color": GREY, "dashes": (1, 1.5), "linewidth": 1.5, "label": "greedy"}
         ax.plot(budgets, [floor] * len(budgets), **look)
     budget_axis(ax, budgets, unit)
-    return [line.get_label() for line in ax.get_lines()]
 
 
 def _line(ax, rows: pd.DataFrame, x: str, style: Style) -> None:
@@ -155,7 +147,7 @@ def _line(ax, rows: pd.DataFrame, x: str, style: Style) -> None:
         ax.fill_between(rows[x], rows["low"], rows["high"], **band)
 
 
-def _label_ends(ax, names: Sequence[str]) -> None:
+def _label_ends(ax) -> None:
     """Write each line's name beside its right end, moved apart where names would touch."""
     lines = ax.get_lines()
     ends = [(line.get_xdata()[-1], line.get_ydata()[-1]) for line in lines]
@@ -164,11 +156,11 @@ def _label_ends(ax, names: Sequence[str]) -> None:
     gap = 0.21 / (ax.get_position().height * ax.figure.get_figheight())  # inches: a line of text
     at = {"textcoords": "axes fraction", "va": "center", "fontsize": 10.5, "annotation_clip": False}
     leader = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5, "alpha": 0.7}
-    for line, end, name, place in zip(lines, ends, names, spread(wanted, gap)):
+    for line, end, place in zip(lines, ends, spread(wanted, gap)):
         color = line.get_color()
         at["color"] = FAINT if color == METHOD_STYLE["greedy"].color else color
         arrow = leader | {"color": color}
-        ax.annotate(name, xy=end, xytext=(1.045, place), arrowprops=arrow, **at)
+        ax.annotate(line.get_label(), xy=end, xytext=(1.045, place), arrowprops=arrow, **at)
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:

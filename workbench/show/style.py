@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 INK, FAINT = "#222222", "#6b6b6b"
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, RED, PINK = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+BLUE, RED, PINK = "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#8a8a8a"
 
 
@@ -121,9 +121,7 @@ def use_style() -> None:
     mpl.rcParams["axes.prop_cycle"] = cycler(color=COLOURS)
 
 
-def headline(
-    fig, title: str, subtitle: str = "", *, left=0.75, right=0.25, bottom=0.7, above=0.18
-) -> None:
+def headline(fig, title: str, subtitle: str = "", *, left=0.75, right=0.25, above=0.18) -> None:
     """Write the finding and, smaller, how it was measured; axes get the room below (in inches)."""
     width, height = fig.get_size_inches()
     lines = textwrap.wrap(title, int(width * 9.2), break_on_hyphens=False) or [""]
@@ -134,7 +132,7 @@ def headline(
     y -= 0.235 * len(lines) / height
     fig.text(x, y, "\n".join(notes), fontsize=10, color=FAINT, **look)
     top = y - (0.19 * len(notes) + above) / height
-    fig.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=top)
+    fig.subplots_adjust(left=left / width, right=1 - right / width, bottom=0.7 / height, top=top)
 
 
 def budget_axis(ax, budgets, unit: str = "samples per problem") -> None:
@@ -155,8 +153,6 @@ def budget_axis(ax, budgets, unit: str = "samples per problem") -> None:
 
 def short_number(x: float) -> str:
     """1024 → 1k, 2097152 → 2M, 3e12 → 3T: short enough for a tick."""
-    if x < 1024:
-        return f"{x:g}"
     for size, letter in ((2**40, "T"), (2**30, "G"), (2**20, "M"), (2**10, "k")):
         if x >= size:
             return f"{x / size:.3g}{letter}"
