@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.optimize import isotonic_regression
 
 from workbench.show.style import (
     BLACK,
@@ -170,14 +171,9 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     [0.45, 0.55, 0.9]
     """
     order = np.argsort(wanted, kind="stable")
-    groups: list[list[float]] = []  # runs of touching labels: [their shifted targets]
-    for rank, i in enumerate(order):
-        groups.append([wanted[i] - rank * gap])
-        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    flat = [float(np.mean(group)) for group in groups for _ in group]
-    placed = {i: round(flat[rank] + rank * gap, 6) for rank, i in enumerate(order)}
-    return [placed[i] for i in range(len(wanted))]
+    gaps, placed = gap * np.arange(len(order)), np.empty(len(order))
+    placed[order] = isotonic_regression(np.asarray(wanted)[order] - gaps).x + gaps
+    return placed.round(6).tolist()
 
 
 def training_curve(
