@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import add, mul, sub, truediv
 
 Tree = Fraction | str | tuple  # (sign, left, right) or ("%", tree)
 
@@ -157,12 +158,7 @@ def _factor(tokens: list[str]) -> Tree:
     return tree
 
 
-COMPUTE = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-}
+COMPUTE = {"+": add, "-": sub, "*": mul, "/": truediv}
 
 
 def values(tree: Tree) -> set[Fraction]:
