@@ -15,7 +15,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from workbench.analyse.metrics import (
+    ErrorSteps,
     Floats,
+    StepRows,
     first_error_counts,
     harmonic_mean,
     hit_rates,
@@ -39,7 +41,7 @@ def first_errors(step_scores: Iterable[Sequence[float]], threshold: float) -> li
 # -- thresholds ------------------------------------------------------------------------------------
 
 
-def best_threshold(step_scores: Sequence[Sequence[float]], labels: Sequence[int | None]) -> float:
+def best_threshold(step_scores: StepRows, labels: ErrorSteps) -> float:
     """The threshold with the largest F1, the lowest of several; use it on another split.
 
     `labels` are 0-based first errors, -1 or None where there is none. Exact: an error at step t is
@@ -63,9 +65,7 @@ def best_threshold(step_scores: Sequence[Sequence[float]], labels: Sequence[int 
     return float(middles[np.argmax(harmonic_mean(error, correct))])
 
 
-def _hit_ranges(
-    step_scores: Sequence[Sequence[float]], labels: Sequence[int | None]
-) -> tuple[Floats, Floats, Floats]:
+def _hit_ranges(step_scores: StepRows, labels: ErrorSteps) -> tuple[Floats, Floats, Floats]:
     """Sorted ends of the ranges (low, high] that hit an error; lowest scores of clean solutions."""
     if len(step_scores) != len(labels):
         raise ValueError(f"{len(step_scores)} solutions for {len(labels)} labels, need as many")
@@ -87,11 +87,7 @@ def _hit_ranges(
 
 
 def f1_interval(
-    problems: Sequence[str],
-    predicted: Sequence[int | None],
-    labels: Sequence[int | None],
-    *,
-    seed: int,
+    problems: Sequence[str], predicted: ErrorSteps, labels: ErrorSteps, *, seed: int
 ) -> dict[str, float]:
     """ProcessBench F1 of first errors with its 95 % interval over problems: {value, low, high}.
 
@@ -103,7 +99,7 @@ def f1_interval(
 
 
 def first_error_hits(
-    problems: Sequence[str], predicted: Sequence[int | None], labels: Sequence[int | None]
+    problems: Sequence[str], predicted: ErrorSteps, labels: ErrorSteps
 ) -> pd.DataFrame:
     """The sums of `first_error_counts` per problem, (problems, 4)."""
     if not len(problems) == len(predicted) == len(labels) > 0:

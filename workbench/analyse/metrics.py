@@ -32,6 +32,9 @@ from workbench.problems.grading import is_equal
 Equal = Callable[[str, str | None], bool]
 Gold = str | tuple[str, ...]  # the right answer, or all right answers where there are several
 Floats = NDArray[np.float64]
+AnswerRow = Sequence[str | None]  # (n,): of one problem's samples, None where there is none
+StepRows = Sequence[Sequence[float]]  # (solutions,): of each a score per step
+ErrorSteps = Sequence[int | None]  # (solutions,): first wrong step, 0-based; -1 or None: no error
 
 
 # -- from one pool of n samples to the expectation at k --------------------------------------------
@@ -71,9 +74,7 @@ def best_of_n_at_k(scores: ArrayLike, correct: ArrayLike, k: int) -> float:
     return float(shared[rank - 1] @ chance)
 
 
-def majority_at_k(
-    answers: Sequence[str | None], gold: Gold, k: int, *, equal: Equal = is_equal
-) -> float:
+def majority_at_k(answers: AnswerRow, gold: Gold, k: int, *, equal: Equal = is_equal) -> float:
     """Expected correctness of the most frequent of k answers drawn from a pool; ties share.
 
     Missing answers never win. Each of several right answers has its own votes.
@@ -120,7 +121,7 @@ def _chance_to_win(own: int, others: NDArray[np.int64], missing: int, k: int) ->
 
 
 def tally(
-    answers: Sequence[str | None], weights: ArrayLike | None = None, *, equal: Equal = is_equal
+    answers: AnswerRow, weights: ArrayLike | None = None, *, equal: Equal = is_equal
 ) -> dict[str, float]:
     """Summed weight (1 each, if not given) of every distinct value, named as it first appeared.
 
@@ -136,7 +137,7 @@ def tally(
     return dict(zip(values, np.bincount(group[kept], weights[kept], len(values)).tolist()))
 
 
-def majority_vote(answers: Sequence[str | None], *, equal: Equal = is_equal) -> str | None:
+def majority_vote(answers: AnswerRow, *, equal: Equal = is_equal) -> str | None:
     """The most frequent answer by value, of several the one seen first; None if all are missing.
 
     >>> majority_vote(["2", "1/2", None, None, None, "0.5"])
@@ -146,9 +147,7 @@ def majority_vote(answers: Sequence[str | None], *, equal: Equal = is_equal) -> 
     return max(votes, key=votes.__getitem__, default=None)
 
 
-def weighted_vote(
-    answers: Sequence[str | None], scores: ArrayLike, *, equal: Equal = is_equal
-) -> str | None:
+def weighted_vote(answers: AnswerRow, scores: ArrayLike, *, equal: Equal = is_equal) -> str | None:
     """The answer with the largest summed score, the first of several; None if all are missing.
 
     >>> weighted_vote(["A", "B", "A", "B"], [0.9, 0.6, 0.2, 0.6])
@@ -159,7 +158,7 @@ def weighted_vote(
 
 
 def group_by_value(
-    answers: Sequence[str | None], equal: Equal = is_equal
+    answers: AnswerRow, equal: Equal = is_equal
 ) -> tuple[list[str], NDArray[np.int64]]:
     """The distinct values, and for each answer the index of its value, -1 if missing or blank.
 
@@ -220,9 +219,7 @@ class FirstErrors(NamedTuple):
     f1: float
 
 
-def first_error_scores(
-    predicted: Sequence[int | None], labels: Sequence[int | None]
-) -> FirstErrors:
+def first_error_scores(predicted: ErrorSteps, labels: ErrorSteps) -> FirstErrors:
     """Exact-index accuracies and F1 of ProcessBench (arXiv 2412.06559); see `hit_rates`.
 
     Both hold one 0-based index of the first wrong step per solution, -1 or None if there is none.
@@ -230,7 +227,7 @@ def first_error_scores(
     return FirstErrors(*hit_rates(first_error_counts(predicted, labels).sum(0)).tolist())
 
 
-def processbench_f1(predicted: Sequence[int | None], labels: Sequence[int | None]) -> float:
+def processbench_f1(predicted: ErrorSteps, labels: ErrorSteps) -> float:
     """F1 of `first_error_scores`, in [0, 1].
 
     >>> processbench_f1([2, 0, -1, -1], [2, 1, -1, -1])  # half of the errors, all correct ones
@@ -239,7 +236,7 @@ def processbench_f1(predicted: Sequence[int | None], labels: Sequence[int | None
     return first_error_scores(predicted, labels).f1
 
 
-def first_error_counts(predicted: Sequence[int | None], labels: Sequence[int | None]) -> Floats:
+def first_error_counts(predicted: ErrorSteps, labels: ErrorSteps) -> Floats:
     """Per solution 1 or 0: is it an error hit, an error, a clean one passed, a clean one?
 
     Shape (solutions, 4).

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from workbench.analyse.metrics import (
+    AnswerRow,
     Floats,
     Gold,
     aggregate,
@@ -37,7 +38,7 @@ from workbench.problems.grading import is_equal
 from workbench.types import SearchResult
 
 CurvePoint = dict[str, Any]
-Answers = Sequence[Sequence[str | None]]  # (problems, n)
+Answers = Sequence[AnswerRow]  # (problems, n)
 PoolScores = Sequence[Sequence[Any]]  # (problems, n): a list of step scores, or one score, each
 
 SELECTIONS = tuple(
@@ -161,13 +162,7 @@ def values_at(
 
 
 def weighted_vote_at_k(
-    answers: Sequence[str | None],
-    scores: ArrayLike,
-    gold: Gold,
-    k: int,
-    *,
-    seed: Any,
-    draws: int = 200,
+    answers: AnswerRow, scores: ArrayLike, gold: Gold, k: int, *, seed: Any, draws: int = 200
 ) -> float:
     """Expected correctness of the answer with the largest summed score of k samples from a pool.
 

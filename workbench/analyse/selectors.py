@@ -34,7 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.analyse.metrics import (
+    AnswerRow,
     Floats,
+    StepRows,
     best_of_n_at_k,
     group_by_value,
     majority_at_k,
@@ -43,16 +45,13 @@ from workbench.analyse.metrics import (
 from workbench.analyse.scaling import weighted_vote_at_k
 from workbench.problems.grading import is_equal
 
-Completions = Sequence[Sequence[str | None]]  # for each sample the answers of its completions
+Completions = Sequence[AnswerRow]  # for each sample the answers of its completions
 
 # -- DiVeRSe: votes weighted by the solution's score and its steps' --------------------------------
 
 
 def step_aware_weights(
-    step_scores: Sequence[Sequence[float]],
-    *,
-    alpha: float = 0.1,
-    solution_scores: Sequence[float] | None = None,
+    step_scores: StepRows, *, alpha: float = 0.1, solution_scores: Sequence[float] | None = None
 ) -> Floats:
     """The weight of each sample's vote, (n,): solution score times step scores to the power alpha.
 
@@ -77,14 +76,7 @@ def step_aware_weights(
 
 
 def step_aware_vote_at_k(
-    answers: Sequence[str | None],
-    step_scores: Sequence[Sequence[float]],
-    gold: str,
-    k: int,
-    *,
-    seed: Any,
-    draws: int = 200,
-    **options: Any,
+    answers: AnswerRow, step_scores: StepRows, gold: str, k: int, *, seed: Any, **options: Any
 ) -> float:
     """Expected correctness of the step-aware vote among k samples from a pool.
 
@@ -94,13 +86,13 @@ def step_aware_vote_at_k(
     0.6666666666666666
     """
     weights = step_aware_weights(step_scores, **options)
-    return weighted_vote_at_k(answers, weights, gold, k, seed=seed, draws=draws)
+    return weighted_vote_at_k(answers, weights, gold, k, seed=seed)
 
 
 # -- rStar: samples that a second model completes to the same answer -------------------------------
 
 
-def agreement(answers: Sequence[str | None], completions: Completions) -> Floats:
+def agreement(answers: AnswerRow, completions: Completions) -> Floats:
     """Per sample the share of its completions that end in its own answer, (n,); 0 without one.
 
     A completion without an answer agrees with nothing. ValueError unless every sample with an
@@ -121,7 +113,7 @@ def agreement(answers: Sequence[str | None], completions: Completions) -> Floats
 
 
 def validated(
-    answers: Sequence[str | None], completions: Completions, *, share: float = 0.5
+    answers: AnswerRow, completions: Completions, *, share: float = 0.5
 ) -> NDArray[np.bool_]:
     """Which samples are mutually consistent, (n,): at least `share` of their completions agree.
 
@@ -132,9 +124,7 @@ def validated(
     return agreement(answers, completions) >= share - 1e-12
 
 
-def mutual_vote(
-    answers: Sequence[str | None], completions: Completions, *, share: float = 0.5
-) -> str | None:
+def mutual_vote(answers: AnswerRow, completions: Completions, *, share: float = 0.5) -> str | None:
     """The most frequent answer of the validated samples, of all if none is; the first of several.
 
     >>> mutual_vote(["7", "8", "8"], [["7"], ["7"], ["9"]])
@@ -145,12 +135,7 @@ def mutual_vote(
 
 
 def mutual_vote_at_k(
-    answers: Sequence[str | None],
-    completions: Completions,
-    gold: str,
-    k: int,
-    *,
-    share: float = 0.5,
+    answers: AnswerRow, completions: Completions, gold: str, k: int, *, share: float = 0.5
 ) -> float:
     """Expected correctness of `mutual_vote` among k samples from a pool of n; tied answers share.
 
@@ -169,7 +154,7 @@ def mutual_vote_at_k(
 
 
 def mutual_best_at_k(
-    answers: Sequence[str | None],
+    answers: AnswerRow,
     completions: Completions,
     scores: Sequence[float],
     gold: str,
