@@ -38,6 +38,7 @@ from workbench.analyse.first_errors import best_threshold, first_errors, sums_by
 from workbench.analyse.metrics import Floats, first_error_counts, hit_rates, resample, with_interval
 from workbench.types import LabelledSolution, Meter, Prefix, Unreadable, Verifier
 
+Solutions = Sequence[LabelledSolution]
 StepScores = Sequence[Sequence[float] | None]  # a score per step, None if it could not be read
 Judged = list[tuple[LabelledSolution, Sequence[float] | None]]
 
@@ -57,7 +58,7 @@ ASPECTS = {  # PRMBench's nine classes, as the files spell them, and what they t
 
 
 def score_solutions(
-    solutions: Sequence[LabelledSolution],
+    solutions: Solutions,
     verifier: Verifier,
     *,
     batch: int = 64,
@@ -97,7 +98,7 @@ def read_each(
     return [row for part in halves for row in read_each(verifier, part, meter, skip)]
 
 
-def _paired(solutions: Sequence[LabelledSolution], step_scores: StepScores) -> Judged:
+def _paired(solutions: Solutions, step_scores: StepScores) -> Judged:
     """Each solution with its scores; ValueError unless those read have one number per step."""
     if len(solutions) != len(step_scores):
         given = f"scores of {len(step_scores)} solutions for {len(solutions)} solutions"
@@ -113,11 +114,7 @@ def _paired(solutions: Sequence[LabelledSolution], step_scores: StepScores) -> J
 
 
 def processbench_table(
-    solutions: Sequence[LabelledSolution],
-    step_scores: StepScores,
-    *,
-    seed: int,
-    threshold: float | str = "gsm8k",
+    solutions: Solutions, step_scores: StepScores, *, seed: int, threshold: float | str = "gsm8k"
 ) -> pd.DataFrame:
     """One row per subset, then the means of all ("average") and of those that did not choose.
 
@@ -176,11 +173,7 @@ def _first_error_sums(part: Judged, threshold: float) -> Floats:
 
 
 def prmbench_table(
-    solutions: Sequence[LabelledSolution],
-    step_scores: StepScores,
-    *,
-    seed: int,
-    threshold: float = 0.5,
+    solutions: Solutions, step_scores: StepScores, *, seed: int, threshold: float = 0.5
 ) -> pd.DataFrame:
     """One row per class, in the order of `ASPECTS`, then "overall", which pools all their steps.
 
