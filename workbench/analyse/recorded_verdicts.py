@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,25 +24,12 @@ from numpy.typing import NDArray
 
 from workbench.analyse.compare import paired, with_verdicts
 from workbench.analyse.metrics import Floats, Gold, group_by_value
-from workbench.analyse.scaling import SELECTIONS, doublings, interval, values_at
+from workbench.analyse.scaling import SELECTIONS, PoolParts, doublings, interval, values_at
 from workbench.problems.grading import is_equal
 from workbench.problems.recorded import RecordedSamples
 
 BASELINE = "majority"
 PAIRED = ("difference", "difference_low", "difference_high", "p", "won", "lost")
-
-
-class _Pool(NamedTuple):
-    """What `values_at` takes, a row a record; answers are the numbers of their values."""
-
-    answers: list[list[str | None]]  # (records, n)
-    correct: NDArray[np.bool_]  # (records, n)
-    golds: list[Gold]
-    scores: list[tuple[tuple[float, ...], ...]] | None
-
-    def first(self, n: int) -> _Pool:
-        scores = None if self.scores is None else [row[:n] for row in self.scores]
-        return _Pool([row[:n] for row in self.answers], self.correct[:, :n], self.golds, scores)
 
 
 def recorded_verdicts(
@@ -60,12 +47,12 @@ def recorded_verdicts(
     records, pools of several sizes, or scores in some only.
     """
     pool, names = _pool(records), ["pass@k", BASELINE]
-    n = pool.correct.shape[1]
+    n = len(pool.answers[0])
     scored = _score_methods(pool)
     problem = pd.factorize(np.array([record.id for record in records], object))[0]  # (records,)
     rows: list[dict[str, Any]] = []
     for k in budgets or sorted({*doublings(n), n}):
-        at_k = pool.first(k) if first else pool
+        at_k = _first(pool, k) if first else pool
         found = {name: _values(name, k, at_k, problem, seed) for name in names + scored}
         for name, values in found.items():
             row = {"n": k, "method": name, **interval(values, seed=seed)}
@@ -77,22 +64,30 @@ def recorded_verdicts(
     return with_verdicts(pd.DataFrame(rows))
 
 
-def _values(name: str, k: int, pool: _Pool, problem: NDArray[np.intp], seed: int) -> Floats:
+def _first(pool: PoolParts, n: int) -> PoolParts:
+    """The first n samples of each record."""
+    correct, scores = np.asarray(pool.correct)[:, :n], pool.step_scores
+    cut = None if scores is None else [row[:n] for row in scores]
+    return PoolParts([row[:n] for row in pool.answers], correct, pool.golds, cut)
+
+
+def _values(name: str, k: int, pool: PoolParts, problem: NDArray[np.intp], seed: int) -> Floats:
     """Expected correctness of a method, (problems,): the mean over the records of each."""
     values = values_at(name, k, *pool, seed=seed)
     mean: Floats = np.bincount(problem, values) / np.bincount(problem)
     return mean
 
 
-def _score_methods(pool: _Pool) -> list[str]:
+def _score_methods(pool: PoolParts) -> list[str]:
     """Best-of-n and weighted vote, by the one score of a sample or by each aggregate of steps'."""
-    if pool.scores is None:
+    if pool.step_scores is None:
         return []
-    single = all(len(steps) == 1 for row in pool.scores for steps in row)
+    single = all(len(steps) == 1 for row in pool.step_scores for steps in row)
     return ["orm_max", "orm_vote"] if single else [*SELECTIONS]
 
 
-def _pool(records: Sequence[RecordedSamples]) -> _Pool:
+def _pool(records: Sequence[RecordedSamples]) -> PoolParts:
+    """A row a record; answers are the numbers of their values."""
     sizes = {len(record.answers) for record in records}
     if len(sizes) != 1:
         raise ValueError(f"pools of {sorted(sizes)} samples: need as many for every problem")
@@ -103,7 +98,7 @@ def _pool(records: Sequence[RecordedSamples]) -> _Pool:
     answers, golds = [row for row, _ in grouped], [right for _, right in grouped]
     correct = np.array([record.correct for record in records], bool)
     scores = [record.scores for record in records] if records[0].scores else None
-    return _Pool(answers, correct, golds, scores)
+    return PoolParts(answers, correct, golds, scores)
 
 
 def _grouped(record: RecordedSamples) -> tuple[list[str | None], Gold]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
 from math import comb
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +40,16 @@ from workbench.types import SearchResult
 CurvePoint = dict[str, Any]
 Answers = Sequence[AnswerRow]  # (problems, n)
 PoolScores = Sequence[Sequence[Any]]  # (problems, n): a list of step scores, or one score, each
+
+
+class PoolParts(NamedTuple):
+    """What `values_at` takes of a pool, a row a problem."""
+
+    answers: Answers
+    correct: ArrayLike  # (problems, n) of bool
+    golds: Sequence[Gold]
+    step_scores: PoolScores | None = None
+
 
 SELECTIONS = tuple(
     f"prm_{how}_{rule}" for rule in ("max", "vote") for how in ("min", "last", "prod", "mean")
@@ -131,10 +141,10 @@ def selection_curves(
     **more: Any,
 ) -> list[CurvePoint]:
     """One curve per name, all from the same pool; what the arguments are: see `values_at`."""
-    budgets = doublings(len(answers[0]))
+    budgets, pool = doublings(len(answers[0])), PoolParts(answers, correct, golds, step_scores)
     points = []
     for name in names:
-        values = _values(name, budgets, answers, correct, golds, step_scores, seed=seed)
+        values = _values(name, budgets, pool, seed=seed)
         points += curve(name, budgets, values, seed=seed, **more)
     return points
 
@@ -158,7 +168,7 @@ def values_at(
     without an answer (unfinished) never wins a vote; chosen by its score it counts as
     wrong. ValueError for pools that don't fit.
     """
-    return _values(name, [k], answers, correct, golds, step_scores, seed=seed)[:, 0]
+    return _values(name, [k], PoolParts(answers, correct, golds, step_scores), seed=seed)[:, 0]
 
 
 def weighted_vote_at_k(
@@ -208,16 +218,8 @@ def _subsets(n: int, k: int, draws: int, seed: Any) -> Floats:
 # -- what stands behind the curves: a value per problem and budget, (problems, budgets) ------------
 
 
-def _values(
-    name: str,
-    budgets: Sequence[int],
-    answers: Answers,
-    correct: ArrayLike,
-    golds: Sequence[Gold],
-    step_scores: PoolScores | None,
-    *,
-    seed: int,
-) -> Floats:
+def _values(name: str, budgets: Sequence[int], pool: PoolParts, *, seed: int) -> Floats:
+    answers, correct, golds, step_scores = pool
     _check_pool(answers, correct, golds)
     if name == "pass@k":
         return _pass_values(np.asarray(correct), budgets)
@@ -225,7 +227,8 @@ def _values(
         return _majority_values(answers, golds, budgets)
     scores = _solution_scores(name, step_scores, np.shape(correct))
     if name.endswith("_max"):
-        return _best_values(scores, correct, budgets)
+        pairs = zip(scores, np.asarray(correct))
+        return np.array([[best_of_n_at_k(*pair, k) for k in budgets] for pair in pairs])
     rows = enumerate(zip(answers, scores, golds))
     return np.array(
         [[weighted_vote_at_k(*row, k, seed=[seed, i]) for k in budgets] for i, row in rows]
@@ -239,11 +242,6 @@ def _pass_values(correct: NDArray[np.bool_], budgets: Sequence[int]) -> Floats:
 def _majority_values(answers: Answers, golds: Sequence[Gold], budgets: Sequence[int]) -> Floats:
     rows = zip(answers, golds)
     return np.array([[majority_at_k(row, gold, k) for k in budgets] for row, gold in rows])
-
-
-def _best_values(scores: Floats, correct: ArrayLike, budgets: Sequence[int]) -> Floats:
-    rows = zip(scores, np.asarray(correct))
-    return np.array([[best_of_n_at_k(s, c, k) for k in budgets] for s, c in rows])
 
 
 def _solution_scores(name: str, step_scores: PoolScores | None, shape: tuple[int, ...]) -> Floats:
