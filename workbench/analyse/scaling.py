@@ -19,20 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workbench.analyse.metrics import (
-    AnswerRow,
-    Floats,
-    Gold,
-    aggregate,
-    best_of_n_at_k,
-    bootstrap,
-    equals_gold,
-    group_by_value,
-    majority_at_k,
-    pass_at_k,
-    resample,
-    with_interval,
-)
+from workbench.analyse import metrics
+from workbench.analyse.metrics import AnswerRow, Floats, Gold
 from workbench.problems import answer_of
 from workbench.problems.grading import is_equal
 from workbench.types import SearchResult
@@ -99,7 +87,7 @@ def curve(
     method: str, budgets: Sequence[int], values: Floats, *, seed: int, **more: Any
 ) -> list[CurvePoint]:
     """Points of a method from its values, (problems, budgets); `more` goes into every point."""
-    low, high = bootstrap(values, seed=seed)
+    low, high = metrics.bootstrap(values, seed=seed)
     means = values.mean(0)
     names, rows = ("budget", "value", "low", "high"), zip(budgets, means, low, high)
     return [{"method": method, **dict(zip(names, row)), **more} for row in rows]
@@ -108,7 +96,7 @@ def curve(
 def interval(values: ArrayLike, *, seed: int) -> dict[str, float]:
     """Mean of one value per problem with its 95 % bootstrap interval: {value, low, high}."""
     values = np.asarray(values, float)
-    return with_interval(values.mean(), resample(values, seed=seed))
+    return metrics.with_interval(values.mean(), metrics.resample(values, seed=seed))
 
 
 def pass_curve(
@@ -201,8 +189,8 @@ def _groups(
     answers: tuple[str | None, ...], gold: Gold
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """For each answer the index of its value, -1 if missing, (n,); which values are right, (V,)."""
-    values, group = group_by_value(answers)
-    return group, np.array([equals_gold(gold, value) for value in values], bool)
+    values, group = metrics.group_by_value(answers)
+    return group, np.array([metrics.equals_gold(gold, value) for value in values], bool)
 
 
 def _subsets(n: int, k: int, draws: int, seed: Any) -> Floats:
@@ -228,20 +216,19 @@ def _values(name: str, budgets: Sequence[int], pool: PoolParts, *, seed: int) ->
     scores = _solution_scores(name, step_scores, np.shape(correct))
     if name.endswith("_max"):
         pairs = zip(scores, np.asarray(correct))
-        return np.array([[best_of_n_at_k(*pair, k) for k in budgets] for pair in pairs])
+        return np.array([[metrics.best_of_n_at_k(*pair, k) for k in budgets] for pair in pairs])
     rows = enumerate(zip(answers, scores, golds))
-    return np.array(
-        [[weighted_vote_at_k(*row, k, seed=[seed, i]) for k in budgets] for i, row in rows]
-    )
+    votes = [[weighted_vote_at_k(*row, k, seed=[seed, i]) for k in budgets] for i, row in rows]
+    return np.array(votes)
 
 
 def _pass_values(correct: NDArray[np.bool_], budgets: Sequence[int]) -> Floats:
-    return np.stack([pass_at_k(correct.shape[1], correct.sum(1), k) for k in budgets], 1)
+    return np.stack([metrics.pass_at_k(correct.shape[1], correct.sum(1), k) for k in budgets], 1)
 
 
 def _majority_values(answers: Answers, golds: Sequence[Gold], budgets: Sequence[int]) -> Floats:
     rows = zip(answers, golds)
-    return np.array([[majority_at_k(row, gold, k) for k in budgets] for row, gold in rows])
+    return np.array([[metrics.majority_at_k(row, gold, k) for k in budgets] for row, gold in rows])
 
 
 def _solution_scores(name: str, step_scores: PoolScores | None, shape: tuple[int, ...]) -> Floats:
@@ -253,7 +240,7 @@ def _solution_scores(name: str, step_scores: PoolScores | None, shape: tuple[int
     if step_scores is None or [len(row) for row in step_scores] != [shape[1]] * shape[0]:
         raise ValueError(f"{name}: need scores for {shape[0]} problems of {shape[1]} samples each")
     if how:
-        return np.array([[aggregate(scores, *how) for scores in row] for row in step_scores])
+        return np.array([[metrics.aggregate(own, *how) for own in row] for row in step_scores])
     if {np.size(scores) for row in step_scores for scores in row} != {1}:
         raise ValueError(f"{name}: need one score per solution, for step scores use a prm_ name")
     return np.array(step_scores, float).reshape(shape)
