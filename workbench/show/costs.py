@@ -13,22 +13,8 @@ from itertools import product
 from math import isinf
 from typing import Any
 
-from workbench.analyse.costs import (
-    RUNS,
-    Plan,
-    Workload,
-    beam_tokens,
-    omegaprm_tokens,
-    probes,
-    shepherd_tokens,
-)
-from workbench.analyse.roofline import (
-    SHARE_SOURCES,
-    decode_rate,
-    enough_rows,
-    rows_that_fit,
-    turning_batch,
-)
+from workbench.analyse import costs, roofline
+from workbench.analyse.costs import Plan, Workload
 
 BATCHES = (1, 8, 64, 256, 512, 1024)
 STEP_COUNTS, DEPTHS, WIDTHS = (8, 16, 32, 64), (8, 16, 32), (4, 16)
@@ -67,7 +53,7 @@ def cost_table(plan: Plan) -> str:
     """Millions of tokens, GPU-hours and dollars of every run."""
     rows = []
     for name, what in _sizes(plan.work).items():
-        tokens, hours = RUNS[name](plan.work), plan.hours(name)
+        tokens, hours = costs.RUNS[name](plan.work), plan.hours(name)
         counts = {"written": tokens.written, "read": tokens.read, "trained on": tokens.trained}
         millions = {f"{key}, M": count / 1e6 for key, count in counts.items()}
         rows.append({"run": f"{name}: {what}", **millions, "GPU-hours": hours})
@@ -96,9 +82,10 @@ def labelling_table(plan: Plan) -> str:
     rows = []
     for steps in STEP_COUNTS:
         one = replace(plan.work, steps=steps, problems=1, searches=1, solutions=1)
-        row: dict[str, object] = {"steps": str(steps), "prefixes, by halves": probes(steps)}
-        row |= {"OmegaPRM writes": omegaprm_tokens(one).written / 1000, "prefixes, all": steps - 1}
-        rows.append(row | {"Math-Shepherd writes": shepherd_tokens(one).written / 1000})
+        row: dict[str, object] = {"steps": str(steps), "prefixes, by halves": costs.probes(steps)}
+        row |= {"OmegaPRM writes": costs.omegaprm_tokens(one).written / 1000}
+        row |= {"prefixes, all": steps - 1}
+        rows.append(row | {"Math-Shepherd writes": costs.shepherd_tokens(one).written / 1000})
     return markdown_table(rows)
 
 
@@ -107,9 +94,10 @@ def search_table(plan: Plan) -> str:
     rows, step = [], plan.work.tokens / plan.work.steps
     for width, depth in product(WIDTHS, DEPTHS):
         one = replace(plan.work, test=1, width=width, steps=depth, tokens=round(depth * step))
-        kept, anew = (beam_tokens(one, reuse=reuse).read / 1000 for reuse in (True, False))
+        kept, anew = (costs.beam_tokens(one, reuse=reuse).read / 1000 for reuse in (True, False))
         row: dict[str, object] = {"beams x children x steps": f"{width} x {one.expand} x {depth}"}
-        row |= {"written": beam_tokens(one).written / 1000, "verifier reads, prefixes kept": kept}
+        row |= {"written": costs.beam_tokens(one).written / 1000}
+        row |= {"verifier reads, prefixes kept": kept}
         rows.append(row | {"not kept": anew, "times as much": anew / kept})
     return markdown_table(rows)
 
@@ -118,11 +106,11 @@ def batch_table(plan: Plan) -> str:
     """Tokens a second that the roofline allows, by rows at once and tokens before each."""
     rows: list[dict[str, object]] = []
     for context in CONTEXTS:
-        rates = {str(n): decode_rate(plan.gpu, plan.size, n, context) for n in BATCHES}
-        corner = turning_batch(plan.gpu, plan.size, context)
+        rates = {str(n): roofline.decode_rate(plan.gpu, plan.size, n, context) for n in BATCHES}
+        corner = roofline.turning_batch(plan.gpu, plan.size, context)
         row = {"tokens before": f"{context:,}", **rates, "arithmetic binds from": corner}
-        row |= {"90 % of the limit with": enough_rows(plan.gpu, plan.size, context)}
-        fit = rows_that_fit(plan.gpu, plan.size, context) if context else "any"
+        row |= {"90 % of the limit with": roofline.enough_rows(plan.gpu, plan.size, context)}
+        fit = roofline.rows_that_fit(plan.gpu, plan.size, context) if context else "any"
         rows.append(row | {"rows that fit": fit})
     return markdown_table(rows)
 
@@ -133,7 +121,7 @@ def assumption_list(plan: Plan) -> str:
     lines = [f"- **GPU**: {_named(plan.gpu)}. {plan.gpu.source}"]
     lines += [f"- **Model** (the verifier is as large): {_named(plan.size)}. {plan.size.source}"]
     lines += [f"- **Share of the roofline**: {_named(plan.shares)}"]
-    lines += [f"    - `{name}`: {source}" for name, source in SHARE_SOURCES.items()]
+    lines += [f"    - `{name}`: {source}" for name, source in roofline.SHARE_SOURCES.items()]
     by = f"measured: {', '.join(plan.measured)}" if plan.measured else "by these shares"
     lines += [f"- **Tokens a second and GPU**, {by}: {_named(rates)}"]
     lines += [f"- **Workload**, our choices: {_named(plan.work)}"]
