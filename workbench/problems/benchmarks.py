@@ -94,9 +94,8 @@ def naming(place: str, kind: str) -> Iterator[None]:
 def _rows_of_path(name: str, path: Path, split: str) -> Iterator[tuple[str, dict]]:
     """(place, row) pairs; the place, `file:line`, is for messages."""
     if not path.exists():
-        raise ValueError(
-            f"{path} does not exist: give a {', '.join(SUFFIXES)} file or a folder with one"
-        )
+        need = f"a {', '.join(SUFFIXES)} file or a folder with one"
+        raise ValueError(f"{path} does not exist: give {need}")
     if name == "gsm_symbolic" and path.is_dir():  # one file a template
         yield from ((str(file), whole_json(file)) for file in _templates_in(path, split))
     else:
@@ -145,10 +144,8 @@ def _file_in(name: str, folder: Path, split: str) -> Path:
     files = [folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     found = next((file for file in files if file.exists()), None)
     if found is None:
-        raise ValueError(
-            f"{folder} holds no {' or '.join(stems[: len(own) + 2])} ({', '.join(SUFFIXES)}): "
-            "give the file itself"
-        )
+        likely = f"{' or '.join(stems[: len(own) + 2])} ({', '.join(SUFFIXES)})"
+        raise ValueError(f"{folder} holds no {likely}: give the file itself")
     return found
 
 
@@ -173,10 +170,9 @@ def hub_rows(repository: str, part: str | None, split: str) -> Iterator[tuple[st
         rows = load_dataset(repository, part, split=split)
     except Exception as error:
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise ValueError(
-            f"no {repository} (split {split!r}) from the hub ({why}): check name, split and "
-            "network, or download it elsewhere and give path=..."
-        ) from error
+        hint = "check name, split and network, or download it elsewhere and give path=..."
+        missing = f"no {repository} (split {split!r}) from the hub"
+        raise ValueError(f"{missing} ({why}): {hint}") from error
     return ((f"{repository}, row {i}", dict(row)) for i, row in enumerate(rows, start=1))
 
 

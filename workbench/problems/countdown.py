@@ -147,9 +147,8 @@ def read_question(question: str) -> Puzzle:
     match = _QUESTION.fullmatch(question)
     said = match[2].split(", ") if match else []
     if not match or not all(re.fullmatch(NUMBER, number) for number in said):
-        raise ValueError(
-            f"no countdown question: {question[:60]!r}, need 'Make <t> from <a>, <b> {_RULES}'"
-        )
+        need = f"'Make <t> from <a>, <b> {_RULES}'"
+        raise ValueError(f"no countdown question: {question[:60]!r}, need {need}")
     if len(said) > _MOST:
         raise ValueError(f"{len(said)} numbers in {question[:60]!r}: use at most {_MOST}")
     return Puzzle(int(match[1]), tuple(sorted(map(int, said))))
