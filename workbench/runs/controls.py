@@ -57,12 +57,12 @@ def growing(explorer: Explorer, seen: Seen, **models: Any) -> None:
     html = whole_view(seen)
     if not is_live():
         return show(html, views.outcome(seen.result))
-    problem, ask = _problem_box(seen.problem)
+    problem = _problem_box(seen.problem)
     method, picks = _pick("method", OFFERED, seen.method), _models(models)
     button, view = _button("search"), _view(html)
 
     def search() -> None:
-        chosen = problem_of(ask())
+        chosen = problem_of(problem.value)
         head = views.question_view(chosen)
 
         def tell(moment: Moment) -> None:
@@ -82,7 +82,7 @@ def stepping(explorer: Explorer, seen: Seen, **models: Any) -> None:
     html = views.question_view(seen.problem) + moment_view(seen, number)
     if not is_live():
         return show(html, f"simulation {number} of {number}")
-    problem, ask = _problem_box(seen.problem)
+    problem = _problem_box(seen.problem)
     picks, button, view = _models(models), _button("search"), _view(html)
     slider = w.IntSlider(number, 1, number, description="simulation", style=LABEL, layout=BROAD)
 
@@ -92,7 +92,7 @@ def stepping(explorer: Explorer, seen: Seen, **models: Any) -> None:
         view.value = question + moment_view(state["seen"], at)
 
     def search() -> None:
-        found = explorer.search(problem_of(ask()), "mcts", **_limited(explorer, picks))
+        found = explorer.search(problem_of(problem.value), "mcts", **_limited(explorer, picks))
         if not found.moments:
             raise ValueError(f"no simulation came to its end: {views.outcome(found.result)}")
         state["seen"], slider.max = found, len(found.moments)
@@ -109,13 +109,13 @@ def comparing(explorer: Explorer, first: Seen, second: Seen, **models: Any) -> N
     html = pair_view(first, second)
     if not is_live():
         return show(html, "\n".join(views.outcome(seen.result) for seen in (first, second)))
-    problem, ask = _problem_box(first.problem)
+    problem = _problem_box(first.problem)
     left = _pick("method", OFFERED, first.method)
     right = _pick("and", OFFERED, second.method)
     picks, button, view = _models(models), _button("compare"), _view(html)
 
     def search() -> None:
-        both, how = problem_of(ask()), _limited(explorer, picks)
+        both, how = problem_of(problem.value), _limited(explorer, picks)
         found = [explorer.search(both, pick.value, **how) for pick in (left, right)]
         view.value = pair_view(*found)
 
@@ -149,12 +149,11 @@ def editing(
 # -- pieces ----------------------------------------------------------------------------------------
 
 
-def _problem_box(problem: Problem) -> tuple[Any, Callable[[], str]]:
-    """A number or a question to type, and what is asked for."""
+def _problem_box(problem: Problem) -> Any:
+    """A number or a question to type."""
     hint = f"0 to 199, or a question of at most {LONGEST_QUESTION} characters"
     looks = {"description": "problem", "placeholder": hint, "style": LABEL, "layout": BROAD}
-    box = w.Textarea(as_typed(problem), rows=3, **looks)
-    return box, lambda: box.value
+    return w.Textarea(as_typed(problem), rows=3, **looks)
 
 
 def _pick(what: str, names: Any, value: Any) -> Any:
