@@ -20,11 +20,8 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from workbench.problems import truth
-from workbench.problems.truth import FAULTS, NUMBER, Claim, Quantity, Story
+from workbench.problems.truth import NUMBER, Claim, Quantity, Story
 from workbench.types import Problem
-
-__all__ = ["FAULTS", "LEVELS", "SPLITS", "check_steps", "explain", "generate", "problem_at"]
-__all__ += ["signature", "solvable"]
 
 NAMES = "Ava Carl Dina Emil Fay Hugo Ivan Lena Max Mila Nina Omar Rosa Tess Theo Zoe".split()
 ITEMS = "apples books coins marbles pencils shells stamps stones".split()
