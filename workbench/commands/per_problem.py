@@ -38,8 +38,7 @@ def read_results(folders: Iterable[Path]) -> dict[str, Series]:
             for series, problem, value in reader(path) if reader else ():
                 name = path.relative_to(folder).as_posix()
                 found[f"{name}: {series}" if series else name][problem].append(value)
-    means = ({p: float(np.mean(values)) for p, values in rows.items()} for rows in found.values())
-    return dict(zip(found, means))
+    return {name: {p: float(np.mean(x)) for p, x in rows.items()} for name, rows in found.items()}
 
 
 def _table(path: Path) -> Iterator[tuple[str, str, float]]:
