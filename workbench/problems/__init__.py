@@ -7,6 +7,7 @@ the final answer of any problem at all.
 from collections.abc import Sequence
 
 from workbench.problems import countdown, programs, quantities, stories
+from workbench.problems.grading import extract_answer, is_equal
 from workbench.problems.truth import ANSWER
 from workbench.types import Prefix, Problem
 
@@ -38,8 +39,6 @@ def solvable(problem: Problem, steps: Sequence[str]) -> bool:
 
 def answer_of(prefix: Prefix) -> str | None:
     """The final answer of a solution; None if it says none, ran out of room or is not over."""
-    from workbench.problems.grading import extract_answer
-
     if prefix.stop != "end" or not prefix.steps:
         return None
     if prefix.problem.kind == "countdown":  # whoever reads the question can state the target
@@ -57,8 +56,6 @@ def states_answer(problem: Problem, step: str) -> bool:
     >>> [states_answer(sums, step) for step in ("2 + 3 = 5", r"It is \boxed{5}.", "#### 5")]
     [False, True, True]
     """
-    from workbench.problems.grading import extract_answer
-
     if problem.kind == "stories":  # money, decimals and percent signs are answers there
         return stories.read_answer(step) is not None
     if problem.kind in KINDS:
@@ -69,8 +66,6 @@ def states_answer(problem: Problem, step: str) -> bool:
 
 def is_right(problem: Problem, prefix: Prefix) -> bool:
     """Is a solution's final answer the problem's? ValueError if the problem holds none."""
-    from workbench.problems.grading import is_equal
-
     if problem.answer is None:
         missing = f"{problem.id} has no answer to grade against (a blind copy?)"
         raise ValueError(f"{missing}: grade with the original problem")

@@ -27,6 +27,8 @@ import workbench
 from workbench.runs import environment, manifest
 from workbench.runs.progress import duration, in_notebook, show, track
 from workbench.show import cards
+from workbench.show.steps import prefix_view, result_view
+from workbench.types import Prefix, SearchResult
 
 PROFILES = ("quick", "full")
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -79,9 +81,6 @@ def _notebook_parameters() -> dict[str, object]:
 def _register_views() -> None:
     if not in_notebook():
         return
-    from workbench.show.steps import prefix_view, result_view
-    from workbench.types import Prefix, SearchResult
-
     html = sys.modules["IPython"].get_ipython().display_formatter.formatters["text/html"]
     html.for_type(Prefix, prefix_view)
     html.for_type(SearchResult, result_view)

@@ -9,6 +9,10 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
 INK, FAINT = "#222222", "#6b6b6b"
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PINK = "#0072B2", "#D55E00", "#CC79A7"
@@ -103,9 +107,6 @@ def style_of(name: str, index: int | None = None) -> Style:
 
 def use_style() -> None:
     """Set matplotlib's defaults: white background, readable text, quiet axes, 150 dpi."""
-    import matplotlib as mpl
-    from cycler import cycler
-
     looks = {
         "white": ["figure.facecolor", "savefig.facecolor"],
         INK: ["text.color", "axes.labelcolor"],
@@ -137,8 +138,6 @@ def headline(fig, title: str, subtitle: str = "", *, left=0.75, right=0.25, abov
 
 def budget_axis(ax, budgets, unit: str = "samples per problem") -> None:
     """Budgets on log₂ x: ticks at the powers of two, thinned where they would touch."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     low, high = min(budgets), max(budgets)
     if low <= 0:
         raise ValueError(f"budget {low}: must be positive to stand on a logarithmic axis")
