@@ -14,16 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.analyse.metrics import (
-    ErrorSteps,
-    Floats,
-    StepRows,
-    first_error_counts,
-    harmonic_mean,
-    hit_rates,
-    resample,
-    with_interval,
-)
+from workbench.analyse import metrics
+from workbench.analyse.metrics import ErrorSteps, Floats, StepRows
 
 
 def first_errors(step_scores: Iterable[Sequence[float]], threshold: float) -> list[int]:
@@ -62,7 +54,7 @@ def best_threshold(step_scores: StepRows, labels: ErrorSteps) -> float:
     middles = np.where(middles > ends[:-1], middles, ends[1:]) if len(middles) else ends
     error = (np.searchsorted(low, middles) - np.searchsorted(high, middles)) / errors
     correct = 1 - np.searchsorted(clean, middles) / len(clean)  # (middles,)
-    return float(middles[np.argmax(harmonic_mean(error, correct))])
+    return float(middles[np.argmax(metrics.harmonic_mean(error, correct))])
 
 
 def _hit_ranges(step_scores: StepRows, labels: ErrorSteps) -> tuple[Floats, Floats, Floats]:
@@ -94,8 +86,8 @@ def f1_interval(
     One entry per solution in each: the id of its problem, and 0-based first errors, -1 or None
     where there is none. NaN without solutions of both kinds; draws without both are left out.
     """
-    sums = first_error_hits(problems, predicted, labels).to_numpy()  # (problems, 4)
-    return with_interval(_f1(sums.sum(0)), _f1(resample(sums, seed=seed, statistic=np.sum)))
+    hits = first_error_hits(problems, predicted, labels)
+    return metrics.interval_of_sums(hits, _f1, seed=seed)
 
 
 def first_error_hits(
@@ -105,7 +97,7 @@ def first_error_hits(
     if not len(problems) == len(predicted) == len(labels) > 0:
         given = f"{len(problems)} problems, {len(predicted)} predictions, {len(labels)} labels"
         raise ValueError(f"{given}: need as many, at least one")
-    return sums_by(problems, first_error_counts(predicted, labels))
+    return sums_by(problems, metrics.first_error_counts(predicted, labels))
 
 
 def f1_gain(one: pd.DataFrame, other: pd.DataFrame, *, seed: int) -> dict[str, float]:
@@ -116,9 +108,7 @@ def f1_gain(one: pd.DataFrame, other: pd.DataFrame, *, seed: int) -> dict[str, f
     if not one.index.equals(other.index):
         raise ValueError(f"first errors of {len(one)} and {len(other)} problems: need the same")
     both = np.hstack([one.to_numpy(), other.to_numpy()])  # (problems, 8)
-    drawn = resample(both, seed=seed, statistic=np.sum)  # (draws, 8)
-    value, gains = (_f1(sums[..., :4]) - _f1(sums[..., 4:]) for sums in (both.sum(0), drawn))
-    return with_interval(value, gains)
+    return metrics.interval_of_sums(both, lambda x: _f1(x[..., :4]) - _f1(x[..., 4:]), seed=seed)
 
 
 def sums_by(groups: Sequence[object], counts: ArrayLike) -> pd.DataFrame:
@@ -127,4 +117,4 @@ def sums_by(groups: Sequence[object], counts: ArrayLike) -> pd.DataFrame:
 
 
 def _f1(sums: Floats) -> Floats:
-    return hit_rates(sums)[..., 2]
+    return metrics.hit_rates(sums)[..., 2]

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.analyse.first_errors import f1_gain, f1_interval, first_error_hits, sums_by
-from workbench.analyse.metrics import Floats, resample, with_interval
+from workbench.analyse.metrics import Floats, interval_of_sums
 from workbench.problems import explain, solvable
 from workbench.types import LabelledSolution, Problem
 
@@ -157,9 +157,8 @@ def _interval(
     table: pd.DataFrame, counts: Floats, statistic: Callable[[Floats], Floats], seed: int
 ) -> dict[str, float]:
     """A statistic of sums over steps, with its interval over problems. `counts`: (steps, sums)"""
-    sums = sums_by(table["problem"].tolist(), counts.astype(float)).to_numpy()
-    drawn = resample(sums, seed=seed, statistic=np.sum)  # (draws, sums)
-    return with_interval(statistic(sums.sum(0)), statistic(drawn))
+    sums = sums_by(table["problem"].tolist(), counts.astype(float))
+    return interval_of_sums(sums, statistic, seed=seed)
 
 
 def _share(sums: Floats) -> Floats:

@@ -330,6 +330,18 @@ def with_interval(value: float | Floats, drawn: ArrayLike) -> dict[str, float]:
     return {"value": float(value), "low": float(ends[0]), "high": float(ends[1])}
 
 
+def interval_of_sums(
+    sums: ArrayLike, statistic: Callable[[Floats], Floats], *, seed: Any
+) -> dict[str, float]:
+    """{value, low, high} of a statistic of sums over problems, which are drawn as by `resample`.
+
+    `sums` has a row a problem, (problems, columns); the statistic takes (..., columns).
+    """
+    sums = np.asarray(sums, float)
+    drawn = resample(sums, seed=seed, statistic=np.sum)  # (draws, columns)
+    return with_interval(statistic(sums.sum(0)), statistic(drawn))
+
+
 class Comparison(NamedTuple):
     """Mean difference a - b over the same problems, its 95 % interval, and a two-sided p-value."""
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workbench.analyse.metrics import Floats, resample, with_interval
+from workbench.analyse.metrics import Floats, interval_of_sums
 from workbench.problems import check_steps
 from workbench.types import SearchResult
 
@@ -38,9 +38,7 @@ def trace_error(right: ArrayLike, wrong: ArrayLike, *, seed: int) -> dict[str, f
     >>> found["value"]
     0.2
     """
-    counts = _counts(right, wrong)
-    drawn = resample(counts, seed=seed, statistic=np.sum)  # (draws, 2)
-    return with_interval(_share(counts.sum(0)[None])[0], _share(drawn))
+    return interval_of_sums(_counts(right, wrong), _share, seed=seed)
 
 
 def trace_error_ratio(
@@ -51,9 +49,7 @@ def trace_error_ratio(
     Each is (right, wrong), (problems, n) both; samples may be more for one than for the other.
     """
     counts = np.concatenate([_counts(*ours), _counts(*theirs)], 1)  # (problems, 4)
-    drawn = resample(counts, seed=seed, statistic=np.sum)
-    value, *ratios = (_share(x[:, :2]) / _share(x[:, 2:]) for x in (counts.sum(0)[None], drawn))
-    return with_interval(value[0], ratios[0])
+    return interval_of_sums(counts, lambda x: _share(x[..., :2]) / _share(x[..., 2:]), seed=seed)
 
 
 def _counts(right: ArrayLike, wrong: ArrayLike) -> Floats:
@@ -65,5 +61,5 @@ def _counts(right: ArrayLike, wrong: ArrayLike) -> Floats:
 
 
 def _share(sums: Floats) -> Floats:
-    """Of rows (right, right by wrong steps) the second over the first; NaN for none. (n,)"""
-    return np.where(sums[:, 0] > 0, sums[:, 1] / np.maximum(sums[:, 0], 1), np.nan)
+    """Of rows (right, right by wrong steps), (..., 2), the second over the first; NaN for none."""
+    return np.where(sums[..., 0] > 0, sums[..., 1] / np.maximum(sums[..., 0], 1), np.nan)
