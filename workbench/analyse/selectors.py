@@ -33,15 +33,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.analyse.metrics import (
-    AnswerRow,
-    Floats,
-    StepRows,
-    best_of_n_at_k,
-    group_by_value,
-    majority_at_k,
-    majority_vote,
-)
+from workbench.analyse import metrics
+from workbench.analyse.metrics import AnswerRow, Floats, StepRows
 from workbench.analyse.scaling import weighted_vote_at_k
 from workbench.problems.grading import is_equal
 
@@ -105,7 +98,7 @@ def agreement(answers: AnswerRow, completions: Completions) -> Floats:
         given = f"completions of {len(completions)} samples for {len(answers)} answers"
         raise ValueError(f"{given}, need as many")
     sizes = np.array([len(row) for row in completions], int)
-    _, value = group_by_value([*answers, *(c for row in completions for c in row)])
+    _, value = metrics.group_by_value([*answers, *(c for row in completions for c in row)])
     own, theirs = value[: len(answers)], np.split(value[len(answers) :], np.cumsum(sizes)[:-1])
     if bare := np.flatnonzero((own >= 0) & (sizes == 0)).tolist():
         raise ValueError(f"samples {bare[:5]} have an answer but no completion, need one each")
@@ -131,7 +124,7 @@ def mutual_vote(answers: AnswerRow, completions: Completions, *, share: float = 
     '7'
     """
     kept = validated(answers, completions, share=share)
-    return majority_vote([a for a, ok in zip(answers, kept) if ok or not kept.any()])
+    return metrics.majority_vote([a for a, ok in zip(answers, kept) if ok or not kept.any()])
 
 
 def mutual_vote_at_k(
@@ -146,11 +139,12 @@ def mutual_vote_at_k(
     0.6666666666666666
     """
     kept = validated(answers, completions, share=share)
-    with_one = majority_at_k([a if ok else None for a, ok in zip(answers, kept)], gold, k)
+    some = metrics.majority_at_k([a if ok else None for a, ok in zip(answers, kept)], gold, k)
     others = [a for a, ok in zip(answers, kept) if not ok]
     if len(others) < k:
-        return with_one
-    return with_one + comb(len(others), k) / comb(len(answers), k) * majority_at_k(others, gold, k)
+        return some
+    chance = comb(len(others), k) / comb(len(answers), k)  # that none is drawn
+    return some + chance * metrics.majority_at_k(others, gold, k)
 
 
 def mutual_best_at_k(
@@ -175,4 +169,5 @@ def mutual_best_at_k(
         raise ValueError(f"scores {list(scores)} of {len(answers)} samples: need a number each")
     order = [(bool(a and a.strip()), bool(ok), float(s)) for a, ok, s in zip(answers, kept, scores)]
     place = {key: i for i, key in enumerate(sorted(set(order)))}
-    return best_of_n_at_k([place[key] for key in order], [is_equal(gold, a) for a in answers], k)
+    right = [is_equal(gold, answer) for answer in answers]
+    return metrics.best_of_n_at_k([place[key] for key in order], right, k)
