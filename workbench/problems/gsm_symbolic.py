@@ -52,14 +52,9 @@ _CALLS = {
     "Fraction": lambda top, bottom=1: Fraction(top) / Fraction(bottom),
     "is_int": lambda x: Fraction(x).denominator == 1,
     "divides": lambda x, by: Fraction(x) % Fraction(by) == 0,
-    "range": _range,
-    "frange": _range,
-    "arange": _range,
     "numbers_within": lambda low, high: _range(low, high + 1),
-    "list": list,
-    "fix_floats": list,
-    "shuffle_list": list,
-    "sample": list,
+    **dict.fromkeys(("range", "frange", "arange"), _range),
+    **dict.fromkeys(("list", "fix_floats", "shuffle_list", "sample"), list),
 }
 _NODES = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Name, ast.Load,
