@@ -19,6 +19,7 @@ from workbench.types import Prefix, Problem, SearchResult, Step
 COLUMN = "display:inline-block;vertical-align:top;min-width:min(100%, 440px)"
 HEAD = f"padding:6px 10px;margin:4px 0;line-height:1.4;background-color:{BLUE}"
 SMALL = "font-size:90%;opacity:.8"
+Scored = tuple[Sequence[str], Sequence[float]]  # the steps of a solution, and their scores
 MESSAGE = "padding:6px 10px;margin:4px 0;border-left:3px solid rgba(213,94,0,.8)"
 
 
@@ -97,11 +98,7 @@ def question_view(problem: Problem) -> str:
     return f'<div style="{QUESTION}">{escape(problem.question)}{note}</div>'
 
 
-def edited_view(
-    problem: Problem,
-    before: tuple[Sequence[str], Sequence[float]],
-    after: tuple[Sequence[str], Sequence[float]],
-) -> str:
+def edited_view(problem: Problem, before: Scored, after: Scored) -> str:
     """A solution as it was and as it was edited, each step with its score and its exact truth."""
     parts = [
         f'<div style="{HEAD}"><b>{name}</b> · {escape(_reachable(problem, steps))}</div>'

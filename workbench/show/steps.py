@@ -12,13 +12,12 @@ from workbench.show.cards import GREEN, GREY, RED, bar, breakable, escape
 from workbench.types import Prefix, Problem, SearchResult
 
 QUESTION = "margin:2px 0 6px 0;padding:6px 10px;background-color:rgba(128,128,128,.15)"
+Reasons = Sequence[str | None]  # of each step why it is wrong, None if it is right
 ROW = "padding:3px 10px;vertical-align:top;text-align:left"
 
 
 def step_strip(
-    steps: Sequence[str],
-    reasons: Sequence[str | None] | None = None,
-    scores: Sequence[float] | None = None,
+    steps: Sequence[str], reasons: Reasons | None = None, scores: Sequence[float] | None = None
 ) -> str:
     """One line per step: ✓ or ✗ with the reason, and a bar for its score.
 
@@ -34,9 +33,7 @@ def step_strip(
     return f'<table style="border-collapse:collapse"><tbody>{rows}</tbody></table>'
 
 
-def _row(
-    i: int, step: str, reasons: Sequence[str | None] | None, scores: Sequence[float] | None
-) -> str:
+def _row(i: int, step: str, reasons: Reasons | None, scores: Sequence[float] | None) -> str:
     reason = reasons[i] if reasons is not None else None
     if reasons is None:
         tint, mark = GREY, str(i + 1)
