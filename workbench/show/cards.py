@@ -89,14 +89,11 @@ def table(rows: Sequence[Mapping[str, object]], *, mark: str | None = None) -> s
 
 
 def environment_card(
-    info: Mapping[str, object], *, title: str = "", parameters: Mapping[str, object] | None = None
+    info: Mapping[str, object], *, title: str, parameters: Mapping[str, object]
 ) -> str:
     """A tinted card: a title, the parameters of the run, and where it happens, as pairs."""
-    parts = []
-    if title:
-        parts.append(f'<div style="font-weight:bold;margin-bottom:4px">{escape(title)}</div>')
-    if parameters:
-        parts.append(f'<div style="margin-bottom:4px">{_pairs(parameters, bold=True)}</div>')
+    parts = [f'<div style="font-weight:bold;margin-bottom:4px">{escape(title)}</div>']
+    parts.append(f'<div style="margin-bottom:4px">{_pairs(parameters, bold=True)}</div>')
     parts.append(f'<div style="font-size:90%;opacity:.8">{_pairs(info)}</div>')
     return f'<div style="{BOX}">{"".join(parts)}</div>'
 
