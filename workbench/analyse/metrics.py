@@ -32,6 +32,8 @@ from workbench.problems.grading import is_equal
 Equal = Callable[[str, str | None], bool]
 Gold = str | tuple[str, ...]  # the right answer, or all right answers where there are several
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 AnswerRow = Sequence[str | None]  # (n,): of one problem's samples, None where there is none
 StepRows = Sequence[Sequence[float]]  # (solutions,): of each a score per step
 ErrorSteps = Sequence[int | None]  # (solutions,): first wrong step, 0-based; -1 or None: no error
@@ -95,7 +97,7 @@ def majority_at_k(answers: AnswerRow, gold: Gold, k: int, *, equal: Equal = is_e
     return sum(_chance_to_win(counts[i], np.delete(counts, i), missing, k) for i in right)
 
 
-def _chance_to_win(own: int, others: NDArray[np.int64], missing: int, k: int) -> float:
+def _chance_to_win(own: int, others: Ints, missing: int, k: int) -> float:
     """Expected share of the win of an answer that is `own` of the pool, when k are drawn.
 
     Were each sample drawn with chance k/n, the counts of the answers would be independent
@@ -157,9 +159,7 @@ def weighted_vote(answers: AnswerRow, scores: ArrayLike, *, equal: Equal = is_eq
     return max(votes, key=votes.__getitem__, default=None)
 
 
-def group_by_value(
-    answers: AnswerRow, equal: Equal = is_equal
-) -> tuple[list[str], NDArray[np.int64]]:
+def group_by_value(answers: AnswerRow, equal: Equal = is_equal) -> tuple[list[str], Ints]:
     """The distinct values, and for each answer the index of its value, -1 if missing or blank.
 
     >>> values, index = group_by_value(["1/2", None, "3", "0.5"])

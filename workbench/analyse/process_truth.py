@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from workbench.analyse.metrics import Floats, interval_of_sums
+from workbench.analyse.metrics import Flags, Floats, interval_of_sums
 from workbench.problems import check_steps
 from workbench.types import SearchResult
 
 
-def wrong_steps(results: Sequence[SearchResult]) -> NDArray[np.bool_]:
+def wrong_steps(results: Sequence[SearchResult]) -> Flags:
     """Which solutions hold a wrong step, by the exact truth: (problems, n).
 
     ValueError for problems without exact truth, or unless all pools are of one size.

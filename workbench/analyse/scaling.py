@@ -17,10 +17,10 @@ from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from workbench.analyse import metrics
-from workbench.analyse.metrics import AnswerRow, Floats, Gold
+from workbench.analyse.metrics import AnswerRow, Flags, Floats, Gold, Ints
 from workbench.problems import answer_of
 from workbench.problems.grading import is_equal
 from workbench.types import SearchResult
@@ -58,7 +58,7 @@ def answers_of(results: Sequence[SearchResult]) -> list[list[str | None]]:
     return [[answer_of(rollout) for rollout in result.rollouts] for result in results]
 
 
-def correctness(results: Sequence[SearchResult]) -> NDArray[np.bool_]:
+def correctness(results: Sequence[SearchResult]) -> Flags:
     """Which solutions end in the right answer: (problems, n).
 
     ValueError unless all pools are of one size and all problems have their answer.
@@ -75,9 +75,7 @@ def correctness(results: Sequence[SearchResult]) -> NDArray[np.bool_]:
     return np.array(rows, bool)
 
 
-def pool_parts(
-    results: Sequence[SearchResult],
-) -> tuple[list[list[str | None]], NDArray[np.bool_], list[str]]:
+def pool_parts(results: Sequence[SearchResult]) -> tuple[list[list[str | None]], Flags, list[str]]:
     """Answers, correctness and gold answers of a pool: what `values_at` and the curves take."""
     correct = correctness(results)
     return answers_of(results), correct, [str(result.problem.answer) for result in results]
@@ -100,7 +98,7 @@ def interval(values: ArrayLike, *, seed: int) -> dict[str, float]:
 
 
 def pass_curve(
-    correct: NDArray[np.bool_], *, seed: int, method: str = "pass@k", **more: Any
+    correct: Flags, *, seed: int, method: str = "pass@k", **more: Any
 ) -> list[CurvePoint]:
     """pass@k over k from a pool. correct (problems, n) of bool."""
     budgets = doublings(correct.shape[1])
@@ -185,9 +183,7 @@ def weighted_vote_at_k(
 
 
 @lru_cache(maxsize=1 << 12)
-def _groups(
-    answers: tuple[str | None, ...], gold: Gold
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _groups(answers: tuple[str | None, ...], gold: Gold) -> tuple[Ints, Flags]:
     """For each answer the index of its value, -1 if missing, (n,); which values are right, (V,)."""
     values, group = metrics.group_by_value(answers)
     return group, np.array([metrics.equals_gold(gold, value) for value in values], bool)
@@ -222,7 +218,7 @@ def _values(name: str, budgets: Sequence[int], pool: PoolParts, *, seed: int) ->
     return np.array(votes)
 
 
-def _pass_values(correct: NDArray[np.bool_], budgets: Sequence[int]) -> Floats:
+def _pass_values(correct: Flags, budgets: Sequence[int]) -> Floats:
     return np.stack([metrics.pass_at_k(correct.shape[1], correct.sum(1), k) for k in budgets], 1)
 
 

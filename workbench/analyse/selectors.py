@@ -31,10 +31,9 @@ from math import comb
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workbench.analyse import metrics
-from workbench.analyse.metrics import AnswerRow, Floats, StepRows
+from workbench.analyse.metrics import AnswerRow, Flags, Floats, StepRows
 from workbench.analyse.scaling import weighted_vote_at_k
 from workbench.problems.grading import is_equal
 
@@ -105,9 +104,7 @@ def agreement(answers: AnswerRow, completions: Completions) -> Floats:
     return np.array([np.mean(row == mine) if mine >= 0 else 0.0 for mine, row in zip(own, theirs)])
 
 
-def validated(
-    answers: AnswerRow, completions: Completions, *, share: float = 0.5
-) -> NDArray[np.bool_]:
+def validated(answers: AnswerRow, completions: Completions, *, share: float = 0.5) -> Flags:
     """Which samples are mutually consistent, (n,): at least `share` of their completions agree.
 
     0 < share <= 1: just above 0 asks for any agreement, 1 for all.

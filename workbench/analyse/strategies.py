@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from workbench.analyse.metrics import Floats
-
-Ints = NDArray[np.int64]
+from workbench.analyse.metrics import Floats, Ints
 
 
 @dataclass(frozen=True)

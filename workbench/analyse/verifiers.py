@@ -14,11 +14,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from workbench.analyse.metrics import Floats, wilson, with_interval
+from workbench.analyse.metrics import Flags, Floats, Ints, wilson, with_interval
 from workbench.types import Problem
 
 TINY = 1e-6  # scores of 0 and 1 have no logit: they count as this far inside
@@ -121,7 +121,7 @@ class _Pairs:
             groups = f" of {by}" if by else ""
             raise ValueError(f"no right and wrong step in one group{groups}: there are no pairs")
 
-    def auc(self, times: NDArray[np.int64] | None = None) -> float:
+    def auc(self, times: Ints | None = None) -> float:
         """Share of pairs in order when problem i counts `times[i]` times; NaN if there is none."""
         each = np.ones(len(self.problem)) if times is None else times[self.problem]  # (steps,)
         other = np.minimum(each, 1) if self.own_problem else each  # copies make no pairs
@@ -134,7 +134,7 @@ class _Pairs:
         return float(right @ (below + wrong / 2) / pairs) if pairs else np.nan
 
 
-def _checked(scores: ArrayLike, right: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
+def _checked(scores: ArrayLike, right: ArrayLike) -> tuple[Floats, Flags]:
     scores, right = np.asarray(scores, float), np.asarray(right, bool)
     if scores.ndim != 1 or scores.shape != right.shape or not len(scores):
         found = f"scores of shape {scores.shape} for truths of shape {right.shape}"
