@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from workbench.analyse.metrics import Floats, paired_bootstrap
+from workbench.analyse.metrics import Floats, paired_bootstrap, same_length
 
 ALPHA = 0.05  # of `verdict`
 ROUNDING = 1e-9  # results no further apart than this are equal
@@ -84,8 +84,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
     for name, results in (("a", a), ("b", b)):
         if (between := results[(results > 0) & (results < 1)]).size:
             raise ValueError(f"{name} holds {between[0]:g}: need 0 or 1 for each problem")
-    if len(a) != len(b):
-        raise ValueError(f"{len(a)} a for {len(b)} b, need as many")
+    same_length("a", a, "b", b)
     only_a, only_b = int(np.sum(a > b)), int(np.sum(b > a))
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 

@@ -59,8 +59,7 @@ def best_threshold(step_scores: StepRows, labels: ErrorSteps) -> float:
 
 def _hit_ranges(step_scores: StepRows, labels: ErrorSteps) -> tuple[Floats, Floats, Floats]:
     """Sorted ends of the ranges (low, high] that hit an error; lowest scores of clean solutions."""
-    if len(step_scores) != len(labels):
-        raise ValueError(f"{len(step_scores)} solutions for {len(labels)} labels, need as many")
+    metrics.same_length("solutions", step_scores, "labels", labels)
     ranges, clean = [], []
     for scores, label in zip(step_scores, labels):
         t, n = -1 if label is None else label, len(scores)

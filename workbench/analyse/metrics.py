@@ -64,7 +64,7 @@ def best_of_n_at_k(scores: ArrayLike, correct: ArrayLike, k: int) -> float:
     0.3333333333333333
     """
     scores, correct = np.asarray(scores, float), np.asarray(correct, float)
-    _same_length("scores", scores, "correct", correct)
+    same_length("scores", scores, "correct", correct)
     n = len(scores)
     _check_k(k, n)
     if np.isnan(scores).any():
@@ -133,7 +133,7 @@ def tally(
     {'1/2': 2.0, '3': 1.0}
     """
     weights = np.ones(len(answers)) if weights is None else np.asarray(weights, float)
-    _same_length("weights", weights, "answers", answers)
+    same_length("weights", weights, "answers", answers)
     values, group = group_by_value(answers, equal)
     kept = group >= 0
     return dict(zip(values, np.bincount(group[kept], weights[kept], len(values)).tolist()))
@@ -244,7 +244,7 @@ def first_error_counts(predicted: ErrorSteps, labels: ErrorSteps) -> Floats:
     >>> first_error_counts([2, 0, -1], [2, 1, None]).tolist()
     [[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]
     """
-    _same_length("predictions", predicted, "labels", labels)
+    same_length("predictions", predicted, "labels", labels)
     guess, truth = (np.array([-1 if i is None else i for i in row]) for row in (predicted, labels))
     error, hit = truth != -1, guess == truth  # (solutions,)
     return np.stack([error & hit, error, ~error & hit, ~error], 1).astype(float)
@@ -358,7 +358,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, seed: int, draws: int = 10_0
     0.25
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
-    _same_length("a", a, "b", b)
+    same_length("a", a, "b", b)
     difference = a - b  # (problems,)
     if difference.ndim != 1 or not len(difference):
         raise ValueError(f"results of shape {difference.shape}, need (problems,), at least one")
@@ -369,7 +369,8 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, seed: int, draws: int = 10_0
     return Comparison(float(difference.mean()), float(low), float(high), p)
 
 
-def _same_length(name: str, row: Sized, other_name: str, other: Sized) -> None:
+def same_length(name: str, row: Sized, other_name: str, other: Sized) -> None:
+    """ValueError unless there are as many of both."""
     if len(row) != len(other):
         raise ValueError(f"{len(row)} {name} for {len(other)} {other_name}, need as many")
 
