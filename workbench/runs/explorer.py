@@ -117,11 +117,10 @@ class Explorer:
         return list(row)
 
 
-def one_of(what: str, name: str, known: Sequence[str]) -> str:
-    """The name, if it is known; ValueError, with all names, if it is not."""
+def one_of(what: str, name: str, known: Sequence[str]) -> None:
+    """ValueError, with all names, unless this one is known."""
     if name not in known:
         raise ValueError(f"{what} {name[:40]!r}: use one of {', '.join(known)}")
-    return name
 
 
 def problem_of(text: str) -> Problem:
