@@ -57,12 +57,12 @@ from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResu
 STORY_LEVELS, STORY_EACH = range(1, 4), 10  # stories of a template that is not trained on
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
 LORA = Recipe(
-    learning_rate=3e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
+    learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
 )  # fmt: skip
-SFT_STORIES, SFT_REAL, SFT_DRILLS, SFT_TOKENS = 4_000, 2_000, 2_000, 600_000
+SFT_STORIES, SFT_REAL, SFT_DRILLS, SFT_TOKENS = 4_000, 2_000, 4_000, 1_200_000
 STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
-STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 5  # JUDGED: samples that likelihood judges, too
+STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 8  # JUDGED: samples that likelihood judges, too
 REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
 REAL_SIZE = 400  # problems of each
 SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that notebook 10 reads
@@ -145,7 +145,7 @@ def drills(n: int, seed: int) -> list[Problem]:
 
 
 def _sum(rng: random.Random) -> str:
-    sign, small, large = rng.choice("+-*/%"), rng.randint(2, 20), rng.randint(2, 150)
+    sign, small, large = rng.choice("+-*/%"), rng.randint(2, 12), rng.randint(2, 60)
     if sign == "%":
         whole, percent = 20 * rng.randint(1, 10), 5 * rng.randint(1, 18)
         return f"{whole} * {percent} / 100 = {whole * percent // 100}"
@@ -153,10 +153,10 @@ def _sum(rng: random.Random) -> str:
         return f"{small} * {large} = {small * large}"
     if sign == "/":
         return f"{small * large} / {small} = {large}"
-    other = rng.randint(2, 150)
+    one, other = rng.randint(2, 120), rng.randint(2, 60)
     if sign == "+":
-        return f"{large} + {other} = {large + other}"
-    return f"{large + other} - {other} = {large}"
+        return f"{one} + {other} = {one + other}"
+    return f"{one + other} - {other} = {one}"
 
 
 def story_labels(folder: Path) -> str:
