@@ -30,7 +30,7 @@ ALLOWED["train"] = {*ALLOWED} - {"show"}
 # may import everything
 TOP = {"runs", "commands", "claims", "recipes", "doctor", "__main__", "__init__"}
 LIGHT = {*ALLOWED} - {"models", "train"}
-HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"}
+HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "ray"}
 
 
 def imports(path: Path) -> list[str]:
@@ -75,7 +75,7 @@ import sys, time
 before = time.perf_counter()
 import workbench, workbench.__main__, workbench.types
 assert time.perf_counter() - before < 0.5
-heavy = {"torch", "transformers", "pandas", "matplotlib", "papermill", "numpy"}
+heavy = {"torch", "transformers", "pandas", "matplotlib", "papermill", "numpy", "ray"}
 assert not heavy & set(sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -13,7 +13,7 @@ from bitsandbytes.nn import Linear4bit
 from workbench.models import load_policy, load_verifier
 from workbench.models.flops import Flops
 from workbench.models.policy import HFPolicy
-from workbench.models.quantised import fast_dtype, is_quantised
+from workbench.models.quantised import fast_dtype, is_quantised, settled
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
@@ -222,3 +222,11 @@ def test_fast_is_bfloat16_only_where_the_processor_has_it(native, expected, monk
     assert fast_dtype() == expected and fast_dtype("cuda") == torch.bfloat16
     policy = load_policy("weak", dtype="fast", device="cpu")
     assert policy.model.dtype == expected
+
+
+def test_of_several_processes_each_has_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert settled("float32", None) == (torch.float32, "cuda")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert settled("float32", None) == (torch.float32, "cuda:3")
+    assert settled("float32", "cpu") == (torch.float32, "cpu")

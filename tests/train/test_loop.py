@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import in_shares
 import pytest
 import torch
 from tiny import TOKENIZER, tiny_model
@@ -85,6 +86,21 @@ def test_the_gradient_is_clipped_after_micro_batches_are_added_up():
     assert run.model.weight.grad.abs().item() == pytest.approx(0.5, rel=1e-4)
 
 
+def in_two_processes(*command):
+    """Run Python in two processes that know of each other, over gloo."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    tests = Path(__file__).parents[1]
+    path = os.pathsep.join(map(str, (tests.parent, tests, tests / "train")))
+    common = dict(os.environ, PYTHONPATH=path, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1")
+    common |= dict(MASTER_PORT=str(port), ACCELERATE_USE_CPU="true")
+    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    whole = [sys.executable, *command]
+    started = [subprocess.Popen(whole, env=common | place) for place in places]
+    assert [process.wait(timeout=240) for process in started] == [0, 0]
+
+
 WORKER = """
 import sys, torch
 from test_loop import RECIPE, micro_batches
@@ -107,21 +123,7 @@ def test_two_processes_equal_one_and_go_on_where_one_stopped_and_the_other_way_r
     begun = Learner(tiny_model(), RECIPE)
     made = [begun.update(micro_batches(3), next_token_loss)]
     begun.save(tmp_path / "begun.pt")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    tests = Path(__file__).parents[1]
-    path = os.pathsep.join(map(str, (tests.parent, tests, tests / "train")))
-    common = dict(os.environ, PYTHONPATH=path, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1")
-    common |= dict(MASTER_PORT=str(port), ACCELERATE_USE_CPU="true")
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path)],
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    in_two_processes("-c", WORKER, str(tmp_path))
     alone = Learner(tiny_model(), RECIPE)
     expected = [alone.update(micro_batches(3)[:n], next_token_loss) for n in (3, 3, 1, 2)]
     for rank in range(2):
@@ -136,6 +138,27 @@ def test_two_processes_equal_one_and_go_on_where_one_stopped_and_the_other_way_r
         for name, weight in alone.master.weights.items():
             found = resumed.master.weights[name]
             torch.testing.assert_close(found, weight, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_a_prm_and_grpo_learn_in_two_processes_what_one_alone_learns(tmp_path):
+    in_two_processes(in_shares.__file__, str(tmp_path))
+    alone = in_shares.prm()
+    rows, policy, drawn = in_shares.grpo(None)
+    some, after_two, _ = in_shares.grpo(None, rounds=2)
+    made = [torch.load(tmp_path / f"made-{rank}.pt") for rank in range(2)]
+    for own in made:
+        torch.testing.assert_close(own["prm"], alone, rtol=0, atol=1e-5)
+        theirs, weights, _ = own["grpo"]
+        torch.testing.assert_close(weights, after_two, rtol=0, atol=1e-5)
+        for row, other in zip(theirs, some, strict=True):
+            assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
+    shares = [own["grpo"][2] for own in made]
+    assert all(shares) and 3 * sum(shares) == 2 * drawn
+    # what two processes left, one goes on with
+    resumed, weights, _ = in_shares.grpo(tmp_path / "shared")
+    torch.testing.assert_close(weights, policy, rtol=0, atol=1e-5)
+    assert len(resumed) == 3 and resumed[2] == pytest.approx(rows[2], rel=1e-4, abs=1e-6)
 
 
 # -- rows in updates -------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ undo much of them.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -59,8 +60,10 @@ def load_model(
 
 
 def settled(dtype: str | torch.dtype, device: str | None) -> tuple[torch.dtype, str]:
-    """What a dtype by name and a device left open come to here."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    """What a dtype by name and a device left open come to here: of processes each its own GPU."""
+    own = os.environ.get("LOCAL_RANK")
+    cuda = f"cuda:{own}" if own else "cuda"
+    device = device or (cuda if torch.cuda.is_available() else "cpu")
     dtype = fast_dtype(device) if dtype == "fast" else dtype
     return getattr(torch, dtype) if isinstance(dtype, str) else dtype, device
 

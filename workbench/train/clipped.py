@@ -23,7 +23,7 @@ import torch
 from workbench.models.policy import HFPolicy
 from workbench.train import rl
 from workbench.train.drawn import Rounds
-from workbench.train.learner import Batch, Learner
+from workbench.train.learner import Batch, Learner, gathered
 from workbench.train.rows import pad_id, split_by_tokens
 from workbench.train.sft import batch_of
 from workbench.types import SearchResult
@@ -152,6 +152,8 @@ def update(
         return batch.terms["weight"] / totals["weight"] * value
 
     value, norm = learner.update(batches, loss, rate, totals)
+    own = [{name: x.cpu() for name, x in watched.items()} for watched in seen]
+    seen = [watched for theirs in gathered(own) for watched in theirs]  # of all processes
     found = {name: torch.cat([one[name] for one in seen]).float() for name in (seen or [{}])[0]}
     metrics = {"loss": value, "gradient_norm": norm}
     if (off := found.pop("off", None)) is not None:  # (N,)

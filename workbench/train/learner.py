@@ -284,3 +284,12 @@ def this_process() -> tuple[int, int]:
 
     state = PartialState(cpu=not torch.cuda.is_available())
     return state.process_index, state.num_processes
+
+
+def gathered(own: Any) -> list[Any]:
+    """What each process brings, in their order; all of them must come here."""
+    if this_process()[1] == 1:
+        return [own]
+    from accelerate.utils import gather_object
+
+    return gather_object([own])

@@ -36,9 +36,9 @@ from workbench.train.drawn import (
     measures,
     why_silent,
 )
-from workbench.train.learner import Learner
+from workbench.train.learner import Learner, gathered, this_process
 from workbench.train.loop import rate_at, repeat, run_of
-from workbench.train.rewards import Reward, answer
+from workbench.train.rewards import Earned, Reward, answer
 from workbench.train.rows import passes
 from workbench.types import Meter, Method, Problem, SearchResult
 
@@ -94,7 +94,7 @@ def take_rounds(
     def turn() -> dict[str, float] | None:
         # 1. draw and learn
         number, read = books.round, meter.verifier if meter else 0
-        drawn = _draw(policy, cards, settings, reward, seed, number)
+        drawn = _draw(policy, cards, settings, reward, seed, number, meter or Meter())
         rate = rate_at(learner.recipe, number, stood() / goal, rounds)
         if drawn is None or (learnt := learn(drawn, rate)) is None:
             return None
@@ -157,25 +157,68 @@ def _about(
 
 
 def _draw(
-    policy: HFPolicy, cards: Source, settings: Rounds, reward: Reward, seed: int, number: int
+    policy: HFPolicy,
+    cards: Source,
+    settings: Rounds,
+    reward: Reward,
+    seed: int,
+    number: int,
+    meter: Meter,
 ) -> Drawn | None:
     """The rollouts of a round with their rewards; None if sampling was interrupted.
 
-    `cards` are problems to write solutions of, or the groups that were recorded.
+    `cards` are problems to write solutions of, or the groups that were recorded; `meter` is that of
+    the reward's verifier.
     """
     of_round, cost = stream_key(seed, "grpo", number, 0, 0), Meter()
     order, size = chain.from_iterable(passes(cards, f"grpo/{seed}")), settings.problems
     results = list(islice(order, number * size, (number + 1) * size))
     if online := isinstance(cards[0], Problem):
         policy.engine.cache.clear()  # what a run that goes on does not have, none shall have
-        sizes = {"n": settings.group, "temperature": settings.temperature}
-        results = sampled(METHODS["sample"], results, policy, cost, seed=of_round, **sizes)
-        if results is None:
+        parts = _drawn_together(policy, results, settings, reward, of_round, meter)
+        if parts is None:
             return None
+        results, earned = parts
+        cost.generated = sum(result.meter.generated for result in results)
+    else:
+        earned = _earned(reward, results)
     right = grade(results)  # (P, G)
-    earned = right.flatten().tolist() if reward is answer else earned_by(reward, results)
+    earned = right.flatten().tolist() if reward is answer else earned
     own = {"policy": policy, "reward": reward, "seed": of_round, "cost": cost}
     return Drawn(results, earned, right, **own, number=number, online=online)
+
+
+def _drawn_together(
+    policy: HFPolicy,
+    problems: Sequence[Problem],
+    settings: Rounds,
+    reward: Reward,
+    seed: int,
+    meter: Meter,
+) -> tuple[list[SearchResult], list[Earned]] | None:
+    """Rollouts and what they earn; of several processes each draws those of its problems."""
+    process, processes = this_process()
+    # all with one id are drawn by one process, which numbers them as one alone does
+    names = list(dict.fromkeys(problem.id for problem in problems))
+    owner = {name: i % processes for i, name in enumerate(names)}
+    mine, read = [p for p in problems if owner[p.id] == process], meter.verifier
+    sizes = {"n": settings.group, "temperature": settings.temperature}
+    results = sampled(METHODS["sample"], mine, policy, Meter(), seed=seed, **sizes)
+    earned = _earned(reward, results or [])
+    parts = gathered((results, earned, meter.verifier - read))
+    meter.verifier = read + sum(own for *_, own in parts)
+    if any(results is None for results, *_ in parts):
+        return None
+    drawn, paid = zip(*[(iter(results), iter(earned)) for results, earned, _ in parts])
+    whole = [next(drawn[owner[problem.id]]) for problem in problems]
+    if reward is answer:
+        return whole, []
+    return whole, [x for p in problems for x in islice(paid[owner[p.id]], settings.group)]
+
+
+def _earned(reward: Reward, results: Sequence[SearchResult]) -> list[Earned]:
+    """What rollouts earn, group after group; nothing for right answers, which are graded anyway."""
+    return earned_by(reward, results) if results and reward is not answer else []
 
 
 def sampled(
