@@ -402,6 +402,11 @@ def pool_and_scores(problem, *, n=2):
         ("verifier", put([0.5, float("inf"), 0.5]), "off: expected scores from 0 to 1, found inf"),
         ("verifier", put([1.5, 0.5, 0.5]), "off: expected scores from 0 to 1, found 1.5"),
         ("verifier", put([0.5, 0.5, -0.1]), "off: expected scores from 0 to 1, found -0.1"),
+        ("policy", lambda *_: None, "off: expected 2 replies, one per row, found None"),
+        ("verifier", lambda *_: None, "off: expected 2 replies, one per row, found None"),
+        ("verifier", put(0.5), "off: expected 3 scores, found 0.5: need one per step"),
+        ("verifier", put("abc"), "off: expected 3 scores, found 'abc': need one per step"),
+        ("verifier", put([0.5, None, 0.5]), "off: expected scores from 0 to 1, found None in"),
     ],
 )
 def test_a_reply_that_does_not_fit_is_the_error_of_its_problem_alone(role, spoil, says):

@@ -88,9 +88,9 @@ def _answer(group: list[Task], models: Models) -> list[Reply]:
     share = (time.perf_counter() - began) / max(1, len(flat))
     for meter in meters:
         meter.seconds += share
-    if len(replies) != len(flat):
+    if (found := _size(replies)) != len(flat):
         wanted = f"expected {len(flat)} replies, one per row"
-        raise ValueError(f"{name_of(model)}: {wanted}, found {len(replies)}")
+        raise ValueError(f"{name_of(model)}: {wanted}, found {found}")
     rest = iter(replies)
     return [[next(rest) for _ in own] for own in rows]
 
@@ -109,12 +109,26 @@ def _check(request: Request, rows: Sequence[Prefix], reply: Reply, model: Any) -
                 raise ValueError(f"{name_of(model)}: expected a Prefix, found {found!r:.80}")
             continue
         n = len(prefix.steps) if per == "step" else 1
-        if len(found) != n:
-            told = f"expected {n} scores, found {len(found)} ({list(found)!r:.80})"
+        if (size := _size(found)) != n:
+            these = f" ({found!r:.80})" if isinstance(size, int) else ""
+            told = f"expected {n} scores, found {size}{these}"
             raise ValueError(f"{name_of(model)}: {told}: need one per {per}")
-        if wrong := [score for score in found if not (isfinite(score) and 0 <= score <= 1)]:
-            told = f"found {wrong[0]} in {list(found)!r:.80}"
+        if wrong := [score for score in found if not _is_score(score)]:
+            told = f"found {wrong[0]} in {found!r:.80}"
             raise ValueError(f"{name_of(model)}: expected scores from 0 to 1, {told}")
+
+
+def _size(replies: Any) -> int | str:
+    """How many there are; what it is instead of several."""
+    is_row = hasattr(replies, "__len__") and not isinstance(replies, str)
+    return len(replies) if is_row else f"{replies!r:.80}"
+
+
+def _is_score(score: Any) -> bool:
+    try:
+        return bool(isfinite(score) and 0 <= score <= 1)
+    except TypeError:
+        return False
 
 
 def name_of(model: Any) -> str:

@@ -76,8 +76,6 @@ METHOD_STYLE = {
     "likelihood": Style("policy's likelihood", ORANGE, "o", DOTTED),
     "host": Style("host's likelihood", SKY, "v", MIXED),  # what the verifier is trained from
     "tokens_only": Style("PRM, label tokens only", RED, "X", DASHED),
-    "picked_score": Style("score of the chosen", GREY, "o", DASHED),
-    "picked_right": Style("chosen are right", RED, "o"),
     # automatic labels
     "shepherd": Style("Math-Shepherd", BLUE, "s"),
     "shepherd_stop": Style("… stop at zero", SKY, "v", DASHED),
