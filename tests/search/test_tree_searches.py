@@ -82,6 +82,20 @@ def test_a_reply_that_the_budget_cuts_short_loses_no_subtree():
         assert found.stopped and len(found.rollouts) >= 4
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("beam_search", {"beam_width": 4, "expand": 2}), ("rebase", {"width": 8, "balance": 5.0})],
+)
+def test_a_prefix_that_a_cut_reply_does_not_reach_stays(name, sizes):
+    problems = [p for p in PROBLEMS if p.solution.count("\n") >= 4][:1]
+    models = {"policy": Walker(problems, 0.3), "verifier": oracle(problems)}
+    about = {"budget": Budget(9, "samples"), **sizes}
+    (found,) = solve(problems, METHODS[name], **models, **about)
+    lengths = [len(rollout.steps) for rollout in found.rollouts]
+    # the last sample lengthens the best prefixes; the others stand as they are
+    assert found.stopped == "budget" and max(lengths) == min(lengths) + 1
+
+
 def test_what_ends_beside_a_better_step_is_a_candidate():
     tree = {"": ["a", "1"], "a": ["2"]}
     result, _ = play_tree(

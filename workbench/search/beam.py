@@ -13,6 +13,7 @@ holds different solutions. Beam width 1 with expand 1 is plain sampling. Taught 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Iterable
+from math import ceil
 
 from workbench.search.stepwise import Beam, check, grown, judged, ranked, result
 from workbench.types import Prefix, Problem, Reply, Request, SearchResult, Stopped
@@ -44,6 +45,7 @@ def beam_search(
             n = max(expand, beam_width * expand // len(growing)) if refill else expand
             open_ = [beam.prefix for beam in growing]
             children = yield from grown(open_, n, temperature=temperature)
+            missed = growing[ceil(len(children) / n) :]  # by a reply that the budget cut short
             new = _distinct(children, {beam.prefix.texts for beam in ended})
             scored = ranked((yield from judge(new, aggregate)))
             if refill:
@@ -51,7 +53,7 @@ def beam_search(
             else:
                 beams = [*ended, *scored][:beam_width]
             ended = [beam for beam in beams if beam.prefix.ended]
-            growing = [beam for beam in beams if not beam.prefix.ended]
+            growing = [*(beam for beam in beams if not beam.prefix.ended), *missed]
     except Stopped as stop:
         return result(problem, [*ended, *growing], stop)
     return result(problem, ended)

@@ -16,6 +16,7 @@ result. Taught in notebook 08.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from itertools import accumulate
 from math import ceil, exp, isfinite
 
 from workbench.search.stepwise import Beam, check, grown, judged, ranked, result
@@ -66,9 +67,12 @@ def rebase(
             shares = allocate(scores, width - len(ended), temperature=balance)
             parents = [beam.prefix for beam, n in zip(growing, shares) for _ in range(n)]
             children = yield from grown(parents, temperature=temperature)
+            # what a reply that the budget cut short does not reach
+            starts = zip(growing, shares, accumulate(shares, initial=0))
+            missed = [beam for beam, n, start in starts if n and start >= len(children)]
             scored = yield from judged(children, aggregate)
             ended += [beam for beam in scored if beam.prefix.ended]
-            growing = [beam for beam in scored if not beam.prefix.ended]
+            growing = [*(beam for beam in scored if not beam.prefix.ended), *missed]
     except Stopped as stop:
         return result(problem, [*ended, *growing], stop)
     return result(problem, ended)
