@@ -176,6 +176,13 @@ def test_no_measured_number_is_written_by_hand(name):
     assert not [cell for cell in cells if re.fullmatch(r"\W*\d[\W\d]*", cell)]
 
 
+@pytest.mark.parametrize("card", sorted(ROOT.glob("data/models/*/README.md")))
+def test_what_a_card_says_of_quality_is_filled_in(card):
+    _, _, told = card.read_text().partition("## How good")
+    told = CLAIM.sub("", told).replace("95 % intervals", "")
+    assert re.findall(r"\d+(?:\.\d+)? ?%|\d*\.\d+", told) == []
+
+
 @pytest.mark.parametrize("name", ["README.md", "RESULTS.md", "CONTRIBUTING.md", "data/README.md"])
 def test_links_and_pictures_are_there(name):
     links = re.findall(r"\]\(([^)#\s]+)\)", (ROOT / name).read_text())
