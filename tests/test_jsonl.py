@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -87,3 +88,6 @@ def test_what_cannot_come_back_is_refused_by_name():
         to_plain({"meta": {1, 2}})
     with pytest.raises(ValueError, match="a object can't be saved"):
         to_plain((Sample([Prefix(PROBLEM)]), object()))
+    pair = namedtuple("Pair", "a b")
+    with pytest.raises(ValueError, match="a Pair can't be saved"):
+        to_plain([pair(1, 2)])

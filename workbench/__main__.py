@@ -17,7 +17,6 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
     from workbench.runs import batch, manifest
     from workbench.runs.notebook import parse_assignments
 
-    _heed_ctrl_c()
     if arguments.resume:
         _take_over(arguments)
     profile, given = arguments.profile or "quick", parse_assignments(arguments.given)
@@ -136,13 +135,13 @@ ELSEWHERE = {  # in `workbench.commands`, loaded when they are asked for
 def main(words: list[str] | None = None, base: Path | None = None) -> int:
     """Run a command on the repository at `base` (default: this one); bad input: exit code 2."""
     arguments = parser().parse_args(words)
+    _heed_ctrl_c()
     try:
         if base is None:
             from workbench.runs.environment import root
 
             base = root()
         if name := ELSEWHERE.get(arguments.command):
-            _heed_ctrl_c()
             return resolve_name(f"workbench.commands.{name}")(arguments, base)
         return COMMANDS[arguments.command](arguments, base)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder that can't be written

@@ -71,7 +71,7 @@ def to_plain(value: Any, problem: Problem | None = None) -> Any:
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, tuple):
+    if type(value) is tuple:  # a named one would come back without its names
         return [to_plain(x, problem) for x in value]
     if isinstance(value, list):
         return {"@list": [to_plain(x, problem) for x in value]}

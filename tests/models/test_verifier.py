@@ -248,6 +248,26 @@ def test_a_name_that_nobody_has_lists_those_that_there_are():
         load_verifier("nobody")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "per"),
+    [
+        ("prm_base", "labels", "step"),
+        ("prm_strong", "labels", "step"),
+        ("orm_base", "labels", "solution"),
+        ("reward_base", "scalar", "solution"),
+        ("genrm_strong", "generative", "step"),
+    ],
+)
+def test_every_shipped_verifier_is_found_by_its_name_and_judges(name, kind, per):
+    verifier = load_verifier(name, dtype="fast")
+    assert (verifier.settings()["kind"], verifier.per) == (kind, per)
+    wrong = [Prefix.of(p, [*p.solution.split("\n")[:-1], "The answer is 3 ."]) for p in PROBLEMS]
+    right, wrong = (verifier.score(own) for own in (GOLD, wrong))
+    assert [len(row) for row in right] == [len(p.steps) if per == "step" else 1 for p in GOLD]
+    better = [good[-1] > bad[-1] for good, bad in zip(right, wrong)]
+    assert sum(better) >= 5, (right, wrong)
+
+
 def test_the_shipped_description_is_what_saving_writes(tmp_path):
     verifier = load_verifier("prm")
     written = json.loads((SHIPPED / "prm" / "verifier.json").read_text())
