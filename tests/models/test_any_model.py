@@ -1,5 +1,6 @@
 """Any host by its name alone: chat template, greedy, cache, padding, adapters, 4 bits."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -158,3 +159,21 @@ def test_in_four_bits_adapters_train_save_and_load(family, loaded, tmp_path):
     rows = [Prefix(p) for p in PROBLEMS]
     lengths = [len(p.ids) for p in again.sample(rows, range(4), temperature=0)]
     assert min(lengths) > 0
+
+
+def test_code_that_comes_with_a_model_is_never_run_nor_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks"))
+    folder = host(tmp_path / "host", "qwen3")
+    (folder / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    file = folder / "tokenizer_config.json"
+    maps = {"AutoTokenizer": ["theirs.Tokenizer", None]}
+    told = json.loads(file.read_text()) | {"tokenizer_class": "Theirs", "auto_map": maps}
+    file.write_text(json.dumps(told))
+    load_policy(folder)  # the plain file of words is enough
+    file = folder / "config.json"
+    maps = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
+    told = json.loads(file.read_text()) | {"model_type": "theirs", "auto_map": maps}
+    file.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load_policy(folder)
+    assert not (tmp_path / "ran").exists()

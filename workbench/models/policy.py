@@ -244,7 +244,7 @@ def _read(name: str | Path, path: str, settings: dict[str, Any]) -> tuple[torch.
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         dtype, device = settled(settings["dtype"], settings["device"])
         check_fits(path, dtype=dtype, device=device, quantise=settings["quantise"])
         return load_model(AutoModelForCausalLM, path, **settings), tokenizer

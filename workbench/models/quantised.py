@@ -50,7 +50,7 @@ def load_model(
     transformers would draw at random, and where there is no computing in 4 bits.
     """
     dtype, device = settled(dtype, device)
-    options |= {"dtype": dtype, "output_loading_info": True}
+    options |= {"dtype": dtype, "output_loading_info": True, "trust_remote_code": False}
     options |= four_bit(dtype, device) if quantise else {}
     no_bars_in_notebooks()
     model, loaded = family.from_pretrained(path, **options)

@@ -279,7 +279,7 @@ def _load_host(folder: Path, scalar: bool, **settings):
         kind, place = settled(settings["dtype"], settings["device"])
         check_fits(folder, dtype=kind, device=place, quantise=settings["quantise"])
         model = load_model(AutoModelForSequenceClassification, folder, **settings)
-        return model, AutoTokenizer.from_pretrained(folder)
+        return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     host = load_policy(base, **settings)
     model = with_scalar_head(host.model, host.tokenizer) if scalar else host.model
     return adapted(model, folder), host.tokenizer
