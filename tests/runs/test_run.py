@@ -1,6 +1,8 @@
 """What a notebook talks to, used outside of IPython (the notebooks of test_batch use it inside)."""
 
 import json
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -8,7 +10,7 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from workbench.runs import Run, manifest, source, start
+from workbench.runs import Run, environment, manifest, source, start
 from workbench.runs.progress import duration, track
 from workbench.types import Prefix, Problem
 
@@ -54,6 +56,26 @@ def test_interactive_output_goes_below_the_repository(monkeypatch):
         folder.parts[-3:] == ("runs", "interactive", "05_grpo")
         and (folder.parents[2] / "pyproject.toml").is_file()
     )
+
+
+def test_two_kernels_at_one_notebook_write_to_two_folders(monkeypatch, tmp_path):
+    monkeypatch.delenv("WORKBENCH_RUN_DIR", raising=False)
+    monkeypatch.setattr(environment, "root", lambda: tmp_path)
+    code = f"""
+from workbench.runs import environment, start
+from pathlib import Path
+environment.root = lambda: Path({str(tmp_path)!r})
+print(start("05_grpo", profile="quick", seed=1).folder.name, flush=True)
+input()
+"""
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as other:
+        lines = iter(other.stdout.readline, "")
+        assert any(line.strip() == "05_grpo" for line in lines)
+        own = [start("05_grpo", profile="quick", seed=0).folder.name for _ in range(2)]
+        other.communicate("\n")
+    assert own == ["05_grpo-2", "05_grpo-2"]
 
 
 def test_sizes(run, capsys):

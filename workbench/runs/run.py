@@ -1,8 +1,9 @@
 """What a notebook talks to: `start` opens a run that keeps figures and metrics, `finish` closes it.
 
 Under the batch runner the output goes to the folder named by WORKBENCH_RUN_DIR; in JupyterLab to
-`runs/interactive/<notebook>/`. Either way: figures/<notebook>/ with metrics.json, files/<notebook>/
-and, written last, a record in manifest.jsonl. Taught in notebook 00.
+`runs/interactive/<notebook>/`, or `<notebook>-2` while another kernel is at work there. Either way:
+figures/<notebook>/ with metrics.json, files/<notebook>/ and, written last, a record in
+manifest.jsonl. Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import workbench
+from workbench.files import alone, write_whole
 from workbench.runs import environment, manifest
 from workbench.runs.progress import duration, in_notebook, show, track
 from workbench.show import cards
@@ -31,6 +34,7 @@ from workbench.show.steps import prefix_view, result_view
 from workbench.types import Prefix, SearchResult
 
 PROFILES = ("quick", "full")
+_HELD: dict[Path, ExitStack] = {}  # folders that this kernel writes to
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -52,13 +56,28 @@ def start(name: str, *, profile: str, seed: int) -> Run:
     _register_views()
     batch = os.environ.get("WORKBENCH_RUN_DIR")
     base = environment.root()
-    folder = Path(batch) if batch else base / "runs" / "interactive" / name
+    folder = Path(batch) if batch else _own_folder(base / "runs" / "interactive" / name)
     parameters = {"profile": profile, "seed": int(seed), **_notebook_parameters()}
     info = environment.describe(base)
     card = cards.environment_card(info, title=name, parameters=parameters)
     plain = ["  ".join(f"{k}={v}" for k, v in facts.items()) for facts in (parameters, info)]
     show(card, f"{name}  {plain[0]}\n{plain[1]}")
     return Run(name, profile, int(seed), parameters, folder)
+
+
+def _own_folder(place: Path) -> Path:
+    """`place`, or `place-2` ... where another kernel writes; held until this one ends."""
+    for number in count(1):
+        folder = place if number == 1 else place.with_name(f"{place.name}-{number}")
+        if folder in _HELD:
+            return folder
+        folder.mkdir(parents=True, exist_ok=True)
+        held = ExitStack()
+        with suppress(ValueError):
+            held.enter_context(alone(folder))
+            _HELD[folder] = held
+            break
+    return folder
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -156,7 +175,8 @@ class Run:
         """Write the metrics, then the manifest record, and show a summary: in the last cell."""
         seconds = round(time.monotonic() - self.started, 1)
         path = self._subfolder("figures") / "metrics.json"
-        path.write_text(json.dumps(self.metrics, indent=1) + "\n")
+        text = json.dumps(self.metrics, indent=1) + "\n"
+        write_whole(path, lambda part: part.write_text(text))
         read = manifest.data_read(environment.home())
         record = {"event": "finished", "notebook": self.name, "seconds": seconds}
         record |= {"profile": self.profile, "parameters": self.parameters}
