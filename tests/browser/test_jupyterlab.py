@@ -19,6 +19,7 @@ EVIL = [
     "</td></tr></table><iframe src=x>",
     "\x1b[31mred\x1b[0m \u202eright to left\u202c",
 ]
+ODD = ["half \ud800 a letter", "m" * 1_000_000]
 # cells of the notebook under test, whose views come from this process: JupyterLab did not see them
 # being made, so it does not trust them
 LONG = """
@@ -38,12 +39,13 @@ print("came back with", sum(not r.stopped for r in results), "of", len(results))
 def _views():
     problem = quantities.generate(1, levels=[3], seed=5)[0]
     right = problem.solution.split("\n")
-    reasons = [None] * len(right) + ["not what the problem says"] * len(EVIL)
-    steps = [*right, *EVIL]
+    reasons = [None] * len(right) + ["not what the problem says"] * len(EVIL + ODD)
+    steps = [*right, *EVIL, *ODD]
     scores = [round(0.1 + 0.8 * i / len(steps), 2) for i in range(len(steps))]
-    prefixes = [Prefix.of(problem, right), Prefix.of(problem, [right[0], *EVIL])]
-    marks_of = [[None] * len(right), [None, *(["wrong"] * len(EVIL))]]
-    tree = tree_of(prefixes, [[0.9] * len(right), [0.4] * (1 + len(EVIL))], marks_of, prefixes[0])
+    prefixes = [Prefix.of(problem, right), Prefix.of(problem, [right[0], *EVIL, *ODD])]
+    marks_of = [[None] * len(right), [None, *(["wrong"] * len(EVIL + ODD))]]
+    values = [[0.9] * len(right), [0.4] * (1 + len(EVIL + ODD))]
+    tree = tree_of(prefixes, values, marks_of, prefixes[0])
     return {"strip": step_strip(steps, reasons, scores), "tree": tree_view(tree)}
 
 
@@ -110,6 +112,8 @@ def test_hostile_text_stays_text_and_an_untrusted_view_is_whole(lab, views):
     assert views.locator("meter").count() > 2 * len(EVIL)  # scores of the strip, values of the tree
     shown = views.inner_text()
     assert shown.count("✗") > len(EVIL) and "✓" in shown and "\x1b" not in shown
+    assert not set("\u202e\u202c\ud800") & set(shown) and shown.count("half \ufffd a letter") >= 2
+    assert shown.count("980,000 more characters") >= 2 and len(shown) < 100_000
     assert views.locator("details").count() >= 2
 
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from workbench.show import cards
 from workbench.show.cards import cell_text, environment_card, plain_table, progress, table
 from workbench.show.steps import prefix_view, result_view, solution_strip, step_strip
 from workbench.types import Meter, Prefix, Problem, SearchResult
@@ -81,3 +82,10 @@ def test_numbers_as_a_table_shows_them():
     assert plain_table([{"a": 1, "bb": "x"}, {"a": 100, "bb": None}]) == "a    bb\n1    x\n100  –"
     assert table([]) == "<p>(no rows)</p>" and plain_table([]) == "(no rows)"
     assert "<progress" not in progress("x", 1, None)
+
+
+@pytest.mark.parametrize("shown", [cards.escape, cards.breakable])
+def test_of_a_very_long_text_the_rest_is_counted(shown):
+    text = shown("<" * 1_000_000).replace("<wbr>", "")
+    assert text == "&lt;" * 20_000 + " … 980,000 more characters"
+    assert "more" not in shown("<" * 20_000)

@@ -76,10 +76,12 @@ def test_view_shows_what_is_known():
     assert not re.search("<meter|×|✓|✗|<details", plain)
 
 
-def test_what_a_search_pruned_is_faint():
-    html = tree_view(node("q", node("a"), node("b", node("c"), kept=False)))
-    faint = re.findall(r"opacity:\.5[^>]*>(?:<span[^>]*>)?(\w)", html)
+def test_what_a_search_pruned_and_chose_is_seen_without_any_style():
+    html = tree_view(node("q", node("a", chosen=True), node("b", node("c"), kept=False)))
+    faint = re.findall(r"opacity:\.5[^>]*>(?:<span[^>]*>)?✂ (\w)", html)
     assert faint == ["b"]
+    bare = re.sub(r"<[^>]*>", " ", html).split()
+    assert bare == ["q", "→", "a", "✂", "b", "c"]
 
 
 def test_text_is_escaped_and_the_sanitiser_keeps_it_all():

@@ -2,8 +2,9 @@
 
 Data in, HTML text out. They survive JupyterLab's sanitiser for untrusted notebooks: inline style
 only, no scripts, no SVG, no CSS variables; tints are translucent and the text colour is inherited,
-so that light and dark themes both work. All text is escaped, and what would act unseen in it
-(control characters, marks that turn the direction, half letters) is shown as U+FFFD.
+so that light and dark themes both work. All text is escaped, what would act unseen in it (control
+characters, marks that turn the direction, half letters) is shown as U+FFFD, and of a very long one
+the rest is counted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ BOX = f"padding:8px 12px;border-left:3px solid rgba(0,114,178,.6);background-col
 LEFT = "text-align:left;padding:3px 14px 3px 6px;vertical-align:top"
 RIGHT = "text-align:right;padding:3px 14px 3px 6px;vertical-align:top"
 
+LONGEST_SHOWN = 20_000  # characters of a text
 CONTROLS = {*range(32), *range(127, 160)} - set(map(ord, "\t\n\r"))
 TURNING_MARKS = {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 UNSEEN = dict.fromkeys([*CONTROLS, *TURNING_MARKS, *range(0xD800, 0xE000)], "\ufffd")
@@ -34,8 +36,13 @@ def readable(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as HTML shows it: no tag, and nothing unseen."""
-    return html.escape(readable(text))
+    """Text as HTML shows it: no tag, nothing unseen, and not without end."""
+    return html.escape(readable(_cut(text)))
+
+
+def _cut(text: str) -> str:
+    rest = len(text) - LONGEST_SHOWN
+    return text if rest <= 0 else f"{text[:LONGEST_SHOWN]} … {rest:,} more characters"
 
 
 def breakable(text: str) -> str:
@@ -46,7 +53,8 @@ def breakable(text: str) -> str:
     >>> breakable("a < " + 30 * "b")
     'a &lt; bbbbbbbbbbbbbbbbbbbbbbbb<wbr>bbbbbb'
     """
-    parts = re.sub(r"\S{24}(?=\S)", "\\g<0>\0", readable(text)).split("\0")  # no \0 is readable
+    seen = readable(_cut(text))  # no \0 is in it
+    parts = re.sub(r"\S{24}(?=\S)", "\\g<0>\0", seen).split("\0")
     return "<wbr>".join(map(html.escape, parts))
 
 

@@ -21,7 +21,7 @@ PRUNED = ";opacity:.5"
 
 
 def tree_view(root: Node) -> str:
-    """Nested folds, one per step, open and bold along the chosen path, faint where pruned.
+    """Nested folds, one per step, open, bold and with → on the chosen path; pruned are faint, ✂.
 
     A line holds what is known of ✓ or ✗, the text, a bar for the value, visits and the reason.
     ValueError if a value lies outside [0, 1].
@@ -60,7 +60,8 @@ def _line(node: Node) -> str:
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"value {value} of step {text!r}: must lie in [0, 1]")
     weight = "bold" if node.chosen else "normal"
-    mark = {None: "", True: "✓ ", False: "✗ "}[node.right]
+    mark = "→ " if node.chosen else "" if node.kept else "✂ "  # colour and weight alone may be lost
+    mark += {None: "", True: "✓ ", False: "✗ "}[node.right]
     parts = [f'<span style="font-weight:{weight}">{mark}{breakable(text)}</span>']
     if value is not None:
         parts.append(bar(value))
