@@ -60,7 +60,7 @@ def test_samples_as_text_come_back(tmp_path):
 def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accepts():
     problems = smollm2._real()
     counts = Counter(problem.id.split("/")[0] for problem in problems)
-    assert counts["mawps"] > 1_700 and counts["gsm8k"] == 2_000
+    assert counts["mawps"] > 1_700 and counts["gsm8k"] > 4_000
     assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     assert max(problem.solution.count("\n") for problem in problems) <= 3
 
