@@ -16,6 +16,7 @@ from workbench import jsonl
 from workbench.drive import solve, stream
 from workbench.problems import quantities
 from workbench.search import METHODS
+from workbench.supervise.omegaprm import omegaprm
 from workbench.supervise.shepherd import shepherd
 from workbench.types import Prefix, Problem, Sample, SearchResult, Step, Stopped
 
@@ -74,6 +75,12 @@ def tiny():
     return tiny_policy(dtype=torch.float64)
 
 
+def judge():
+    from workbench.models.verifier import untrained
+
+    return untrained(tiny())
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes of one core each, so that of two workers each has its node."""
@@ -130,7 +137,8 @@ def content(result):
         result,
         rollouts=tuple(map(rounded, result.rollouts)),
         best=rounded(result.best),
-        meter=replace(result.meter, seconds=0, prefilled=0, cached=0, flops=0),
+        # a verifier reads a token again where its cache ends in another place
+        meter=replace(result.meter, seconds=0, prefilled=0, cached=0, verifier=0, flops=0),
     )
 
 
@@ -256,6 +264,21 @@ def test_row_for_row_as_on_one_machine_and_files_go_from_one_to_the_other(cluste
         assert len(keys(file)) == len(set(keys(file))) == len(problems)
         with pytest.raises(ValueError, match="belongs to another run"):
             solve(problems, shepherd, engine=engine, save=file, **label)
+
+
+def test_searches_with_a_verifier_and_labellers_that_search_are_the_same_there(cluster):
+    problems = quantities.generate(4, levels=[2, 3], seed=3, split="train")
+    models = {"policy": tiny(), "verifier": judge()}
+    about = {"seed": 7, "in_flight": 2}
+    beams = {"beam_width": 2, "expand": 2, "max_steps": 4, **about}
+    bisect = {"n": 2, "searches": 3, "rollouts": 12, **about}
+    with RayEngine(policy=tiny, verifier=judge, workers=2, cpus=0.2) as engine:
+        found = solve(problems, METHODS["beam_search"], engine=engine, **beams)
+        same(found, solve(problems, METHODS["beam_search"], **models, **beams))
+        labelled = solve(problems, omegaprm, engine=engine, **bisect)
+        same(labelled, solve(problems, omegaprm, **models, **bisect))
+    assert all(result.best and not result.error for result in found)
+    assert any(result.labelled for result in labelled)
 
 
 def test_models_that_cannot_be_made_are_named(cluster):
