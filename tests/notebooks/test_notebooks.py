@@ -32,7 +32,9 @@ def test_exercises_have_solutions(path):
 
 
 @pytest.mark.parametrize("path", sorted(SOLUTIONS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_solutions_warn_of_nothing_and_name_no_place(path):
+def test_solutions_are_recorded_warn_of_nothing_and_name_no_place(path):
+    code = [cell for cell in load(path).cells if cell.cell_type == "code" and cell.source]
+    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
     outputs = [output for cell in load(path).cells for output in cell.get("outputs", ())]
     assert not [output for output in outputs if output.get("name") == "stderr"]
     assert not PATH.search("".join(str(output.get("text", "")) for output in outputs))
