@@ -45,6 +45,9 @@ def test_metrics_side_by_side():
         "gone": "only in A", "new": "only in B",
     }  # fmt: skip
     assert rows["far"]["B - A"] == pytest.approx(0.4) and rows["bare"]["B - A"] == 1.5
+    far = rows["far"]["B - A low"], rows["far"]["B - A high"]
+    assert far == pytest.approx((0.4 - 0.05**0.5, 0.4 + 0.05**0.5))
+    assert rows["bare"]["B - A low"] is None
     assert rows["gone"]["B"] is None and rows["new"]["B - A"] is None
     assert [rows["near"][key] for key in ("A low", "B high")] == [0.3, 0.6]
 

@@ -64,7 +64,8 @@ def _print_rows(rows: Sequence[Mapping], paired_rows: Sequence[Mapping]) -> None
     """The metrics, those apart first, as many as fit; then the paired differences."""
     ordered = sorted(rows, key=lambda row: row["in words"] != "apart")
     columns = ("metric", "A", "B", "B - A", "in words")
-    named = [row | {side: _value(row, side) for side in ("A", "B")} for row in ordered[:PRINTED]]
+    sides = ("A", "B", "B - A")
+    named = [row | {side: _value(row, side) for side in sides} for row in ordered[:PRINTED]]
     short = [{name: row[name] for name in columns} for row in named]
     if short:
         print(plain_table(short))
