@@ -100,11 +100,13 @@ def stream(
     `helpers`, `in_flight` of them in each worker; results and file are the same. Only problems on
     their way are held, but `problems`, which is gone through more than once, by the caller.
     """
+    # 1. what is asked, of whom
     work = Work(method, options, seed, budget, in_flight)
     models = {"policy": policy, "verifier": verifier, **(helpers or {})}
     models = {by: model for by, model in models.items() if model is not None}
     _check_arguments(problems, work, models, engine)
     with jsonl.held(save) if save else nullcontext():
+        # 2. what the file has already
         file = None
         if save:
             about = engine.about() if engine else {by: identify(m) for by, m in models.items()}
@@ -113,6 +115,7 @@ def stream(
         for index, result in _read_back(problems, file) if file else ():
             there[index] = 1
             yield index, result
+        # 3. the rest, as it finishes
         left = (at for at in _numbered(problems) if not (file and file.has(*at.key)))
         if engine:
             finished = _elsewhere(engine, left, there.count(0), work, file)

@@ -64,12 +64,14 @@ def read(
     missing. A line that can't be read is named in a warning and left out. Raises ValueError for an
     unknown option, where no line is fit and for no data set.
     """
+    # 1. what is asked for
     if format not in READERS:
         raise ValueError(f"format {format!r} can't be read: use {', '.join(READERS)}")
     if neutral not in ("good", "bad"):
         raise ValueError(f"neutral={neutral!r}: use 'good' or 'bad'")
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold={threshold!r}: need 0 <= threshold < 1")
+    # 2. line by line
     solutions, faults, lines, ids = [], [], 0, {}
     folder = format == "datasets" and split is None and Path(path).is_dir()
     records = label_folder.folder_rows(Path(path)) if folder else _records(Path(path), split)
@@ -82,6 +84,7 @@ def read(
         except MALFORMED as error:
             what = f"no field {error}" if isinstance(error, KeyError) else error
             faults.append(f"{place}: {what}")
+    # 3. what did not fit
     if faults and len(faults) == lines:
         raise ValueError(f"no {format} record in {path}: need {FIELDS[format]} ({faults[0]})")
     for fault in faults:

@@ -89,6 +89,7 @@ def tree_of(
     >>> [(node.step.text, node.visits) for node in root.children.values()]
     [('a', 2)]
     """
+    # 1. do they fit together?
     if len(questions := {prefix.problem.question for prefix in prefixes}) != 1:
         given = f"prefixes of {len(questions)} problems"
         raise ValueError(f"{given}, need those of one problem, at least one")
@@ -99,6 +100,7 @@ def tree_of(
     for name, rows in (("scores", scores), ("reasons", reasons)):
         if rows is not None and (found := [len(row) for row in rows]) != sizes:
             raise ValueError(f"{found} {name} for prefixes of {sizes} steps, need one per step")
+    # 2. their steps, with all that is known of each
     root = Node(Step(questions.pop()), visits=len(prefixes))
     for i, prefix in enumerate(prefixes):
         _, *path = grow(root, prefix.steps, end=prefix.stop)
@@ -109,6 +111,7 @@ def tree_of(
                 node.visits += 1
             if reasons is not None:
                 node.reason, node.right = reasons[i][t], reasons[i][t] is None
+    # 3. the way that was chosen
     if chosen is not None:
         for node in grow(root, chosen.steps, end=chosen.stop):
             node.chosen = True

@@ -264,14 +264,17 @@ def train_prm(
     Warns of steps cut off because the model reads no further. ValueError if no row holds a labelled
     step, and for options without what they need.
     """
+    # 1. rows with a target at the end of each labelled step
     form, longest = (form or StepFormat()).bound(tokenizer), window(model)
     data = examples(rows, tokenizer, form, soft=soft, past_error=past_error, longest=longest)
     wanted = [t for row in rows for t in _wanted(row, soft, past_error) if t is not None]
     targets = [t for row in data for t in row["targets"] if t != IGNORE]
     check_window(len(targets), len(wanted), longest, "labelled steps")
-    made = {"tokenizer": tokenizer, "form": form, **(verifier_options or {})}
+    # 2. what one who knows nothing reaches
     if trivial_loss is None:
         trivial_loss = float(entropy([sum(targets), len(targets) - sum(targets)]))
+    # 3. training
+    made = {"tokenizer": tokenizer, "form": form, **(verifier_options or {})}
     return fit(
         model, partial(StepVerifier, **made), data, partial(loss, form=form),
         collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,

@@ -74,14 +74,17 @@ def fit(
     def share_of_loss(model: torch.nn.Module, batch: Batch, totals: Mapping[str, int]):
         return loss(outputs(model, batch.tensors), batch.tensors, totals=totals)
 
+    # 1. what tells this run from others
     if options.get("checkpoints") is not None:  # before there are adapters: the seed says which
         known = {"data": digest(repr(data)), "host weights": weights_digest(model)}
         options["run"] = run_of(recipe, **known, **settings, seed=seed, bf16=bf16)
+    # 2. the verifier, and how it learns
     torch.manual_seed(seed)
     verifier = verifier_of(with_lora(model, recipe))
     learner = Learner(verifier.model, recipe, autocast=bf16)
     options["held_out"] = held_out and (lambda: held_out(verifier))
     options["beside"] = {"train/trivial_loss": trivial_loss}
+    # 3. updates
     updates = Updates(data, collate, recipe, seed, length)
     with without_library_notes():
         log = list(train(learner, updates, share_of_loss, **options))
