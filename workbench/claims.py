@@ -43,6 +43,14 @@ def check(base: Path) -> dict[str, Findings]:
     return {name: Findings((*wrong, *stale)) for name, (_, stale, wrong) in _texts(base).items()}
 
 
+def headlines(base: Path) -> list[str]:
+    """The metrics that README and RESULTS state, as `notebook/metric`, in their order."""
+    paths = [base / name for name in ("README.md", "RESULTS.md")]
+    texts = [path.read_text("utf-8") for path in paths if path.is_file()]
+    found = (claim[2] for text in texts for claim in CLAIM.finditer(text))
+    return list(dict.fromkeys(filter(None, found)))
+
+
 def recorded(base: Path) -> dict[str, float | list[float]]:
     """All that can be claimed, by name: a number, or value, low and high."""
     places = {path.stem: _measured(load(path)) for path in available(base)}

@@ -13,9 +13,11 @@ import pytest
 from little_repository import FAILURES
 
 from workbench.__main__ import main
+from workbench.claims import headlines
 from workbench.runs import manifest
 from workbench.runs.batch import Kernels, longest_first, plan, run_batch
 from workbench.runs.environment import cores
+from workbench.runs.report import write_report
 
 pytestmark = pytest.mark.slow
 GOOD = ("00_good", "07_reader", "08_meets", "09_meets")
@@ -86,6 +88,16 @@ def test_the_report_is_a_page_with_a_section_for_each_notebook(batch):
     assert page.images == {"figures/00_good/line.png": "00_good: line"}
     assert "cell [5]: RuntimeError: no <luck>" in page.text  # escaped, so that it is text
     assert "eval/accuracy" in page.text
+
+
+def test_metrics_that_texts_state_come_first_and_the_rest_is_folded(tmp_path):
+    (tmp_path / "README.md").write_text("<!--m:05_little/told:.0%-->?<!--/m--> <!--m:06_x/n:d-->")
+    metrics = {f"m{i}": i for i in range(14)} | {"told": 0.5}
+    record = {"notebook": "05_little", "status": "completed", "seconds": 1.0, "metrics": metrics}
+    page = write_report(tmp_path, [record], "quick", headlines(tmp_path)).read_text()
+    shown, folded = page.split("<details>")
+    assert shown.index("told") < shown.index("m0") and "m10" in shown and "m11" not in shown
+    assert "3 more metrics" in folded and "m13" in folded and "told" not in folded
 
 
 def test_outputs_are_what_a_reader_sees(batch):

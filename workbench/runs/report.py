@@ -13,7 +13,7 @@ from workbench.runs.progress import duration
 from workbench.runs.run import metric_rows
 from workbench.show.cards import escape, table
 
-SHOWN = 12  # metrics; the others are folded away
+SHOWN = 12  # metrics, those that texts state first; the others are folded away
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -35,11 +35,16 @@ pre {{ padding: .8rem; white-space: pre-wrap; background: rgba(213, 94, 0, .15) 
 """
 
 
-def write_report(folder: Path, results: Sequence[Mapping], profile: str) -> Path:
-    """Write report.html into the batch's folder."""
+def write_report(
+    folder: Path, results: Sequence[Mapping], profile: str, headlines: Sequence[str] = ()
+) -> Path:
+    """Write report.html into the batch's folder.
+
+    `headlines` are metrics, as `notebook/metric`, that stand first (`claims.headlines`).
+    """
     line = '<tr><td><a href="#{0}">{0}</a></td><td>{1}</td><td>{2}</td></tr>'
     ends = [(escape(r["notebook"]), _status(r), duration(r["seconds"])) for r in results]
-    sections = "\n".join(_section(folder, result) for result in results)
+    sections = "\n".join(_section(folder, result, headlines) for result in results)
     title = f"Notebooks, {profile} profile"
     path = folder / "report.html"
     head = "<thead><tr><th>notebook</th><th>status</th><th>time</th></tr></thead>"
@@ -54,14 +59,17 @@ def _status(result: Mapping) -> str:
     return f"{'✗' if result['status'] == 'failed' else '✓'} {result['status']}"
 
 
-def _section(folder: Path, result: Mapping) -> str:
+def _section(folder: Path, result: Mapping, headlines: Sequence[str]) -> str:
     name, facts = result["notebook"], [_status(result), duration(result["seconds"])]
     if (folder / f"{name}.ipynb").is_file():
         facts.append(f'<a href="{quote(name)}.ipynb">executed notebook</a>')
     parts = [f'<h2 id="{escape(name)}">{escape(name)}</h2>', f"<p>{' · '.join(facts)}</p>"]
     if result.get("error"):
         parts.append(f"<pre>{escape(result['error'])}</pre>")
-    rows = metric_rows(result.get("metrics", {}))
+    metrics = result.get("metrics", {})
+    own = [line.removeprefix(f"{name}/") for line in headlines if line.startswith(f"{name}/")]
+    first = {metric: metrics[metric] for metric in own if metric in metrics}
+    rows = metric_rows(first | metrics)
     if rows:
         parts.append(table(rows[:SHOWN]))
     if more := rows[SHOWN:]:
