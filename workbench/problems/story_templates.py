@@ -1,4 +1,4 @@
-"""The stories themselves: names, things, and 120 templates of our own writing.
+"""The stories themselves: names, things, and 168 templates of our own writing.
 
 A template is three parts, and an empty line ends it: the question's lines; indented, how its
 numbers are drawn; indented, its steps. In a question `{A}` to `{D}` are people, `{she}` and
@@ -7,7 +7,8 @@ numbers are drawn; indented, its steps. In a question `{A}` to `{D}` are people,
 a distractor, is there in every second problem. `n 20..60/5` is drawn from 20, 25 ... 60; `n = k*m`
 follows from the others; a number that no slot shows is only there so that a step comes out even.
 Of the first sixteen templates of a level every seventh of eight is for validation and every eighth
-for testing; the eight more of levels 1 to 3 are for these two alone (`stories.SPLIT_OF`).
+for testing; of the others, of levels 1 to 3, eight are for these two alone, the rest for training
+(`stories.SPLIT_OF`).
 """
 
 from __future__ import annotations
@@ -143,6 +144,75 @@ days?
 {n} guests sit down at tables for {k}, and no chair stays empty. How many tables are there?
     k 4..9, m 4..15, n = k*m
     tables = n / k
+
+{A} has saved ${n} and gets another ${k} for {her} birthday. How many dollars does {she} have now?
+    n 20..90, k 5..50
+    now = n + k
+
+A ladder has {n} rungs, and {A} has climbed {k} of them. How many rungs are still to come?
+    n 18..60, k 3..15
+    rest = n - k
+
+There are {k} {sweet} in a bag. How many {sweet} are there in {n} such bags?
+    n 3..12, k 4..20
+    all = n * k
+
+{A} reads {n} pages in {k} days, equally many every day. How many pages does {she} read in a day?
+    k 2..9, m 8..30, n = k*m
+    daily = n / k
+
+A museum had {n} visitors in the morning and {k} in the afternoon. How many visitors did it have
+that day?
+    n 30..120, k 20..90
+    visitors = n + k
+
+A {thing} costs ${n}, and a {clothes} costs ${k} less than that. How many dollars does the {clothes}
+cost?
+    n 35..90, k 5..30
+    price = n - k
+
+By bus the way takes {n} minutes, and on foot it takes {k:times} as long. How many minutes does it
+take on foot?
+    n 6..25, k 2..5
+    foot = k * n
+
+A box with {n} eggs fell down, and {k:part} of the eggs broke. How many eggs broke?
+    k 2..5, m 3..16, n = k*m
+    broken = n / k
+
+In a club of {n} people {p}% play the guitar. How many of them play the guitar?
+    n 20..160/20, p 10..75/5
+    guitar = n * p / 100
+
+A painter mixes {n} litres of blue paint with {k} litres of white paint. How many litres of paint
+does that make?
+    n 4..30, k 3..25
+    paint = n + k
+
+{n} chairs stand in {k} rows that are equally long. How many chairs stand in one row?
+    k 3..9, m 5..16, n = k*m
+    row = n / k
+
+A pool is {k} metres long, and {A} swims {n} lengths of it. How many metres does {she} swim?
+    k 20..50/5, n 4..16
+    metres = n * k
+
+On {day} the baker sold {n} rolls, and that was {k} fewer than on Sunday. How many rolls did the
+baker sell on Sunday?
+    n 40..120, k 8..45
+    sunday = n + k
+
+{A} gave {k} {toy} away and still had {n} of them. How many {toy} did {she} have before that?
+    n 15..70, k 4..25
+    before = n + k
+
+{A} types {n} words a minute. How many words does {she} type in {k} minutes?
+    n 25..70, k 3..9
+    words = n * k
+
+One can of water is enough for {k} trees. How many cans does {A} need for {n} trees?
+    k 2..8, m 3..14, n = k*m
+    cans = n / k
 """
 
 TWO = """
@@ -263,6 +333,82 @@ There are {n} {sweet} on a plate. {A} takes {k:part} of them, and {B} takes {m}.
 do they take together?
     k 2..5, e 4..12, n = k*e, m 2..7
     first = n / k; both = first + m
+
+{A} buys {n} loaves of bread at ${c} each and pays with a ${m} note. How many dollars does {she} get
+back?
+    n 2..6, c 2..7, m 50..100/50
+    cost = n * c; back = m - cost
+
+{A} walks {a} minutes to school and as long back home, on {d} days a week. How many minutes does
+{she} walk in a week?
+    a 8..25, d 3..6
+    daily = a * 2; week = daily * d
+
+There were {n} {animal} in a field. Then {k} of them ran away, and {m} others came. How many
+{animal} were there in the end?
+    n 18..60, k 3..15, m 4..20
+    rest = n - k; end = rest + m
+
+For each of {n} guests {A} buys {k} bottles of {drink}. A bottle costs ${c}. How many dollars does
+{she} pay?
+    n 3..10, k 2..5, c 2..6
+    bottles = n * k; cost = bottles * c
+
+{A} gets ${n} a week and spends ${k} of it. After how many weeks has {she} put ${m} aside?
+    k 20..70, d 6..25, n = k + d, w 3..12, m = d*w
+    aside = n - k; weeks = m / aside
+
+{n} pupils sit in groups of {k}, and every group is given {m} sheets of paper. How many sheets are
+given out?
+    k 3..7, j 3..9, n = k*j, m 2..12
+    groups = n / k; sheets = groups * m
+
+{A} brings home {n} baskets with {k} {fruit} in each, but {m} of these {fruit} are bad. How many are
+good?
+    n 3..9, k 8..20, m 4..18
+    all = n * k; good = all - m
+
+A plank is {n} centimetres long. {A} saws off {k} centimetres and cuts the rest into {m} equal
+pieces. How many centimetres long is each piece?
+    k 10..60, m 2..8, e 12..40, n = k + m*e
+    rest = n - k; piece = rest / m
+
+{A} owns {n} books, and {B} owns {k:times} as many. How many more books does {B} own than {A}?
+    n 8..40, k 2..5
+    theirs = k * n; more = theirs - n
+
+At practice {A} runs {n} rounds of {k} metres and another {m} metres to the gate. How many metres is
+that?
+    n 3..9, k 100..400/50, m 40..180/10
+    rounds = n * k; all = rounds + m
+
+In a train with {n} seats {p}% of the seats are in first class, and the others in second class. How
+many seats are in second class?
+    n 100..400/20, p 5..40/5
+    first = n * p / 100; second = n - first
+
+A boat trip costs ${c} for a grown-up and ${d} for a child. How many dollars do one grown-up and {n}
+children pay for it?
+    c 9..25, d 3..8, n 2..7
+    children = n * d; all = c + children
+
+{A} cuts a cake into {n} pieces and eats {k} of them. The others go to {m} friends, equally many to
+each. How many pieces go to each friend?
+    m 2..6, e 2..5, k 1..4, n = m*e + k
+    others = n - k; each = others / m
+
+A kiosk sold {n} newspapers on {day} and {k:times} as many on Sunday. How many newspapers did it
+sell on these two days?
+    n 15..60, k 2..4
+    sunday = k * n; both = n + sunday
+
+{A} is {n} years old, and {B} is {k} years younger. {C} is twice as old as {B}. How old is {C}?
+    n 15..50, k 3..12
+    b = n - k; c = 2 * b
+
+A tank for {n} litres of rain is {k:part} full. How many litres fit in on top of that?
+    k 2..5, m 20..90, n = k*m
+    there = n / k; room = n - there
 """
 
 THREE = """
@@ -386,6 +532,85 @@ has {x} lifeboats.] Every passenger pays ${c}. How many dollars does the ferry t
 shorter than {B}. How many centimetres do {A} and {C} measure together?
     n 120..150, k 8..30, m 3..25
     b = n + k; c = b - m; both = n + c
+
+{A} buys {a} pens at ${c} each and a calendar for ${b}, and pays with a ${m} note. How many dollars
+of change is that?
+    a 2..8, c 2..4, b 6..15, m 50..100/50
+    pens = a * c; all = pens + b; change = m - all
+
+A stall has {n} boxes of {k} {fruit}. It throws {m} bad ones away and sells the others for ${c}
+each. How many dollars does it take?
+    n 3..8, k 8..16, m 4..15, c 1..3
+    all = n * k; good = all - m; money = good * c
+
+There are {n} people in a bus. At the first stop {a} get off and {b} get on, and at the second stop
+{c} get off. How many people are in the bus after that?
+    n 25..60, a 3..12, b 4..15, c 5..14
+    after = n - a; more = after + b; last = more - c
+
+{A} runs {a} kilometres on each of {d} days and {b} kilometres on Sunday. In the same week {B} runs
+{c} kilometres less than {A}. How many kilometres does {B} run?
+    a 4..9, d 3..6, b 6..18, c 5..15
+    days = a * d; own = days + b; other = own - c
+
+Of the ${n} that {A} earns in a week {she} keeps {p}%. [{Her} desk is {x} years old.] How many
+dollars does {she} have after {w} weeks if {she} had ${s} before?
+    n 100..400/20, p 5..40/5, w 3..9, s 15..90, x 2..20
+    kept = n * p / 100; all = kept * w; total = all + s
+
+From {n} metres of cloth {A} makes {k} dresses of {a} metres each, and {m} equal curtains from the
+rest. How many metres does a curtain take?
+    k 3..8, a 2..4, m 2..6, e 2..5, n = k*a + m*e
+    dresses = k * a; rest = n - dresses; curtain = rest / m
+
+{n} children bring {k} {toy} each and put all of them into {m} boxes, equally many into each. {A}
+carries {b} of these boxes. How many {toy} does {she} carry?
+    m 4..8, j 2..5, n = m*j, k 4..12, b 2..3
+    all = n * k; box = all / m; carried = box * b
+
+{A} picks {n} {flower}, and {B} picks {k} fewer. {C} picks {t:times} as many as {B}. How many
+{flower} do {B} and {C} pick together?
+    n 15..40, k 3..10, t 2..4
+    b = n - k; c = t * b; both = b + c
+
+A theatre has {r} rows of {s} seats. For tonight {n} tickets were sold before and {m} at the door.
+How many seats stay empty?
+    r 8..20, s 12..25, n 30..70, m 8..25
+    seats = r * s; sold = n + m; empty = seats - sold
+
+A fence is {a} metres long and {b} metres high. One litre of paint covers {k} square metres of it
+and costs ${c}. How many dollars does the paint cost?
+    k 3..8, j 4..9, a = k*j, b 2..3, c 4..12
+    area = a * b; litres = area / k; cost = litres * c
+
+A machine makes {k} cups an hour and runs for {h} hours a day. Every day {m} of the cups are faulty.
+How many good cups does it make in {d} days?
+    k 15..60, h 5..10, m 4..20, d 2..6
+    daily = k * h; good = daily - m; all = good * d
+
+{A} learns {a} new words on Monday, twice as many on Tuesday and {b} on Wednesday. How many words is
+that together?
+    a 8..30, b 5..25
+    tuesday = 2 * a; two = a + tuesday; all = two + b
+
+A school orders {n} atlases at ${c} each and pays ${s} for the parcel. The {k} classes share the
+bill equally. How many dollars does each class pay?
+    n 4..9, c 12..30, k 3..8, e 40..90, s = k*e - n*c
+    atlases = n * c; bill = atlases + s; each = bill / k
+
+A van needs a litre of petrol for {k} kilometres. {A} starts with {m} litres, drives {n} kilometres
+and then fills in {f} litres. How many litres are in the tank then?
+    k 8..15, j 6..20, n = k*j, e 5..25, m = j + e, f 10..30
+    used = n / k; rest = m - used; tank = rest + f
+
+{A} had ${n}. {She} spent {k:part} of it on a ticket and ${m} on a meal. How many dollars were left
+after the meal?
+    k 2..5, e 12..30, n = k*e, m 4..11
+    ticket = n / k; rest = n - ticket; left = rest - m
+
+On a farm {A} plants {r} rows of {k} {plant}, but {p}% of them do not come up. How many come up?
+    r 5..20, k 10..30/5, p 10..60/10
+    all = r * k; lost = all * p / 100; up = all - lost
 """
 
 FOUR = """

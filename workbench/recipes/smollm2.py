@@ -59,7 +59,7 @@ WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "ma
 LORA = Recipe(
     learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
 )  # fmt: skip
-SFT_STORIES, SFT_REAL, SFT_DRILLS, SFT_TOKENS = 2_000, 5_000, 2_000, 1_200_000
+SFT_STORIES, SFT_REAL, SFT_DRILLS, SFT_TOKENS = 4_000, 5_000, 2_000, 1_200_000
 STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 8  # JUDGED: samples that likelihood judges, too
