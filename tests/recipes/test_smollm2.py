@@ -45,7 +45,7 @@ def test_samples_as_text_come_back(tmp_path):
         for p in problems
     ]
     results = [SearchResult(p, own) for p, own in zip(problems, rollouts)]
-    scores = [[[0.5, 0.25], [0.125]] for _ in problems]
+    scores = [[[0.5, 0.25], [1.25e-07]] for _ in problems]
     smollm2.write_texts(results, scores, tmp_path / "a.json.gz")
     smollm2.write_texts(results, scores, tmp_path / "b.json.gz")
     assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
@@ -73,7 +73,7 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
         "LORA": lora, "SFT_STORIES": 8, "SFT_DRILLS": 4, "SFT_TOKENS": 900,
         "STORIES_LABELLED": 2, "MEASURES": 1,
         "STORY_SOLUTIONS": 2, "COMPLETIONS": 1, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
-        "STORY_EACH": 1,
+        "STORY_LEVELS": range(1, 2), "STORY_EACH": 1,
         "WAY_TO_WRITE": smollm2.WAY_TO_WRITE | {"max_tokens": 24},
     }.items():  # fmt: skip
         monkeypatch.setattr(smollm2, name, value)
@@ -87,13 +87,13 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     said = RECIPES["smollm2-pools"](tmp_path)
     test = smollm2.frozen_stories("test")
     results, scores = smollm2.read_texts(tmp_path / "smollm2" / "grpo.json.gz", test)
-    assert len(results) == 24 and all(len(result.rollouts) == 2 for result in results)
+    assert len(results) == 8 and all(len(result.rollouts) == 2 for result in results)
     shapes = [[len(row) for row in own] for own in scores]
     assert shapes == [[len(r.steps) for r in result.rollouts] for result in results]
     costs = pd.read_csv(tmp_path / "smollm2" / "costs.csv")
-    assert len(costs) == 5 * 24 and (costs[["generated", "verifier"]] > 0).all(axis=None)
+    assert len(costs) == 5 * 8 and (costs[["generated", "verifier"]] > 0).all(axis=None)
     assert RECIPES["smollm2-claims"](tmp_path).startswith("beam search 0.")
-    assert len(pd.read_csv(tmp_path / "smollm2" / "beam.csv")) == 24
+    assert len(pd.read_csv(tmp_path / "smollm2" / "beam.csv")) == 8
     _, judged = smollm2.read_texts(tmp_path / "smollm2" / "likelihood.json.gz", test)
     assert all(0 < x < 0.5 for own in judged for row in own for x in row)
     if "WORKBENCH_REAL_DATA" in os.environ:

@@ -225,6 +225,7 @@ def story_pools(folder: Path) -> str:
         for what, n, temperature in own:
             kept = place / f"{name}{what}_pool.jsonl"
             results = sampled_by(policy, test, n=n, seed=0, temperature=temperature, save=kept)
+            judge.forget()  # each pool pays for all that it has read
             scores = [judge.score(r.rollouts, meters=[r.meter] * len(r.rollouts)) for r in results]
             write_texts(results, scores, place / f"{name}{what}.json.gz")
             about = {"pool": name + what}
@@ -285,7 +286,9 @@ def write_texts(
     """Keep the steps of samples and the score of each, of all problems in their order."""
     rows = []
     for result, scored in zip(results, scores):
-        pairs = [(own, [round(x, 3) for x in row]) for own, row in zip(result.rollouts, scored)]
+        # of likelihoods far below 1 a number of decimals would leave nothing
+        short = [[float(f"{x:.4g}") for x in row] for row in scored]
+        pairs = zip(result.rollouts, short)
         rows.append([[[*own.texts], own.stop, row] for own, row in pairs])
     # the same bytes whenever it is written
     path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
