@@ -43,7 +43,7 @@ def check(base: Path) -> dict[str, Findings]:
     return {name: Findings((*wrong, *stale)) for name, (_, stale, wrong) in _texts(base).items()}
 
 
-def headlines(base: Path) -> list[str]:
+def claimed(base: Path) -> list[str]:
     """The metrics that README and RESULTS state, as `notebook/metric`, in their order."""
     paths = [base / name for name in ("README.md", "RESULTS.md")]
     texts = [path.read_text("utf-8") for path in paths if path.is_file()]

@@ -13,7 +13,7 @@ import pytest
 from little_repository import FAILURES
 
 from workbench.__main__ import main
-from workbench.claims import headlines
+from workbench.claims import claimed
 from workbench.runs import manifest
 from workbench.runs.batch import Kernels, longest_first, plan, run_batch
 from workbench.runs.environment import cores
@@ -94,7 +94,7 @@ def test_metrics_that_texts_state_come_first_and_the_rest_is_folded(tmp_path):
     (tmp_path / "README.md").write_text("<!--m:05_little/told:.0%-->?<!--/m--> <!--m:06_x/n:d-->")
     metrics = {f"m{i}": i for i in range(14)} | {"told": 0.5}
     record = {"notebook": "05_little", "status": "completed", "seconds": 1.0, "metrics": metrics}
-    page = write_report(tmp_path, [record], "quick", headlines(tmp_path)).read_text()
+    page = write_report(tmp_path, [record], "quick", claimed(tmp_path)).read_text()
     shown, folded = page.split("<details>")
     assert shown.index("told") < shown.index("m0") and "m10" in shown and "m11" not in shown
     assert "3 more metrics" in folded and "m13" in folded and "told" not in folded

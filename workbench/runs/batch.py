@@ -27,7 +27,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 import workbench
-from workbench.claims import headlines
+from workbench.claims import claimed
 from workbench.runs import environment, manifest, notebook
 from workbench.runs.progress import duration
 from workbench.runs.report import write_report
@@ -126,7 +126,7 @@ def run_batch(
     # 3. report
     results |= {name: {**record, "status": record["event"]} for name, record in records.items()}
     ordered = [results[job.name] for job in jobs]
-    write_report(folder, ordered, profile, headlines(base))
+    write_report(folder, ordered, profile, claimed(base))
     return ordered
 
 

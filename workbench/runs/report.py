@@ -40,7 +40,7 @@ def write_report(
 ) -> Path:
     """Write report.html into the batch's folder.
 
-    `headlines` are metrics, as `notebook/metric`, that stand first (`claims.headlines`).
+    `headlines` are metrics, as `notebook/metric`, that stand first (`claims.claimed`).
     """
     line = '<tr><td><a href="#{0}">{0}</a></td><td>{1}</td><td>{2}</td></tr>'
     ends = [(escape(r["notebook"]), _status(r), duration(r["seconds"])) for r in results]
