@@ -4,6 +4,7 @@ logits read."""
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from workbench.problems import quantities
 from workbench.train.learner import Recipe
 from workbench.train.prm import (
     IGNORE,
+    _logits_of_steps,
     collate,
     examples,
     margins,
@@ -135,6 +137,22 @@ def test_a_bad_step_is_bad_from_its_least_likely_word_on():
     wanted = (sum(bad) / len(bad) + sum(others) / words) / 2
     more = step_loss(logits, batch, FORM, within=0.5) - step_loss(logits, batch, FORM)
     assert more.item() == pytest.approx(0.5 * wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("empty_first", [False, True])
+@pytest.mark.parametrize("likelihood", [0.0, 0.4])
+def test_logits_that_are_not_computed_change_no_loss(likelihood, empty_first):
+    form = StepFormat(likelihood=likelihood).bound(TOKENIZER)
+    rows = [labelled(p, (1,) * p.level + (0,)) for p in PROBLEMS[:4]]
+    if empty_first:  # its separator is judged before any word of a step
+        rows = [replace(row, steps=("", *row.steps), labels=(0, *row.labels)) for row in rows]
+    batch = collate(examples(rows, TOKENIZER, form, past_error=True), 0)
+    model = tiny_model(dtype=torch.float64)
+    whole, some = model(input_ids=batch["input_ids"]).logits, _logits_of_steps(model, batch, 1)
+    assert not some[:, 0].any() and whole[:, 0].all()
+    about = {"language": 0.1, "within": 0.5}
+    expected = step_loss(whole, batch, form, **about)
+    torch.testing.assert_close(step_loss(some, batch, form, **about), expected)
 
 
 def test_labels_of_words_know_separators_of_several_ids():

@@ -279,14 +279,17 @@ def train_prm(
         model, partial(StepVerifier, **made), data, partial(loss, form=form),
         collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
         trivial_loss=trivial_loss, settings={"form": form, **(settings or {})},
-        outputs=_logits_of_steps, **options,
+        outputs=partial(_logits_of_steps, mark=len(form.ids[0])), **options,
     )  # fmt: skip
 
 
-def _logits_of_steps(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Logits (B, T, V) from where the first word of a step is next; zeros before."""
+def _logits_of_steps(
+    model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], mark: int
+) -> torch.Tensor:
+    """Logits (B, T, V) from where a step's first word, or its separator of `mark` ids, is next."""
     words_next = tensors["steps"].roll(-1, 1) > 0
-    return logits_from(model, tensors["input_ids"], words_next | (tensors["targets"] != IGNORE))
+    marks_next = (tensors["targets"] != IGNORE).roll(-mark, 1)  # of a step without words, too
+    return logits_from(model, tensors["input_ids"], words_next | marks_next)
 
 
 def _batch(rows: Sequence[dict], pad: int) -> Batch:

@@ -45,8 +45,8 @@ def passes(rows: Sequence[T], key: str) -> Iterator[list[T]]:
 def logits_from(model: torch.nn.Module, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Logits (B, T, V) of the next tokens; zeros before the first place that is wanted in any row.
 
-    Of a small model with many words the head is a fifth of all work, and prompts need none of it.
-    `ids` and `wanted` (B, T).
+    A small model with many words has a fifth of its weights in the head, and prompts need none of
+    it. `ids` and `wanted` (B, T).
     """
     first = int(wanted.any(0).int().argmax())
     kept = {"logits_to_keep": ids.shape[1] - first} if first else {}
