@@ -24,7 +24,8 @@ class Node:
 
     step: Step  # the root's is the question
     end: Hashable = None  # of an end: how it ended, as told to `grow`; None where solutions go on
-    visits: int = 0
+    visits: int = 0  # how often a search came by
+    samples: int = 0  # how often a policy wrote it
     total: float = 0.0  # sum of the rewards earned
     value: float | None = None  # what the node is worth, in [0, 1]
     prior: float | None = None  # P(step | steps above it)

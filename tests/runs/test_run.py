@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from workbench.analyse.compare import Paired
 from workbench.runs import Run, environment, manifest, source, start
 from workbench.runs.progress import duration, track
 from workbench.types import Prefix, Problem
@@ -214,8 +215,28 @@ def test_views_are_registered_in_ipython(tmp_path, monkeypatch):
         prefix = Prefix.of(Problem("p", "math", "<b>?"), ["1 < 2"])
         html = shell.display_formatter.format(prefix)[0]["text/html"]
         assert "1 &lt; 2" in html and "&lt;b&gt;?" in html
+        for thing, shown in (
+            (prefix.problem, ("&lt;b&gt;?", "Problem(id='p'")),
+            (Paired(0.1, 0.0, 0.2, 0.04, 3, 1), ("+0.100", "Paired(difference=0.1")),
+            (run, ("rate=0.25", "05_grpo · profile=quick")),
+        ):
+            view = shell.display_formatter.format(thing)[0]
+            for kind, words in zip(("text/html", "text/plain"), shown):
+                assert words in view[kind]
     finally:
         InteractiveShell.clear_instance()
+
+
+def test_a_run_shows_what_it_holds_so_far(tmp_path):
+    run = Run("00_x", "quick", 0, {"name": "<b>\x1b[1m"}, tmp_path)
+    assert repr(run) == "00_x · name=<b>\ufffd[1m · figures: none\n(no rows)"
+    assert run._repr_html_() == "<p>00_x · name=&lt;b&gt;\ufffd[1m · figures: none</p>"
+    run.log(accuracy=(0.5, 0.25, 0.75))
+    run.figures.append("line")
+    line, *table = repr(run).splitlines()
+    assert line.endswith("figures: line")
+    assert table == ["metric    value  low   high", "accuracy  0.5    0.25  0.75"]
+    assert "0.75</td>" in run._repr_html_()
 
 
 def test_say_puts_a_logged_share_into_words(tmp_path):

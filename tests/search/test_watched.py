@@ -54,7 +54,7 @@ def test_a_watched_search_is_the_same_and_its_tree_holds_all_that_was_drawn(name
     last = moments[-1].root
     paths = {(tuple(n.step.text for n in path[1:]), path[-1].end) for path in walk(last)}
     assert all((rollout.texts, rollout.stop) in paths for rollout in seen.rollouts)
-    counted = [sum(path[-1].visits for path in walk(m.root)) for m in moments]
+    counted = [sum(path[-1].samples for path in walk(m.root)) for m in moments]
     assert counted == sorted(counted) and counted[-1] > 0
 
 
@@ -98,6 +98,7 @@ def test_followed_mcts_is_mcts_and_its_numbers_are_those_it_went_by():
     assert said(seen) == said(run(METHODS["mcts"], simulations=8, at_once=1))
     assert [m.said for m in moments] == [f"simulation {i}" for i in range(1, 9)]
     assert [m.root.visits for m in moments] == list(range(1, 9))
+    assert not any(path[-1].samples for path in walk(moments[-1].root))
     for number, moment in enumerate(moments):
         assert all(sum(way.taken for way in fork) == 1 for fork in moment.ways)
         best = [max(fork, key=lambda way: way.worth) for fork in moment.ways]

@@ -4,9 +4,18 @@ import re
 
 import pytest
 
+from workbench.analyse.compare import Paired
+from workbench.problems.quantities import generate
 from workbench.show import cards
-from workbench.show.cards import cell_text, environment_card, plain_table, progress, table
-from workbench.show.steps import prefix_view, result_view, solution_strip, step_strip
+from workbench.show.cards import (
+    cell_text,
+    environment_card,
+    paired_view,
+    plain_table,
+    progress,
+    table,
+)
+from workbench.show.steps import prefix_view, problem_view, result_view, solution_strip, step_strip
 from workbench.types import Meter, Prefix, Problem, SearchResult
 
 EVIL = "<script>alert('x')</script> & 3 < 4"
@@ -23,6 +32,7 @@ def views():
         "card": environment_card({EVIL: EVIL}, title=EVIL, parameters={"seed": EVIL}),
         "strip": step_strip([EVIL, "b"], [None, EVIL], [0.1, 1.0]),
         "solution": solution_strip(PROBLEM, [EVIL]),
+        "problem": problem_view(Problem(EVIL, EVIL, EVIL, EVIL, f"{EVIL}\nb")),
         "prefix": prefix_view(Prefix.of(PROBLEM, [EVIL])),
         "result": result_view(result),
         "progress": progress(EVIL, 1, 2),
@@ -35,11 +45,12 @@ def test_text_is_escaped_and_the_sanitiser_keeps_it_all(name):
     assert "<script" not in html and "&lt;script&gt;" in html and "& 3" not in html
     assert not re.search(r"<svg|<style|var\(|class=|onclick", html)
     allowed = {"div", "span", "table", "thead", "tbody", "tr", "th", "td", "meter", "progress", "p"}
+    allowed |= {"details", "summary"}
     allowed.add("wbr")  # where a long word may break; it has no end
     assert set(re.findall(r"</?([a-z]+)", html)) <= allowed
     assert not re.search(r"[;\"]color:", html), "text colour is inherited"
     assert not re.search(r"background-color:(?!rgba\([\d,]+,\.15\))", html)
-    for tag in ("div", "table", "tr", "td", "span", "meter", "progress"):
+    for tag in ("div", "table", "tr", "td", "span", "meter", "progress", "details"):
         assert len(re.findall(f"<{tag}[ >]", html)) == html.count(f"</{tag}>")
 
 
@@ -65,6 +76,27 @@ def test_step_strip_marks_right_and_wrong():
 def test_step_strip_refuses_what_does_not_fit(reasons, scores):
     with pytest.raises(ValueError):
         step_strip(["a", "b"], reasons, scores)
+
+
+def test_problem_view_says_what_is_known():
+    html = problem_view(Problem("p1", "math", "2 + 3?", "5", "2 + 3 = 5\n\nIt is 5.", level=4))
+    assert "p1 · math · level 4 · the answer is 5" in html and html.count("<tr") == 2
+    unknown = problem_view(Problem("p1", "math", "2 + 3?"))
+    assert "p1 · math<" in unknown and "<details" not in unknown
+    (known,) = generate(1, levels=[2], seed=3)
+    assert problem_view(known).count("✓") == len(known.solution.split("\n"))
+
+
+def test_paired_view_shows_direction_interval_and_who_is_better_where():
+    html = paired_view(Paired(-0.125, -0.25, 0.0, 0.04, 3, 12_000))
+    cells = re.findall("<t[dh] [^>]*>([^<]*)", html)
+    assert dict(zip(cells[:5], cells[5:])) == {
+        "a - b": "-0.125",
+        "95 % interval": "-0.250 to +0.000",
+        "p": "0.04",
+        "problems where a is better": "3",
+        "where b is better": "12,000",
+    }
 
 
 def test_result_view_says_what_it_cost():

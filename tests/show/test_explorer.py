@@ -23,7 +23,7 @@ GOLD = PROBLEM.solution.split("\n")
 
 def searched():
     root = Node(Step(PROBLEM.question))
-    grow(root, [Step(text) for text in GOLD], end="end")[-1].visits = 2
+    grow(root, [Step(text) for text in GOLD], end="end")[-1].samples = 2
     grow(root, [Step(EVIL)])[-1].kept = False
     return root, SearchResult(PROBLEM, best=Prefix.of(PROBLEM, GOLD, ended=True))
 
@@ -31,7 +31,8 @@ def searched():
 def keeps_the_rules(html):
     tags = set(re.findall(r"</?([a-z]+)", html))
     tags.discard("wbr")  # it has no end
-    assert tags <= set("div span details summary meter b table thead tbody tr th td".split()), tags
+    known = "div dl dd span details summary meter b table thead tbody tr th td"
+    assert tags <= set(known.split()), tags
     assert not re.search(r"<svg|<style|var\(|class=|[;\"]color:", html)
     for tag in tags:
         assert len(re.findall(f"<{tag}[ >]", html)) == html.count(f"</{tag}>"), tag
@@ -43,6 +44,7 @@ def test_a_search_shows_truth_choice_and_cost():
     over = search_view(PROBLEM, "beam_search", root, "over", result)
     assert running.count("✓") == len(GOLD) and "✗" in running and "font-weight:bold" not in running
     assert over.count("font-weight:bold") == len(GOLD) + 1 and "✓ right answer" in over
+    assert "2 samples" in over and "visit" not in over
     assert "opacity:.5" in over and EVIL not in over and EVIL not in running
     for html in (running, over):
         keeps_the_rules(html)
@@ -60,6 +62,7 @@ def test_outcomes_are_told_apart():
 
 def test_a_simulation_shows_its_forks_and_opens_its_way():
     root, _ = searched()
+    grow(root, [Step(text) for text in GOLD], end="end")[-1].visits = 1
     names = ("text", "visits", "value", "prior", "worth", "taken")
     fork = [dict(zip(names, row)) for row in ((GOLD[0], 1, 0.5, 0.7, 1.1, True),
                                               (EVIL, 0, None, 0.3, 0.2, False))]  # fmt: skip

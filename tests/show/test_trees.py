@@ -32,7 +32,7 @@ def at(root, text, **end):
 def test_common_steps_become_one_node_and_an_end_one_of_its_own():
     root = tree_of([*prefixes("abc", "abd", "xb", "ab", "abc"), Prefix.of(PROBLEM, ["a"])])
     found = {
-        "".join(n.step.text for n in path[1:]) + ("." if path[-1].end else ""): path[-1].visits
+        "".join(n.step.text for n in path[1:]) + ("." if path[-1].end else ""): path[-1].samples
         for path in walk(root)
     }
     assert root.step.text == "How many?"
@@ -50,7 +50,8 @@ def test_scores_reasons_and_the_chosen_path():
     c, d, end = (at(root, text, end="end") for text in ("abc", "abd", "xb"))
     assert (a.value, b.value, x.value) == (pytest.approx(0.8), pytest.approx(0.5), 0.2)
     assert [n.right for n in (root, a, c, d, x)] == [None, True, False, True, False]
-    assert c.reason == "slip" and a.reason is None and (a.visits, c.visits) == (2, 1)
+    assert c.reason == "slip" and a.reason is None
+    assert (a.samples, c.samples) == (2, 1) and not a.visits
     assert all(n.chosen for n in (root, a, b, d)) and not any(n.chosen for n in (c, x, end))
 
 
@@ -69,11 +70,12 @@ def test_view_opens_the_chosen_path_only():
 
 def test_view_shows_what_is_known():
     a, b = node("a", value=0.25, right=True, visits=1200), node("b", right=False, reason="a slip")
-    html = tree_view(node("q", a, b))
-    assert 'value="0.250"></meter> 0.25' in html and "1,200×" in html
+    html = tree_view(node("q", a, b, samples=1))
+    assert 'value="0.250"></meter> 0.25' in html
+    assert re.findall(r"[\d,]+ (?:visit|sample)s?", html) == ["1 sample", "1,200 visits"]
     assert html.count("<meter") == 1 and "✓ a" in html and "✗ b" in html and "a slip" in html
     plain = tree_view(node("q"))
-    assert not re.search("<meter|×|✓|✗|<details", plain)
+    assert not re.search("<meter|visit|sample|✓|✗|<details", plain)
 
 
 def test_what_a_search_pruned_and_chose_is_seen_without_any_style():
@@ -91,7 +93,7 @@ def test_text_is_escaped_and_the_sanitiser_keeps_it_all():
         tree_of(pool, [[0.5, 0.1], [0.5, 1.0]], [[None, EVIL], [None, None]], chosen=pool[0])
     )
     assert "<script" not in html and "<img" not in html and html.count("&lt;script&gt;") == 4
-    tags = {"div", "span", "details", "summary", "meter"}
+    tags = {"div", "dl", "dd", "span", "details", "summary", "meter"}
     assert set(re.findall(r"</?([a-z]+)", html)) == tags | {"wbr"}
     assert not re.search(r"<svg|<style|var\(|class=|[;\"]color:", html), "text colour is inherited"
     assert not re.search(r"background-color:(?!rgba\([\d,]+,\.15\))", html)

@@ -30,8 +30,8 @@ from workbench.files import alone, write_whole
 from workbench.runs import environment, manifest
 from workbench.runs.progress import duration, in_notebook, show, track
 from workbench.show import cards
-from workbench.show.steps import prefix_view, result_view
-from workbench.types import Prefix, SearchResult
+from workbench.show.steps import prefix_view, problem_view, result_view
+from workbench.types import Prefix, Problem, SearchResult
 
 PROFILES = ("quick", "full")
 _HELD: dict[Path, ExitStack] = {}  # folders that this kernel writes to
@@ -101,8 +101,11 @@ def _register_views() -> None:
     if not in_notebook():
         return
     html = sys.modules["IPython"].get_ipython().display_formatter.formatters["text/html"]
+    html.for_type(Problem, problem_view)
     html.for_type(Prefix, prefix_view)
     html.for_type(SearchResult, result_view)
+    # by name: nothing is loaded for it
+    html.for_type_by_name("workbench.analyse.compare", "Paired", cards.paired_view)
 
 
 class Run:
@@ -186,10 +189,23 @@ class Run:
         record |= {"modules": manifest.loaded_modules(), "read": read}
         record["data"] = manifest.data_hashes(environment.home(), read)
         manifest.append(self.folder, record)
+        show(*self._views(f" finished in {duration(seconds)}"))
+
+    def __repr__(self) -> str:
+        return self._views(self._asked())[1]
+
+    def _repr_html_(self) -> str:
+        return self._views(self._asked())[0]
+
+    def _asked(self) -> str:
+        return "".join(f" · {name}={value}" for name, value in self.parameters.items())
+
+    def _views(self, said: str) -> tuple[str, str]:
+        """The run's name and what is `said` of it, its figures and metrics: as HTML, as text."""
         rows, figures = metric_rows(self.metrics), ", ".join(self.figures) or "none"
-        line = f"{self.name} finished in {duration(seconds)} · figures: {figures}"
+        line = f"{self.name}{said} · figures: {figures}"
         html = f"<p>{cards.escape(line)}</p>{cards.table(rows) if rows else ''}"
-        show(html, f"{line}\n{cards.plain_table(rows)}")
+        return html, f"{cards.readable(line)}\n{cards.plain_table(rows)}"
 
     def _subfolder(self, kind: str) -> Path:
         folder = self.folder / kind / self.name

@@ -96,7 +96,7 @@ def watched(
 class Growing:
     """Makes a tree of the requests of a search and tells it after each: give `note` to `watched`.
 
-    Visits are how often a step was drawn, the value is its score. A step is pruned as long as the
+    Samples are how often a step was drawn, the value is its score. A step is pruned as long as the
     search has gone on from others and nothing that ended lies behind it.
     """
 
@@ -124,7 +124,7 @@ class Growing:
         rows = [prefix for prefix in request.prefixes for _ in range(request.n)]
         for row, prefix in zip(rows, reply):
             for node in self._path(prefix)[len(row.steps) + 1 :]:
-                node.visits, node.kept = node.visits + 1, True
+                node.samples, node.kept = node.samples + 1, True
 
     def scored(self, prefix: Prefix, scores: Sequence[float]) -> None:
         """Scores of its steps, or the one of the solution, which stands at its last step."""

@@ -12,6 +12,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # it brings SciPy with it
+    from workbench.analyse.compare import Paired
 
 BLUE, GREEN = "rgba(0,114,178,.15)", "rgba(0,158,115,.15)"
 RED, GREY = "rgba(213,94,0,.15)", "rgba(128,128,128,.15)"
@@ -94,6 +98,14 @@ def table(rows: Sequence[Mapping[str, object]], *, mark: str | None = None) -> s
         body += f"<tr>{''.join(cells)}</tr>"
     rows_of = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<table style="border-collapse:collapse">{rows_of}</table>'
+
+
+def paired_view(found: Paired) -> str:
+    """How a notebook shows a `Paired`: a minus b, its interval and p, who is better where."""
+    row = {"a - b": f"{found.difference:+.3f}"}
+    row |= {"95 % interval": f"{found.low:+.3f} to {found.high:+.3f}", "p": found.p}
+    row |= {"problems where a is better": found.won, "where b is better": found.lost}
+    return table([row])
 
 
 def environment_card(

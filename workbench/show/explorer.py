@@ -11,14 +11,13 @@ from dataclasses import replace
 
 from workbench.problems import explain, is_right, solvable
 from workbench.show.cards import BLUE, escape, table
-from workbench.show.steps import QUESTION, step_strip
+from workbench.show.steps import QUESTION, SMALL, step_strip
 from workbench.show.trees import labelled_tree, tree_view
 from workbench.tree import Node, grow
 from workbench.types import Prefix, Problem, SearchResult, Step
 
 COLUMN = "display:inline-block;vertical-align:top;min-width:min(100%, 440px)"
 HEAD = f"padding:6px 10px;margin:4px 0;line-height:1.4;background-color:{BLUE}"
-SMALL = "font-size:90%;opacity:.8"
 Scored = tuple[Sequence[str], Sequence[float]]  # the steps of a solution, and their scores
 MESSAGE = "padding:6px 10px;margin:4px 0;border-left:3px solid rgba(213,94,0,.8)"
 

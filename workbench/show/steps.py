@@ -1,5 +1,7 @@
 """The step strip: a solution, a step a line, marked right or wrong, with the reason and a score.
 
+On it stand the views of problems, prefixes and results that a notebook shows.
+
 Data in, HTML text out, under the rules of `workbench.show.cards`. Taught in notebook 00.
 """
 
@@ -14,6 +16,7 @@ from workbench.types import Prefix, Problem, SearchResult
 QUESTION = "margin:2px 0 6px 0;padding:6px 10px;background-color:rgba(128,128,128,.15)"
 Reasons = Sequence[str | None]  # of each step why it is wrong, None if it is right
 ROW = "padding:3px 10px;vertical-align:top;text-align:left"
+SMALL = "font-size:90%;opacity:.8"
 
 
 def step_strip(
@@ -52,12 +55,29 @@ def solution_strip(
     problem: Problem, steps: Sequence[str], scores: Sequence[float] | None = None
 ) -> str:
     """The question and a solution's steps, marked by the exact checker where it can read them."""
-    try:
-        reasons = explain(problem, steps)
-    except ValueError:  # another kind of problem, or a toy question
-        reasons = None
     question = f'<div style="{QUESTION}">{escape(problem.question)}</div>'
-    return question + step_strip(steps, reasons, scores)
+    return question + step_strip(steps, _reasons(problem, steps), scores)
+
+
+def _reasons(problem: Problem, steps: Sequence[str]) -> Reasons | None:
+    try:
+        return explain(problem, steps)
+    except ValueError:  # another kind of problem, or a toy question
+        return None
+
+
+def problem_view(problem: Problem) -> str:
+    """How a notebook shows a `Problem`: the question, what is known of it, its solution folded."""
+    facts = [problem.id, problem.kind]
+    facts += [f"level {problem.level}"] if problem.level is not None else []
+    facts += [f"the answer is {problem.answer}"] if problem.answer is not None else []
+    note = f'<div style="{SMALL}">{escape(" · ".join(facts))}</div>'
+    view = f'<div style="{QUESTION}">{breakable(problem.question)}{note}</div>'
+    steps = [line for line in (problem.solution or "").split("\n") if line.strip()]
+    if not steps:
+        return view
+    strip = step_strip(steps, _reasons(problem, steps))
+    return f'{view}<details><summary style="cursor:pointer">solution</summary>{strip}</details>'
 
 
 def prefix_view(prefix: Prefix) -> str:
@@ -76,4 +96,4 @@ def result_view(result: SearchResult) -> str:
         body = prefix_view(result.best)
     else:
         body = f"<div>{escape(result.problem.question)}</div>"
-    return f'{body}<div style="font-size:90%;opacity:.8;padding:4px 10px">{escape(line)}</div>'
+    return f'{body}<div style="{SMALL};padding:4px 10px">{escape(line)}</div>'

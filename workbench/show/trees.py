@@ -2,7 +2,8 @@
 
 Data in, HTML text out, under the rules of `workbench.show.cards`: `<details>` and `<meter>` survive
 JupyterLab's sanitiser, text is escaped and inherits its colour. `tree_of` makes the tree of a pool
-of solutions, `labelled_tree` adds exact verdicts to a tree of values. Taught in notebooks 02, 08.
+of solutions, `labelled_tree` adds exact verdicts to a tree of values. What stands below a step is a
+`<dd>`, which is indented even where styles are taken out (GitHub). Taught in notebooks 02, 08.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ PRUNED = ";opacity:.5"
 def tree_view(root: Node) -> str:
     """Nested folds, one per step, open, bold and with → on the chosen path; pruned are faint, ✂.
 
-    A line holds what is known of ✓ or ✗, the text, a bar for the value, visits and the reason.
+    A line holds what is known of ✓ or ✗, the text, a bar for the value, visits, samples and the
+    reason.
     ValueError if a value lies outside [0, 1].
 
     >>> tree_view(Node(Step("2 + 3 ?"))).count("<details")  # a step without children does not fold
@@ -49,13 +51,13 @@ def _view(root: Node) -> str:
             continue
         summary = f'<summary style="{style};cursor:pointer">{_line(node)}</summary>'
         fold = f"<details{' open' if id(node) in opened else ''}>{summary}"
-        parts.append(f'{fold}<div style="{CHILDREN}">')
-        todo += ["</div></details>", *reversed(node.children.values())]
+        parts.append(f'{fold}<dl style="margin:0"><dd style="{CHILDREN}">')
+        todo += ["</dd></dl></details>", *reversed(node.children.values())]
     return "".join(parts)
 
 
 def _line(node: Node) -> str:
-    """What stands in a node's line: mark, text, value, visits, reason."""
+    """What stands in a node's line: mark, text, value, visits, samples, reason."""
     text, value = node.step.text, node.value
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"value {value} of step {text!r}: must lie in [0, 1]")
@@ -65,8 +67,10 @@ def _line(node: Node) -> str:
     parts = [f'<span style="font-weight:{weight}">{mark}{breakable(text)}</span>']
     if value is not None:
         parts.append(bar(value))
-    if node.visits:
-        parts.append(f'<span style="opacity:.8">{node.visits:,}×</span>')
+    for count, what in ((node.visits, "visit"), (node.samples, "sample")):
+        if count:
+            words = f"{count:,} {what}{'s' * (count != 1)}"
+            parts.append(f'<span style="opacity:.8">{words}</span>')
     if node.reason:
         parts.append(f'<span style="font-style:italic">{escape(node.reason)}</span>')
     return " &nbsp;".join(parts)
@@ -78,7 +82,7 @@ def tree_of(
     reasons: Sequence[Sequence[str | None]] | None = None,
     chosen: Prefix | None = None,
 ) -> Node:
-    """The tree of prefixes of one problem; visits are the prefixes through a step.
+    """The tree of prefixes of one problem; samples are the prefixes through a step.
 
     `scores` and `reasons` (None for a right step, as `problems.explain` says) hold one row per
     prefix with one entry per step. A node's value is its mean score; `chosen` is one of the
@@ -86,7 +90,7 @@ def tree_of(
 
     >>> problem = Problem("p", "quantities", "How many?")
     >>> root = tree_of([Prefix.of(problem, ["a", "b"]), Prefix.of(problem, ["a", "c"])])
-    >>> [(node.step.text, node.visits) for node in root.children.values()]
+    >>> [(node.step.text, node.samples) for node in root.children.values()]
     [('a', 2)]
     """
     # 1. do they fit together?
@@ -101,14 +105,14 @@ def tree_of(
         if rows is not None and (found := [len(row) for row in rows]) != sizes:
             raise ValueError(f"{found} {name} for prefixes of {sizes} steps, need one per step")
     # 2. their steps, with all that is known of each
-    root = Node(Step(questions.pop()), visits=len(prefixes))
+    root = Node(Step(questions.pop()), samples=len(prefixes))
     for i, prefix in enumerate(prefixes):
         _, *path = grow(root, prefix.steps, end=prefix.stop)
         for t, node in enumerate(path):
+            node.samples += 1
             if scores is not None:
-                node.earn(scores[i][t])
-            else:
-                node.visits += 1
+                node.total += scores[i][t]
+                node.value = node.total / node.samples
             if reasons is not None:
                 node.reason, node.right = reasons[i][t], reasons[i][t] is None
     # 3. the way that was chosen
