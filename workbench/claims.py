@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from workbench.runs.notebook import available, code_cells, load
+from workbench.runs.notebook import available, load, shown_sizes
 from workbench.runs.progress import duration
 from workbench.runs.record import Findings
 
@@ -61,12 +61,8 @@ def recorded(base: Path) -> dict[str, float | list[float]]:
 
 def _measured(notebook) -> dict[str, float | list[float]]:
     """A notebook's metrics and seconds, and whole numbers from the table of sizes that it shows."""
-    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    tables = ["".join(output.get("data", {}).get("text/plain", "")) for output in outputs]
-    shown = next((table for table in tables if re.match("size .*this run", table)), "")
-    column = -1 if "full (this run)" in shown else -2
-    rows = [re.split(" {2,}", line) for line in shown.replace(",", "").split("\n")[1:]]
-    sizes = {f"sizes/{row[0]}": int(row[column]) for row in rows if row[column].isdecimal()}
+    shown = {name: text.replace(",", "") for name, text in shown_sizes(notebook).items()}
+    sizes = {f"sizes/{name}": int(text) for name, text in shown.items() if text.isdecimal()}
     stored = notebook.metadata.get("workbench", {})
     return sizes | {k: stored[k] for k in ("seconds",) if k in stored} | stored.get("metrics", {})
 

@@ -4,7 +4,8 @@ import json
 
 import nbformat
 import pytest
-from little_repository import Repository
+from little_repository import Repository, well_formed
+from nbformat.v4 import new_output
 
 from workbench.__main__ import main
 from workbench.runs import manifest
@@ -214,6 +215,7 @@ def test_record_refuses_batches_that_did_not_complete(repository, outcome, messa
 def test_compare_finds_intervals_that_do_not_overlap(recorded, tmp_path, capsys):
     metrics = {"eval/accuracy": [0.55, 0.51, 0.6], "sizes": 9, "other": [0, 0, 0]}
     measured = {"event": "completed", "notebook": NAME, "metrics": metrics}
+    nbformat.write(recorded.read(NAME), tmp_path / f"{NAME}.ipynb")
     manifest.append(tmp_path, measured)
     apart = ["eval/accuracy is 0.55 [0.51, 0.6], recorded 0.4 [0.3, 0.5]"]
     assert compare(recorded.base, tmp_path) == {NAME: apart}
@@ -224,6 +226,26 @@ def test_compare_finds_intervals_that_do_not_overlap(recorded, tmp_path, capsys)
     assert main(["check", "--against", str(tmp_path)], recorded.base) == 0
     with pytest.raises(ValueError, match="no completed"):
         compare(recorded.base, tmp_path / "nothing")
+
+
+def test_compare_says_at_which_sizes_a_metric_that_misses_was_measured(repository, tmp_path):
+    tables = (
+        "quick  full (this run)\nn     2      1,500",
+        "quick (this run)  full\nn     2       1,500",
+    )
+    recorded, executed = well_formed(NAME), well_formed(NAME)
+    for notebook, table in zip((recorded, executed), tables):
+        notebook.cells[3].outputs = [new_output("display_data", {"text/plain": f"size  {table}"})]
+    repository.write(NAME, recorded)
+    repository.recorded(NAME, metrics={"eval/accuracy": [0.4, 0.3, 0.5]})
+    nbformat.write(executed, tmp_path / f"{NAME}.ipynb")
+    measured = {"event": "completed", "notebook": NAME}
+    manifest.append(tmp_path, {**measured, "metrics": {"eval/accuracy": [0.55, 0.51, 0.6]}})
+    apart = "eval/accuracy is 0.55 [0.51, 0.6], recorded 0.4 [0.3, 0.5]"
+    sizes = "measured at other sizes (n: 2, recorded 1,500)"
+    assert compare(repository.base, tmp_path) == {NAME: [apart, sizes]}
+    manifest.append(tmp_path, {**measured, "metrics": {"eval/accuracy": [0.5, 0.45, 0.7]}})
+    assert compare(repository.base, tmp_path) == {NAME: []}
 
 
 def test_compare_names_what_did_not_complete(recorded, tmp_path):

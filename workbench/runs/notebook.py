@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def code_cells(notebook) -> list:
     """The notebook's own code cells: without the one that papermill injects."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [c for c in cells if "injected-parameters" not in c.metadata.get("tags", [])]
+
+
+def shown_sizes(notebook) -> dict[str, str]:
+    """The sizes that a notebook ran at, from the table of them that `Run.sizes` shows."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    tables = ["".join(output.get("data", {}).get("text/plain", "")) for output in outputs]
+    shown = next((table for table in tables if re.match("size .*this run", table)), "")
+    column = -1 if "full (this run)" in shown else -2
+    rows = [re.split(" {2,}", line) for line in shown.split("\n")[1:]]
+    return {row[0]: row[column] for row in rows}
 
 
 def content_hash(notebook, parameters: Mapping[str, object], data: Mapping[str, str]) -> str:

@@ -4,7 +4,8 @@
 receives the outputs of the executed one; its metadata say under `workbench` what they belong to.
 `check` holds that against today. What surely makes outputs wrong is an error: changed code cells,
 parameters or data, missing figures. What may change them is a note: package code, its version.
-`compare` holds the metrics of another batch (say, a quick run) against the recorded ones.
+`compare` holds the metrics of another batch (say, a quick run) against the recorded ones, and says
+at which other sizes those were measured that differ.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ import nbformat
 
 import workbench
 from workbench.runs import manifest
-from workbench.runs.notebook import available, code_cells, content_hash, load, unfinished
+from workbench.runs.notebook import (
+    available,
+    code_cells,
+    content_hash,
+    load,
+    shown_sizes,
+    unfinished,
+)
 from workbench.runs.run import source_text
 from workbench.show.cards import cell_text
 
@@ -145,11 +153,14 @@ def compare(base: Path, folder: Path) -> dict[str, list[str]]:
     measured = {n: r["metrics"] for n, r in outcomes.items() if r["event"] == "completed"}
     if not measured:
         raise ValueError(f"{folder} holds no completed notebooks")
-    stored = {path.stem: load(path).metadata.get("workbench", {}) for path in available(base)}
-    recorded = {name: stored.get(name, {}).get("metrics", {}) for name in measured}
     asked = (manifest.header(records) or {}).get("notebooks", outcomes)
-    failed = {name: [f"did not complete in {folder}"] for name in asked if name not in measured}
-    return failed | {name: list(_apart(recorded[name], measured[name])) for name in measured}
+    found = {name: [f"did not complete in {folder}"] for name in asked if name not in measured}
+    for name, recorded in [(p.stem, load(p)) for p in available(base) if p.stem in measured]:
+        then = recorded.metadata.get("workbench", {}).get("metrics", {})
+        found[name] = list(_apart(then, measured[name]))
+        if found[name]:
+            found[name] += _other_sizes(recorded, load(folder / f"{name}.ipynb"))
+    return found
 
 
 def _apart(recorded: Mapping, measured: Mapping) -> Iterator[str]:
@@ -159,3 +170,11 @@ def _apart(recorded: Mapping, measured: Mapping) -> Iterator[str]:
         if now[1] > then[2] or now[2] < then[1]:
             words = ["{} [{}, {}]".format(*map(cell_text, interval)) for interval in (now, then)]
             yield f"{name} is {words[0]}, recorded {words[1]}"
+
+
+def _other_sizes(recorded, executed) -> Iterator[str]:
+    """At which sizes the metrics of a notebook were measured, where they are not the recorded."""
+    then, now = shown_sizes(recorded), shown_sizes(executed)
+    other = [f"{n}: {now[n]}, recorded {then[n]}" for n in now if now[n] != then.get(n, now[n])]
+    if other:
+        yield f"measured at other sizes ({'; '.join(other)})"
