@@ -16,7 +16,8 @@ try a verifier, too few to compare two.
 
 `--data embedded` is the trial of `workbench.analyse.trial`, for verifiers of whole solutions, too:
 samples by `--policy` of problems of each embedded kind, whose steps have an exact truth. Threshold
-and temperature are chosen on validation problems. The pools of `problems.frozen` are taken where
+and temperature are chosen on validation problems. Batch invariance is measured on a few of the
+samples, in the dtype that the verifier has. The pools of `problems.frozen` are taken where
 they are shipped, others are drawn. `--limit` takes so many problems of each pool.
 """
 
@@ -34,12 +35,14 @@ from workbench.analyse.process_bench import (
     ASPECTS,
     prmbench_table,
     processbench_table,
+    read_each,
     score_solutions,
 )
 from workbench.analyse.trial import trial
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.baselines import Position, Random
+from workbench.models.invariance import ALL, afresh, batch_gaps
 from workbench.problems import frozen, programs
 from workbench.problems.benchmarks import SUBSETS, load
 from workbench.search import METHODS
@@ -49,6 +52,7 @@ BASELINES = {"random": lambda: Random(seed=0), "position": Position}
 SCORES = {"processbench": ("error", "correct", "f1"), "prmbench": ("right_f1", "wrong_f1", "score")}
 KINDS = ("quantities", "programs")  # what the shipped policies write
 EMBEDDED = "embedded"  # in place of a folder of data
+BATCHES = (2, 8, 32)  # in which scores are held against scores one by one
 HIDDEN = ("threshold", "chosen_here")  # in the title instead
 
 
@@ -166,12 +170,31 @@ def pool_of(kind: str, split: str, asked: argparse.Namespace) -> list[SearchResu
     return solve(problems, METHODS["sample"], policy=load_policy(policy), seed=0, n=n)
 
 
+def gaps_of(verifier: Verifier, results: Sequence[SearchResult]) -> list[dict]:
+    """Rows of `batch_gaps` on one sample of each problem; none for who reads with no model."""
+    if not hasattr(verifier, "reader"):
+        return []
+    firsts = [result.rollouts[0] for result in results[: max(BATCHES)]]
+    scores = read_each(afresh(verifier, ALL), firsts, Meter(), skip=True)
+    read = [rollout for rollout, own in zip(firsts, scores) if own is not None]
+    sizes = [size for size in BATCHES if size <= len(read)]
+    weights = verifier.reader.engine.model.parameters()
+    dtype = next(str(w.dtype).removeprefix("torch.") for w in weights if w.is_floating_point())
+    if not sizes:
+        return []
+    # its own dtype alone: in float32 beside it would be a second model in memory
+    options = {"seed": 0, "batch_sizes": sizes, "dtypes": [dtype]}
+    return batch_gaps(lambda _, tokens: afresh(verifier, tokens), read, **options)
+
+
 def report_trial(kind: str, verifier: Verifier, asked: argparse.Namespace) -> None:
     """Try the verifier on one kind, print the table and what it lacks, and write it where asked."""
     others, results = (pool_of(kind, split, asked) for split in ("validation", "test"))
     print(f"\n{kind}, {asked.verifier}: {asked.samples} samples by {asked.policy}", end="")
     print(f" of each of {len(results)} problems")
-    found = trial(verifier, results, seed=0, choose_on=others)
+    found = trial(
+        verifier, results, seed=0, choose_on=others, invariance=gaps_of(verifier, results)
+    )
     print(f"threshold {found.threshold:.3g} and temperature {found.temperature:.3g}", end="")
     print(f" of {len(others)} other problems; 95 % intervals\n")
     print(found.table.to_string(float_format="{:.3f}".format))

@@ -12,7 +12,7 @@ from tiny import TOKENIZER, tiny_model
 from workbench.models import load_policy, load_verifier
 from workbench.models.generative import ASKS, GenerativeFormat, GenerativeVerifier
 from workbench.models.heads import ScalarHead, with_scalar_head
-from workbench.models.invariance import batch_gaps
+from workbench.models.invariance import ALL, afresh, batch_gaps
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import quantities
@@ -134,6 +134,20 @@ def test_every_kind_of_verifier_is_invariant_in_float32(kind):
     table = batch_gaps(make, GOLD[:6], seed=1, batch_sizes=(1, 2, 6), dtypes=("float32",))
     assert [row["largest"] for row in table] == pytest.approx([0, 0, 0], abs=1e-4)
     assert table[0]["largest"] == 0 and table[0]["rows"] == 1 < table[2]["rows"]
+
+
+@pytest.mark.parametrize("kind", ["labels", "cot"])
+def test_a_verifier_afresh_reads_and_writes_anew_and_leaves_the_other_as_it_was(kind):
+    calls = []
+    model = record(tiny_model(), calls)
+    KINDS[kind](model, ALL).score(GOLD[:1])  # a model's first forwards try what it can do, once
+    calls.clear()
+    verifier = KINDS[kind](model, ALL)
+    scores, cold = verifier.score(GOLD[:2]), len(calls)
+    new = afresh(verifier, ALL)
+    assert new.model is verifier.model and new.score(GOLD[:2]) == scores
+    assert len(calls) == 2 * cold  # nothing was remembered, not even what was written
+    assert verifier.score(GOLD[:2]) == scores and len(calls) == 2 * cold  # here, all was
 
 
 class Fake:

@@ -1,6 +1,8 @@
 """TD(lambda) values: returns against their definition, the loss at its positions, what is learnt on
 a known chain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,21 @@ def test_training_bootstraps_from_where_the_models_window_ends():
         )
     ((whole, totals),) = seen
     assert (whole, totals["steps"], totals["cut"]) == ([False], 4, 1)
+
+
+def trained(stop, right):
+    """What TD makes of eight solutions, half of them over for the reason `stop`, graded so."""
+    problem, recipe = quantities.generate(1, levels=[2], seed=3)[0], Recipe(rank=0, epochs=2)
+    prefix = Prefix.of(problem, ["Ava has 5 .", "Max has 4 ."])
+    rows = [(problem, replace(prefix, stop=stop), right), (problem, prefix.texts, True)] * 4
+    verifier, log = td.train_td(tiny_model(), TOKENIZER, rows, recipe=recipe, seed=0)
+    return verifier.score([prefix]), [row["train/loss"] for row in log]
+
+
+def test_a_solution_cut_for_length_when_it_was_written_has_no_reward(one_thread):
+    """Though all of it fits the window. Of one that ended, the grade counts."""
+    assert trained("length", True) == trained("length", False)
+    assert trained("end", True) != trained("end", False)
 
 
 def test_training_learns_the_values_of_a_known_chain():

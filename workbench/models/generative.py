@@ -169,6 +169,7 @@ class GenerativeVerifier:
     def forget(self) -> None:
         """Be as if nothing had been read yet."""
         self.reader.forget()
+        self._written = {}
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         """As `StepVerifier.score`; what is written is paid for like what is read."""

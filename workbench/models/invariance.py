@@ -9,11 +9,14 @@ that follows is another text. Taught in notebook 04.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
+from workbench.models.reader import Reader
+from workbench.models.verifier import GenerativeVerifier, StepVerifier
 from workbench.types import Prefix, Verifier
 
 ALL = 1_000_000  # batch_tokens: whatever is given together may be read together
@@ -58,6 +61,17 @@ def batch_gaps(
                 line |= {f"largest{name}": float(gaps.max()), f"mean{name}": float(gaps.mean())}
             table.append(line)
     return table
+
+
+def afresh(
+    verifier: StepVerifier | GenerativeVerifier, batch_tokens: int
+) -> StepVerifier | GenerativeVerifier:
+    """The same verifier on the same weights, which has read nothing yet: what `make` may give."""
+    new, engine = copy.copy(verifier), verifier.reader.engine
+    sizes = {"batch_tokens": batch_tokens, "cache_tokens": engine.cache.max_tokens}
+    new.reader = Reader(engine.model, **sizes)
+    new.forget()
+    return new
 
 
 def _scores(

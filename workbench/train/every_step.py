@@ -11,7 +11,8 @@ steps. This is learning from bags (Dietterich et al. 1997), with the noisy-or of
 Viola (2005) turned round.
 
 How it deviates: steps are not independent given the question, and a right answer may come by a
-wrong step. A solution that is longer than the model reads is left out. Taught in notebook 04.
+wrong step. A solution that was cut for length, or that is longer than the model reads, is left out.
+Taught in notebook 04.
 """
 
 from __future__ import annotations

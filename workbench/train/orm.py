@@ -35,7 +35,8 @@ def outcome_rows(rows: Iterable[Outcome]) -> list[LabelledSolution]:
     r"""Solutions with one label each, on the last step.
 
     A row is labelled, or (problem, solution, right), where a solution is a `Prefix`, a text (a step
-    a line) or a list of steps. ValueError without steps or without a 0 or 1.
+    a line) or a list of steps. Why a `Prefix` is over stands in `meta["stop"]`: one cut for length
+    has no ending that says anything. ValueError without steps or without a 0 or 1.
 
     >>> outcome_rows([(Problem("p", "math", "?"), "2 + 2 = 5\nThe answer is 5", False)])[0].labels
     (None, 0)
@@ -46,17 +47,19 @@ def outcome_rows(rows: Iterable[Outcome]) -> list[LabelledSolution]:
 def _outcome(row: Outcome) -> LabelledSolution:
     if isinstance(row, LabelledSolution):
         problem, steps, right, source = row.problem, row.steps, (None, *row.labels)[-1], row.source
+        meta = row.meta
     else:
         problem, solution, right = row
         texts = solution.texts if isinstance(solution, Prefix) else solution
         steps, source = texts.split("\n") if isinstance(texts, str) else texts, ""
+        meta = {"stop": solution.stop} if isinstance(solution, Prefix) else {}
     if not steps:
         raise ValueError(f"{problem.id}: a solution without steps has no place for its label")
     if right not in (0, 1):
         need = "need 1 (the solution is right) or 0 (wrong)"
         raise ValueError(f"{problem.id}: last label {right!r}, {need}")
     labels = (*[None] * (len(steps) - 1), int(right))
-    return LabelledSolution(problem, tuple(steps), labels, source=source)
+    return LabelledSolution(problem, tuple(steps), labels, source=source, meta=meta)
 
 
 def graded(results: Iterable[SearchResult]) -> list[LabelledSolution]:

@@ -54,7 +54,8 @@ def examples(
     the number of the step that a word belongs to, from 1, and 0 for question and separators; `good`
     says which tokens, separators too, stand in a step whose target is above one half. A
     solution ends with the first step labelled bad (unless `past_error`) or at the step border
-    before token `longest`, when `whole` is False; one without a labelled step left is left out.
+    before token `longest`; one without a labelled step left is left out. `whole` is False where it
+    is cut there, or was when it was written (`meta["stop"]` is "length"): its ending is unknown.
     ValueError if soft targets are asked of rows without values.
 
     >>> from workbench.models.tokenizer import build_tokenizer
@@ -73,6 +74,7 @@ def examples(
         lines = form.segments(tokenizer, solution.problem, solution.steps)
         wanted = _wanted(solution, soft, past_error)
         row = _laid_out(lines, wanted, len(form.ids[0]), longest)
+        row["whole"] = row["whole"] and solution.meta.get("stop") != "length"
         if any(target != IGNORE for target in row["targets"]):
             out.append(row)
     return out

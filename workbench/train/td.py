@@ -13,8 +13,9 @@ $\lambda = 1$ calls all steps of a rollout what its answer is; $\lambda = 0$ bel
 In between, a good step on the way to a wrong answer is told so by steps that went on rightly from
 its like (a PRM as value iteration; TS-LLM, arXiv 2309.17179, learns its value function so).
 
-A rollout that is longer than the model reads is cut at a step border, where its ending is not
-known: its last step has no target, and those before it are led by its value, $G_S = V(s_S)$.
+A rollout that was cut for length when it was written, or is cut at a step border because the model
+reads no further, has no reward, for its ending is not known: its last step has no target, and those
+before it are led by its value, $G_S = V(s_S)$.
 
 Deviations: the head is the pair of label tokens that every PRM of ours is read from, so that
 `StepVerifier` reads the values (a linear head of its own would be the same function); targets move
@@ -102,7 +103,8 @@ def train_td(
 ) -> tuple[StepVerifier, list[dict[str, float]]]:
     """Fine-tune `model` (changed in place) on graded rollouts, as `orm.outcome_rows` takes them.
 
-    Every step counts, those after a fault, too. `options` are those of `prm.train_prm`.
+    Every step counts, those after a fault, too; the grade of a rollout cut for length does not.
+    `options` are those of `prm.train_prm`.
     """
     solutions = outcome_rows(rows)
     rollouts = [replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in solutions]
