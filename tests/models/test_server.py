@@ -357,12 +357,13 @@ def test_a_url_is_a_policy_and_what_changes_its_writing_changes_its_fingerprint(
     url = "http://localhost:8000/v1"
     policy = load_policy(f"{url}#some/model", temperature=0.7)
     assert (policy.client.base_url, policy.model, policy.name) == (url, *["some/model"] * 2)
-    same = ServerPolicy(f"{url}/", "some/model", temperature=0.7, name="x", concurrency=2)
+    elsewhere = {"base_url": "http://other/v1/", "name": "x", "concurrency": 2}
+    same = ServerPolicy(model="some/model", temperature=0.7, **elsewhere)
     assert policy.fingerprint() == same.fingerprint()
     options = [
         {}, {"temperature": 0.5}, {"max_tokens": 9}, {"separator": "\n\n"}, {"chat": True},
         {"templates": {"solve": "{question}"}}, {"extra": {"top_k": 0}}, {"model": "b"},
-        {"base_url": "http://other/v1"}, {"draws_per_request": 2},
+        {"model": None}, {"model": None, "base_url": "http://other/v1"}, {"draws_per_request": 2},
     ]  # fmt: skip
     known = {ServerPolicy(**{"base_url": url, "model": "a", **o}).fingerprint() for o in options}
     assert len(known) == len(options)
@@ -420,6 +421,18 @@ def test_a_search_with_policy_and_verifier_behind_servers(server):
     results = solve(PROBLEMS[:3], METHODS["beam_search"], beam_width=2, expand=2, **how)
     assert not any(r.error for r in results) and all(r.best.stop == "end" for r in results)
     assert all(r.meter.verifier and r.meter.generated for r in results)
+
+
+def test_verifiers_behind_several_servers_share_their_work(server):
+    steps, url = ["a b", "c"], server.url
+    with serving() as other:
+        prm = ServerVerifier(f"{url},{other.url}", PRM, TOKENIZER, **FAST)
+        found = prm.score([Prefix.of(problem, steps) for problem in PROBLEMS])
+        assert other.seen and server.seen and len(other.seen) + len(server.seen) == len(PROBLEMS)
+    assert found == ServerVerifier(url, PRM, TOKENIZER).score(
+        [Prefix.of(problem, steps) for problem in PROBLEMS]
+    )
+    assert prm.fingerprint() == ServerVerifier(url, PRM, TOKENIZER).fingerprint()
 
 
 def test_a_verifier_that_reads_nothing_of_use_says_so(server):

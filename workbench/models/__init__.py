@@ -4,7 +4,8 @@
 def load_policy(name_or_path, **options):
     """A policy from a shipped name, a folder or the hub: see `models.policy.load_policy`.
 
-    A URL, `http://localhost:8000/v1#name-of-the-model`, is a server: see `models.server`.
+    A URL, `http://localhost:8000/v1#name-of-the-model`, is a server, and
+    `http://a:8000/v1,http://b:8000/v1#name` are two that share the work: see `models.server`.
     """
     if str(name_or_path).startswith(("http://", "https://")):
         from workbench.models.server import ServerPolicy

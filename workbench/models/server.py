@@ -24,7 +24,9 @@ How this deviates from `HFPolicy`:
   (`prompts.prompts_for(tokenizer)`, by completions). With `chat=True`, `prompts.with_layout()` are
   messages in ordinary English.
 
-A row that gets no answer fails for its own problem (`types.RowsFailed`).
+A row that gets no answer fails for its own problem (`types.RowsFailed`). Several servers with one
+model, `http://a:8000/v1,http://b:8000/v1#model`, share the requests, and the loss of all but one is
+borne (`server_client`). Results are those of one where draws are kept to seeds, and greedy.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class _Row:
 class ServerPolicy:
     """A model behind `base_url` (up to `/v1`). `load_policy("http://host:8000/v1#model")` makes it.
 
+    `base_url` may be several with commas between them, servers of one kind with the same model.
     `model` is its name there (None: the server's only one). `extra` joins each request; with
     `draws_per_request` above 1 draws of one prefix share a request (`n`) and the first one's seed.
     `connection` goes to `ServerClient`: key_variable, concurrency, retries, timeout, backoff.
@@ -134,11 +137,14 @@ class ServerPolicy:
         return found
 
     def fingerprint(self) -> str:
-        """What this policy is, as far as it can be known here: server, model name, settings."""
+        """What this policy is, as far as it can be known here: model name, settings.
+
+        Where the model runs is no part of it, unless the server alone says which one it is.
+        """
         own = {name: text for name, text in self.templates.items() if OF_METHODS.get(name) != text}
         settings = float(self.temperature), self.max_tokens, self.separator, own, self.logprobs
         how = self.chat, self.extra, self.draws_per_request
-        return digest((self.client.base_url, self.model, *settings, *how))
+        return digest((self.model or self.client.base_url, *settings, *how))
 
     # -- what is sent -----------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 class ServerVerifier:
     """P(good) of each step by a PRM that vLLM serves under `base_url` (with or without `/v1`).
 
+    Several servers, with commas between their URLs, share the requests (`server_client`).
     `model` is its name there, `tokenizer` the one that it was trained with; `form` is looked up by
     the name in `PUBLIC` unless given. `extra` joins each request (`{"use_activation": True}`, ...);
     `connection` goes to `ServerClient`. ValueError for an unknown name or another tokenizer.
@@ -54,8 +55,8 @@ class ServerVerifier:
         extra: Mapping[str, Any] | None = None,
         **connection: Any,
     ):
-        base_url = base_url.rstrip("/").removesuffix("/v1")
-        self.client, self.model = ServerClient(base_url, **connection), model
+        urls = [url.strip().rstrip("/").removesuffix("/v1") for url in base_url.split(",")]
+        self.client, self.model = ServerClient(",".join(urls), **connection), model
         self.name = name or model.rpartition("/")[2]
         self.tokenizer, self.form = tokenizer, (form or _known_form(model)).bound(tokenizer)
         self.activated, self.extra = activated, dict(extra or {})
@@ -87,9 +88,8 @@ class ServerVerifier:
         return sum(map(len, {_ids(rows) for rows in segments if len(rows) > 1}))
 
     def fingerprint(self) -> str:
-        """What this verifier is, as far as it can be known here: server, model name, format."""
-        form = asdict(self.form)
-        return digest((self.client.base_url, self.model, form, self.activated, self.extra))
+        """What this verifier is, as far as it can be known here: model name, format, settings."""
+        return digest((self.model, asdict(self.form), self.activated, self.extra))
 
     def _segments(self, prefix: Prefix) -> list[list[int]]:
         return self.form.segments(self.tokenizer, prefix.problem, prefix.texts)
