@@ -49,7 +49,8 @@ def logits_from(model: torch.nn.Module, ids: torch.Tensor, wanted: torch.Tensor)
     it. `ids` and `wanted` (B, T).
     """
     first = int(wanted.any(0).int().argmax())
-    kept = {"logits_to_keep": ids.shape[1] - first} if first else {}
+    # places, not how many: a slice of the hidden states makes torch copy the head for every row
+    kept = {"logits_to_keep": torch.arange(first, ids.shape[1], device=ids.device)} if first else {}
     return pad(model(input_ids=ids, use_cache=False, **kept).logits, (0, 0, first, 0))
 
 
