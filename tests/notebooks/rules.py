@@ -8,8 +8,11 @@ rule is a function that yields what is wrong, in words that say what to do.
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from types import ModuleType
 
 from workbench.runs.notebook import code_cells, read_parameters
 
@@ -151,3 +154,28 @@ def _tree(source: str) -> ast.Module:
         return ast.parse(source)
     except SyntaxError:
         return ast.Module([], [])
+
+
+def missing_names(notebook) -> list[str]:
+    """What a notebook takes from the package and is not there: it would only be seen by a run."""
+    cells = (cell.source for cell in notebook.cells if cell.cell_type == "code")
+    nodes = [*ast.walk(ast.parse("\n".join(cells)))]
+    modules, missing = {}, []
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("workbench"):
+            source = importlib.import_module(node.module)
+            for name in node.names:
+                with suppress(ImportError):  # a module of a package that nothing has loaded yet
+                    importlib.import_module(f"{node.module}.{name.name}")
+                found = getattr(source, name.name, None)
+                if found is None:
+                    missing.append(f"{node.module}.{name.name}")
+                if isinstance(found, ModuleType):
+                    modules[name.asname or name.name] = found
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    taken = (n for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name))
+    for node in taken:
+        name = node.value.id
+        if name in modules and name not in stored and not hasattr(modules[name], node.attr):
+            missing.append(f"{modules[name].__name__}.{node.attr}")
+    return missing

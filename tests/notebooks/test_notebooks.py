@@ -1,7 +1,7 @@
 """The committed notebooks keep the rules, and their outputs belong to today's code and data."""
 
 import pytest
-from notebooks.rules import PATH, long_lines, structure_problems
+from notebooks.rules import PATH, long_lines, missing_names, structure_problems
 
 from workbench.runs.environment import root
 from workbench.runs.notebook import available, load
@@ -24,6 +24,11 @@ def test_outputs_are_fresh(path):
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_code_fits_on_a_screen(path):
     assert [long_lines(load(file)) for file in (path, SOLUTIONS / path.name)] == [[], []]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS)
+def test_all_that_cells_take_from_the_package_is_there(path):
+    assert [missing_names(load(file)) for file in (path, SOLUTIONS / path.name)] == [[], []]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)

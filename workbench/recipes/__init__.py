@@ -11,7 +11,10 @@ from workbench.recipes.iteration import ITERATION_RECIPES
 from workbench.recipes.policies import POLICY_RECIPES
 from workbench.recipes.searches import SEARCH_RECIPES
 from workbench.recipes.smollm2 import SMOLLM2_RECIPES
-from workbench.recipes.verifiers import VERIFIER_RECIPES
+from workbench.recipes.verifiers import LANGUAGE, LAYERS, LOG, PRM, VERIFIER_RECIPES, WITHIN, learnt
 
 RECIPES = VERIFIER_RECIPES | POLICY_RECIPES | ITERATION_RECIPES | SEARCH_RECIPES
 RECIPES |= SMOLLM2_RECIPES
+
+# how a PRM of ours is made, and what is measured of it: notebook 03 takes them from here
+__all__ = ["LANGUAGE", "LAYERS", "LOG", "PRM", "RECIPES", "WITHIN", "learnt"]

@@ -51,7 +51,7 @@ from workbench.train.learner import Recipe
 from workbench.train.orm import outcome_loss, train_orm
 from workbench.train.prm import step_loss, train_prm
 from workbench.train.reward import train_reward
-from workbench.types import LabelledSolution, Meter, Prefix, Problem
+from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult
 
 SEED, SOLUTIONS = 300, 8  # of a training problem, by each writer
 MOST_STEPS = 14  # steps: what runs on further says one thing again and again
@@ -235,12 +235,13 @@ def _answers(folder: Path, host_name: str) -> list[tuple[Problem, Prefix, bool]]
     return rows[:ANSWERS]
 
 
-def learnt(verifier, *, samples: int = 2) -> dict[str, float]:
-    """What a verifier knows of base's validation samples: loss beside its label entropy, and AUC.
+def learnt(verifier, results: Sequence[SearchResult] = (), *, samples: int = 2) -> dict[str, float]:
+    """What a verifier knows of the steps of `results`: loss beside their label entropy, and AUC.
 
-    Held against the exact truth, which training never sees.
+    Held against the exact truth, which training never sees. Without results, they are so many
+    `samples` of base for each validation problem.
     """
-    results = frozen.pool("base", "validation", n=samples)
+    results = results or frozen.pool("base", "validation", n=samples)
     pairs = [(r.problem, rollout) for r in results for rollout in r.rollouts]
     scores = verifier.score([rollout for _, rollout in pairs])
     truths = [check_steps(problem, rollout.texts) for problem, rollout in pairs]
