@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from fractions import Fraction
 from functools import cache
+from itertools import permutations
 
 import pytest
 from hypothesis import assume, given, settings
@@ -74,7 +75,7 @@ def told(problem):
 # -- the templates ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", range(168), ids=lambda place: templates()[place].id)
+@pytest.mark.parametrize("place", range(192), ids=lambda place: templates()[place].id)
 def test_every_template_tells_stories_that_it_reads_again(place):
     template = templates()[place]
     for seed in range(8):
@@ -119,19 +120,36 @@ def test_every_step_is_needed_and_distractors_come_and_go():
 
 def test_splits_share_no_template_and_each_has_every_level():
     split = {t.id: t.split for t in templates()}
-    assert Counter(split.values()) == {"train": 120, "validation": 18, "test": 30}
+    assert Counter(split.values()) == {"train": 120, "validation": 18, "test": 30, "answers": 24}
     seen = {}
-    for name in ("train", "validation", "test"):
+    for name in ("train", "validation", "test", "answers"):
         told_by = Counter()
-        for problem in generate(150, seed=1, split=name):
+        levels = range(1, 4 if name == "answers" else 7)
+        for problem in generate(150, seed=1, split=name, levels=levels):
             (own,) = (t for t in templates() if t.pattern.fullmatch(problem.question))
             assert own.split == name
             told_by[own.level] += 1
             seen.setdefault(own.text, set()).add(name)
-        assert set(told_by) == set(range(1, 7)) and min(told_by.values()) > 10
+        assert set(told_by) == set(levels) and min(told_by.values()) > 10
     assert all(len(names) == 1 for names in seen.values())
     texts = [re.sub(r"\W|\d", "", t.text) for t in templates()]
     assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("largest", [30, 50])
+def test_small_stories_hold_no_larger_number_and_are_as_true(largest):
+    about = {"levels": [1, 2, 3], "seed": 4, "largest": largest}
+    for problem in generate(150, split="train", **about) + generate(50, split="test", **about):
+        told = NUMBER.findall(problem.question + problem.solution.replace(" / 100", ""))
+        assert all(n.isdigit() and int(n) <= largest for n in told)
+        assert all(check_steps(problem, problem.solution.split("\n")))
+    kinds = {p.meta["template"] for p in generate(400, split="test", **about)}
+    assert kinds <= {t.id for t in templates() if t.split == "test"} and len(kinds) >= 19
+
+
+def test_no_story_of_numbers_that_are_too_small_is_an_error():
+    with pytest.raises(ValueError, match="no story of level 3 has numbers up to largest=1"):
+        generate(1, levels=[3], seed=0, largest=1)
 
 
 def test_a_longer_list_begins_with_the_shorter_and_holds_what_its_index_says():
@@ -147,7 +165,7 @@ def test_a_longer_list_begins_with_the_shorter_and_holds_what_its_index_says():
     [
         (dict(levels=[0]), r"levels \[0\]: use levels from 1 to 6"),
         (dict(levels=[]), r"levels \[\]: use levels from 1 to 6"),
-        (dict(split="dev"), "split 'dev': use one of train, validation, test"),
+        (dict(split="dev"), "split 'dev': use one of train, validation, test, answers"),
     ],
 )
 def test_unknown_options_are_refused_with_what_would_be_accepted(options, message):
@@ -344,6 +362,10 @@ def test_another_sign_is_wrong(problem, rng):
     assume(not stories.read_question(problem.question).plain)
     known = told(problem)[1].values()  # of equal numbers either may be meant
     assume((value * 10**4) % 1 == 0 and value not in known and len(set(known)) == len(known))
+    # 9 taller, then 16 shorter: that the first is 7 taller than the last is true, though not asked
+    own = {Fraction(n) for n in NUMBER.findall(left)}
+    told_apart = (b - a for a, b in permutations(known, 2) if {a, b} != own)
+    assume(value not in told_apart)
     steps[at] = f"{left} = {number_text(value)}"
     assert check_steps(problem, steps)[: at + 1] == [True] * at + [False]
 

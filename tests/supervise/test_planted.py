@@ -1,7 +1,7 @@
 """Planted faults: one word of one good step, of its own kind, and a label that is never wrong."""
 
-from workbench.problems import check_steps, quantities
-from workbench.supervise.planted import planted
+from workbench.problems import check_steps, explain, quantities, stories
+from workbench.supervise.planted import EQUATION, misread, planted
 from workbench.types import LabelledSolution, Problem
 
 PROBLEMS = quantities.generate(60, levels=range(2, 6), seed=5, split="train")
@@ -41,3 +41,42 @@ def test_faults_lie_before_what_is_labelled_bad_or_not_at_all():
 
 def test_it_depends_on_the_seed_and_the_solution_alone():
     assert planted(GOOD, seed=0) == planted(GOOD[::-1], seed=0)[::-1] != planted(GOOD, seed=1)
+
+
+# -- equations that compute something else -----------------------------------------------------
+
+
+def solutions(n, seed, **options):
+    told = stories.generate(n, seed=seed, levels=[1, 2, 3], largest=50, **options)
+    steps = [tuple(p.solution.split("\n")) for p in told]
+    return [LabelledSolution(p, own, (1,) * len(own)) for p, own in zip(told, steps)]
+
+
+def test_a_misread_step_is_worked_out_right_and_computes_something_else():
+    rows = solutions(200, seed=3, split="train")
+    found = misread(rows, seed=0)
+    assert len(found) > 190
+    by_question = {row.problem.question: row for row in rows}
+    for wrong in found:
+        t = len(wrong.steps) - 1
+        old = by_question[wrong.problem.question]
+        assert wrong.labels == (*[1] * t, 0) and wrong.source == "misread"
+        assert wrong.steps[:t] == old.steps[:t] and wrong.steps[t] not in old.steps
+        a, sign, b, result = EQUATION.fullmatch(wrong.steps[t]).groups()
+        assert eval(f"{a} {sign} {b}") == int(result) > 0
+        assert result != EQUATION.fullmatch(old.steps[t])[4]
+
+
+def test_most_misread_steps_are_wrong_and_none_is_a_slip():
+    found = misread(solutions(200, seed=4, split="train"), seed=0)
+    faults = [explain(row.problem, row.steps)[-1] for row in found]
+    kinds = [fault.partition(":")[0] for fault in faults if fault]
+    # a part of the answer may be worked out by the way: half of (25 - 3) is half of 25 less ...
+    assert len(kinds) > 0.85 * len(faults) and kinds.count("arithmetic slip") < 0.05 * len(kinds)
+
+
+def test_misread_depends_on_the_seed_and_the_solution_and_leaves_out_what_is_no_equation():
+    rows = solutions(30, seed=5, split="train")
+    assert misread(rows, seed=0) == misread(rows[::-1], seed=0)[::-1] != misread(rows, seed=1)
+    bad = [LabelledSolution(row.problem, row.steps, (0, *row.labels[1:])) for row in rows]
+    assert misread(bad, seed=0) == [] == misread(GOOD[:20], seed=0)

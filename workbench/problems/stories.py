@@ -28,7 +28,7 @@ from workbench.types import Problem
 
 # by a template's place among its level's
 SPLIT_OF = (*("train",) * 6, "validation", "test") * 2 + ("test", "test", "test", "validation") * 2
-SPLIT_OF += ("train",) * 16
+SPLIT_OF += ("train",) * 16 + ("answers",) * 8
 TRIES = 10_000  # draws of numbers until every step comes out even
 _SPELLED = {  # number words, by the mark of the slot
     "word": dict(enumerate("two three four five six seven eight nine ten".split(), start=2)),
@@ -96,9 +96,9 @@ class Template:
         kind = name.rstrip("0123456789")
         return [re.escape(word) for word in WORDS.get(kind, PEOPLE)]
 
-    def tell(self, rng: random.Random) -> str:
+    def tell(self, rng: random.Random, largest: int | None = None) -> str:
         """The question with everything put in; the sentence in square brackets or not."""
-        numbers = self._draw(rng)
+        numbers = self._draw(rng, largest)
         text = re.sub(r"\[(.*?)\] ", lambda m: f"{m[1]} " * rng.randint(0, 1), self.text)
         slots = [m[1] for m in _SLOT.finditer(text)]
         people = [n for n in dict.fromkeys(slots) if n in "ABCD"]
@@ -116,29 +116,42 @@ class Template:
             put_in[name] = spelled[value] if spelled else number_text(value)
         return _SLOT.sub(lambda m: put_in[m[1]] + m[3], text)
 
-    def _draw(self, rng: random.Random) -> dict[str, Fraction]:
+    def _draw(
+        self, rng: random.Random, largest: int | None, tries: int = TRIES
+    ) -> dict[str, Fraction]:
         """Numbers above zero with which every step comes out even (money: in whole cents) and no
         two steps are one: of 50% taken and 50% left nobody could say which was stated."""
-        for _ in range(TRIES):
+        for _ in range(tries):
             found: dict[str, Fraction] = {}
             for part in self.numbers.split(", "):
                 if match := _RANGE.fullmatch(part):
                     low, high, step = (Fraction(x or 1) for x in match.groups()[1:])
+                    if largest and not match[4]:
+                        low, high = min(low, Fraction(2)), min(high, Fraction(largest))
                     found[match[1]] = low + step * rng.randint(0, int((high - low) / step))
                 else:
                     name, tree = part.split(" = ")
                     found[name] = _value(_formula(tree), found)
             plot = Plot(found, self.formulas, self._plain(found))
-            if self._even(found) and len(plot.names) == self.level:
+            if self._even(found, largest) and len(plot.names) == self.level:
                 return found
-        raise ValueError(f"template {self.id}: no numbers in {TRIES} draws of {self.numbers!r}")
+        raise ValueError(f"template {self.id}: no numbers in {tries} draws of {self.numbers!r}")
 
-    def _even(self, numbers: dict[str, Fraction]) -> bool:
-        told, unit = dict(numbers), 100 if self.cents else 1
+    def can_be_small(self, largest: int) -> bool:
+        """Are there numbers for it of which none, nor of its steps', is above `largest`?"""
+        try:
+            return bool(self._draw(random.Random(self.id), largest, tries=1000))
+        except ValueError:
+            return False
+
+    def _even(self, numbers: dict[str, Fraction], largest: int | None) -> bool:
+        told, unit = dict(numbers), 100 if self.cents and not largest else 1
         for name, tree in self.formulas.items():
             told[name] = _value(tree, told)
             if told[name] <= 0 or (told[name] * unit).denominator > 1:
                 return False
+        if largest and any(told[name] > largest for name in (*self.formulas, *self.marks)):
+            return False
         return all(value > 0 and (value * unit).denominator == 1 for value in numbers.values())
 
     def _plain(self, numbers: dict[str, Fraction]) -> frozenset[str]:
@@ -186,15 +199,25 @@ def templates() -> tuple[Template, ...]:
 # -- writing problems ------------------------------------------------------------------------------
 
 
-def generate(
-    n: int, *, levels: Sequence[int] = range(1, 7), seed: int, split: str = "train"
-) -> list[Problem]:
-    """The first `n` stories of a seeded, endless list, levels drawn uniformly."""
-    return [problem_at(i, levels=levels, seed=seed, split=split) for i in range(n)]
+def generate(n: int, *, seed: int, split: str = "train", **options) -> list[Problem]:
+    """The first `n` stories of a seeded, endless list; `options` as for `problem_at`."""
+    return [problem_at(i, seed=seed, split=split, **options) for i in range(n)]
 
 
-def problem_at(index: int, *, levels: Sequence[int], seed: int, split: str) -> Problem:
-    """Story number `index` of that list. ValueError for a level or a split that there is not."""
+def problem_at(
+    index: int,
+    *,
+    seed: int,
+    split: str,
+    levels: Sequence[int] = range(1, 7),
+    largest: int | None = None,
+) -> Problem:
+    """Story number `index` of a list, its level drawn uniformly, then its template.
+
+    `largest`: all numbers are whole, from 2 where the template has no grid for them, and none of
+    question or steps is beyond it; templates that have no such numbers are left out. ValueError for
+    a level or a split that there is not.
+    """
     levels = list(levels)
     if not levels or not set(levels) <= set(STORIES):
         raise ValueError(f"levels {levels}: use levels from 1 to {max(STORIES)}")
@@ -202,13 +225,23 @@ def problem_at(index: int, *, levels: Sequence[int], seed: int, split: str) -> P
         raise ValueError(f"split {split!r}: use one of {', '.join(dict.fromkeys(SPLIT_OF))}")
     rng = random.Random(f"stories/{split}/{seed}/{index}")
     level = rng.choice(levels)
-    template = rng.choice([t for t in templates() if (t.level, t.split) == (level, split)])
-    return instance(template, rng, f"stories/{split}/{seed}/{index}")
+    if not (told := _told(level, split, largest)):
+        raise ValueError(f"no story of level {level} has numbers up to largest={largest}")
+    return instance(rng.choice(told), rng, f"stories/{split}/{seed}/{index}", largest)
 
 
-def instance(template: Template, rng: random.Random, id: str) -> Problem:
+@cache
+def _told(level: int, split: str, largest: int | None) -> tuple[Template, ...]:
+    """The templates of a level and a split, those with numbers up to `largest`."""
+    own = (t for t in templates() if (t.level, t.split) == (level, split))
+    return tuple(t for t in own if not largest or t.can_be_small(largest))
+
+
+def instance(
+    template: Template, rng: random.Random, id: str, largest: int | None = None
+) -> Problem:
     """One problem of a template, which its `meta` names."""
-    question = template.tell(rng)
+    question = template.tell(rng, largest)
     *steps, last = read_question(question).gold()
     answer, solution = last.removeprefix("The answer is "), "\n".join([*steps, last])
     meta = {"template": template.id}

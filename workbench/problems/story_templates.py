@@ -1,4 +1,4 @@
-"""The stories themselves: names, things, and 168 templates of our own writing.
+"""The stories themselves: names, things, and 192 templates of our own writing.
 
 A template is three parts, and an empty line ends it: the question's lines; indented, how its
 numbers are drawn; indented, its steps. In a question `{A}` to `{D}` are people, `{she}` and
@@ -7,8 +7,9 @@ numbers are drawn; indented, its steps. In a question `{A}` to `{D}` are people,
 a distractor, is there in every second problem. `n 20..60/5` is drawn from 20, 25 ... 60; `n = k*m`
 follows from the others; a number that no slot shows is only there so that a step comes out even.
 Of the first sixteen templates of a level every seventh of eight is for validation and every eighth
-for testing; of the others, of levels 1 to 3, eight are for these two alone, the rest for training
-(`stories.SPLIT_OF`).
+for testing; of the others, of levels 1 to 3, eight are for these two alone, and sixteen for
+training. Of the last eight, the split `answers`, no solution is taught: models learn from what they
+write themselves, and the answers (`stories.SPLIT_OF`).
 """
 
 from __future__ import annotations
@@ -213,6 +214,39 @@ baker sell on Sunday?
 One can of water is enough for {k} trees. How many cans does {A} need for {n} trees?
     k 2..8, m 3..14, n = k*m
     cans = n / k
+
+A choir has {n} singers, and {k} of them are children. How many of the singers are grown up?
+    n 20..60, k 5..18
+    grown = n - k
+
+{A} puts {k} {flower} into each of {n} vases. How many {flower} does {she} need?
+    n 3..9, k 3..12
+    need = n * k
+
+A cinema sold {n} tickets for the early film and {k} for the late one. How many tickets is that?
+    n 15..60, k 10..50
+    sold = n + k
+
+{A} has {n} metres of ribbon, and each present takes {k} metres. For how many presents is it enough?
+    k 2..6, m 3..12, n = k*m
+    presents = n / k
+
+A tower is {n} metres high, and the house beside it is {k} metres lower. How many metres high is the
+house?
+    n 25..70, k 6..20
+    house = n - k
+
+A glass of {drink} costs ${c} at the fair. {A} pays for {n} of them. How many dollars is that?
+    n 3..12, c 2..6
+    pay = n * c
+
+Before the fair {A} had {m} {toy}, and now {she} has {n}. How many {toy} did {she} get at the fair?
+    m 8..40, k 4..30, n = m + k
+    got = n - m
+
+{A} saws a board of {n} inches into {k:word} equal parts. How many inches long is one part?
+    k 2..9, m 3..12, n = k*m
+    part = n / k
 """
 
 TWO = """
@@ -409,6 +443,45 @@ sell on these two days?
 A tank for {n} litres of rain is {k:part} full. How many litres fit in on top of that?
     k 2..5, m 20..90, n = k*m
     there = n / k; room = n - there
+
+{A} bought {n} boxes of {k} crayons and gave {m} of the crayons to {her} {kin}. How many crayons
+does {she} still have?
+    n 3..8, k 6..12, m 4..16
+    all = n * k; left = all - m
+
+A lorry brings {n} crates. The {shop} takes {k} of them, and {m} cafes share the others equally. How
+many crates does each cafe get?
+    m 2..6, e 3..9, k 4..14, n = m*e + k
+    others = n - k; each = others / m
+
+{A} collects stamps and has {n}. {B} has {k} stamps fewer. How many stamps do the two have in all?
+    n 12..40, k 3..11
+    b = n - k; both = n + b
+
+In a garden there are {n} beds with {k} {plant} each, and {m} {plant} more grow along the fence. How
+many {plant} grow there?
+    n 3..9, k 4..12, m 5..20
+    beds = n * k; all = beds + m
+
+At New Year a club had {n} members. Since then {k} have left it and {m} have joined. How many
+members does it have now?
+    n 20..60, k 3..12, m 4..20
+    rest = n - k; now = rest + m
+
+{A} works {h} hours for ${c} an hour and gives {k:part} of the pay to {her} {kin}. How many dollars
+does {she} give away?
+    k 2..4, c 4..15, h 2..8
+    pay = h * c; given = pay / k
+
+{n} children bring {k} {sweet} each to a party, where {m} guests eat all of them, equally many each.
+How many {sweet} does a guest eat?
+    n 3..9, k 2..9, m 2..9
+    all = n * k; each = all / m
+
+A hat costs ${a}, and a {clothes} costs ${b} more than the hat. How many dollars do the two cost
+together?
+    a 6..25, b 3..15
+    second = a + b; both = a + second
 """
 
 THREE = """
@@ -611,6 +684,46 @@ after the meal?
 On a farm {A} plants {r} rows of {k} {plant}, but {p}% of them do not come up. How many come up?
     r 5..20, k 10..30/5, p 10..60/10
     all = r * k; lost = all * p / 100; up = all - lost
+
+{A} has a book of {n} pages. {She} reads {a} pages on each of {d} evenings and {b} on Sunday. How
+many pages are left after that?
+    a 5..12, d 2..6, b 3..15, e 5..20, n = a*d + b + e
+    evenings = a * d; read = evenings + b; left = n - read
+
+{A} buys {n} packs of {k} cards and finds {m} more cards at home. {She} deals all of them to {j}
+players, equally many to each. How many cards does a player get?
+    n 2..6, k 5..10, j 3..6, e 4..10, m = j*e - n*k
+    bought = n * k; all = bought + m; each = all / j
+
+A bakery makes {n} {sweet}. In the morning it sells {k:part} of them, and in the afternoon {m}. How
+many {sweet} are not sold?
+    k 2..5, e 6..12, n = k*e, m 3..9
+    morning = n / k; rest = n - morning; left = rest - m
+
+{A} finds {n} shells. {B} finds {k:times} as many, and {C} finds {m} fewer than {B}. How many more
+shells does {C} find than {A}?
+    n 5..15, k 2..4, m 2..6
+    b = k * n; c = b - m; more = c - n
+
+{A} puts ${a} aside every week. After {w} weeks {she} buys a {thing} for ${t}, and then an
+uncle adds ${g}. How many dollars does {A} have now?
+    a 4..12, w 3..8, t 10..30, g 3..20
+    saved = a * w; left = saved - t; now = left + g
+
+Of the {n} seats in a tram {p}% are taken. At the next stop {a} people get on, and each finds a
+seat. How many seats are free then?
+    n 20..50/10, p 10..60/10, a 3..9
+    taken = n * p / 100; more = taken + a; free = n - more
+
+{A} mows lawns for {h} hours at ${c} an hour, and {B} for {g} hours at ${d} an hour. How many
+dollars more does {A} earn than {B}?
+    h 3..8, c 5..12, g 2..6, d 4..10
+    a = h * c; b = g * d; more = a - b
+
+A hall has {n} tables with {k} chairs each. {m} of the chairs are broken, and the others are put
+into {j} equal piles. How many chairs are in a pile?
+    n 3..9, k 4..6, j 3..6, e 4..9, m = n*k - j*e
+    chairs = n * k; whole = chairs - m; pile = whole / j
 """
 
 FOUR = """

@@ -9,6 +9,10 @@ After ELECTRA (Clark et al. 2020, arXiv 2003.10555), which learns to tell replac
 deviates: one word a solution, and the label is of the step; the new word is not drawn from a model
 but from the words of the solution and its question, for numbers also from their neighbours. A
 planted word may by chance make another right step; notebook 04 counts how often. Taught there.
+
+Of steps that are equations (`22 - 14 = 8`), `misread` makes the other kind of fault: another sign,
+or another number of the question or of earlier steps, and the result worked out from that. No slip
+of arithmetic shows there: who judges such a step has to know what the question asks. Notebook 10.
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import takewhile
 
+from workbench.problems.equations import values
 from workbench.types import LabelledSolution
 
 FORMS = {
@@ -25,6 +31,8 @@ FORMS = {
     "operator": re.compile(r"[-+*/]"),
     "name": re.compile(r"[A-Z][a-z]+"),
 }
+EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
+SIGNS = "+-*/"
 RESULTS = 0.5  # share of faults in the last number of a step
 NEAR = (-10, -2, -1, 1, 2, 10)  # a slip is seldom far off
 
@@ -59,6 +67,35 @@ def _spoilt(row: LabelledSolution, seed: int) -> LabelledSolution | None:
             words[i] = rng.choice(others)
             steps = (*row.steps[:t], " ".join(words))
             return LabelledSolution(row.problem, steps, (*[1] * t, 0), source="planted")
+    return None
+
+
+def misread(rows: Sequence[LabelledSolution], *, seed: int) -> list[LabelledSolution]:
+    """As `planted`, with an equation `a + b = c` that computes something else, rightly.
+
+    The wrong step is none of the solution's own. Solutions without such an equation are left out.
+    """
+    return [wrong for row in rows if (wrong := _misread(row, seed)) is not None]
+
+
+def _misread(row: LabelledSolution, seed: int) -> LabelledSolution | None:
+    rng = random.Random(f"misread/{seed}/{row.problem.question}/{row.steps}")
+    good = [*takewhile(lambda label: label == 1, row.labels)]
+    places = [t for t, step in enumerate(row.steps[: len(good)]) if EQUATION.fullmatch(step)]
+    rng.shuffle(places)
+    for t in places:
+        *own, result = EQUATION.fullmatch(row.steps[t]).groups()
+        known = re.findall(r"\d+", " ".join([row.problem.question, *row.steps[:t]]))
+        others = [[own[0], sign, own[2]] for sign in SIGNS] * 2
+        others += [[n, *own[1:]] for n in known] + [[*own[:2], n] for n in known]
+        rng.shuffle(others)
+        for left, sign, right in (other for other in others if other != own):
+            for value in values((sign, Fraction(left), Fraction(right))):
+                step = f"{left} {sign} {right} = {value}"
+                whole = value > 0 and value.denominator == 1
+                if whole and str(value) != result and step not in row.steps:
+                    steps = (*row.steps[:t], step)
+                    return LabelledSolution(row.problem, steps, (*[1] * t, 0), source="misread")
     return None
 
 
