@@ -10,8 +10,9 @@ import pytest
 
 from workbench.models.smollm2 import CONVERTED, in_package
 from workbench.problems import check_steps
-from workbench.problems.equations import read_equations, values
-from workbench.recipes import RECIPES, smollm2
+from workbench.recipes import RECIPES, smollm2, verifiers
+from workbench.supervise.omegaprm import omegaprm
+from workbench.supervise.shepherd import shepherd
 from workbench.types import Prefix, SearchResult
 
 THERE = (CONVERTED / "config.json").is_file() or (in_package() and find_spec("gguf"))
@@ -22,20 +23,14 @@ def test_frozen_stories_are_balanced_and_share_nothing():
     for split, problems in found.items():
         kinds = Counter(problem.meta["template"] for problem in problems)
         assert set(kinds.values()) == {smollm2.STORY_EACH}
-        assert Counter(kind[0] for kind in kinds) == dict.fromkeys("123", {"test": 8}.get(split, 4))
+        assert {kind[0] for kind in kinds} == {"1", "2", "3"}
+        assert len(kinds) == {"test": 20, "validation": 12}[split]
         assert {p.meta["template"] for p in problems[: len(kinds)]} == set(kinds)
         assert len({p.id for p in problems}) == len(problems)
         assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     questions = [p.question for problems in found.values() for p in problems]
     trained = {p.question for p in smollm2.training_stories(300, seed=1)}
     assert len(set(questions)) == len(questions) and not trained & set(questions)
-
-
-def test_drills_are_right():
-    lines = [line for drill in smollm2.drills(200, seed=0) for line in drill.solution.split("\n")]
-    (found,) = zip(*map(read_equations, lines))
-    assert len(found) == 1600 and all(values(e.tree) == e.result for e in found)
-    assert smollm2.drills(3, seed=0) == smollm2.drills(200, seed=0)[:3]
 
 
 def test_samples_as_text_come_back(tmp_path):
@@ -60,7 +55,8 @@ def test_samples_as_text_come_back(tmp_path):
 def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accepts():
     problems = smollm2._real()
     counts = Counter(problem.id.split("/")[0] for problem in problems)
-    assert counts["mawps"] > 1_700 and counts["gsm8k"] > 4_000
+    assert counts["mawps"] > 1_700 and counts["gsm8k"] > 2_000
+    assert max(len(problem.question.split()) for problem in problems) <= smollm2.SFT_WORDS
     assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     assert max(problem.solution.count("\n") for problem in problems) <= 3
 
@@ -70,15 +66,21 @@ def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accept
 def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     lora = replace(smollm2.LORA, batch_tokens=300, micro_tokens=300, rank=2, epochs=1.0)
     for name, value in {
-        "LORA": lora, "SFT_STORIES": 8, "SFT_DRILLS": 4, "SFT_TOKENS": 900,
-        "STORIES_LABELLED": 2, "MEASURES": 1,
-        "STORY_SOLUTIONS": 2, "COMPLETIONS": 1, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
+        "LORA": lora, "AS_A_JUDGE": smollm2.AS_A_JUDGE | {"recipe": replace(lora, rank=0)},
+        "SFT_STORIES": 8, "SFT_TALES": 8, "SFT_SUMS": 4, "SPOILT": 3, "SFT_TOKENS": 900,
+        "MEASURES": 1, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
+        "LABELLERS": {
+            "shepherd": (shepherd, 2, {"solutions": 2, "n": 1}),
+            "omegaprm": (omegaprm, 2, {"searches": 1, "n": 2}),
+        },
         "STORY_LEVELS": range(1, 2), "STORY_EACH": 1,
         "WAY_TO_WRITE": smollm2.WAY_TO_WRITE | {"max_tokens": 24},
     }.items():  # fmt: skip
         monkeypatch.setattr(smollm2, name, value)
-    monkeypatch.setattr(smollm2, "auc", lambda scores, right: 0.5)  # so little: all are wrong
+    monkeypatch.setattr(verifiers, "auc", lambda scores, right: 0.5)  # so little: all are wrong
     monkeypatch.setattr(smollm2, "_real", lambda: [])
+    monkeypatch.setattr(smollm2, "SHIPPED", tmp_path / "models")
+    monkeypatch.setattr(smollm2, "SHIPPED_STORIES", tmp_path / "samples")
     with pytest.raises(ValueError, match="python -m workbench recipe smollm2-sft"):
         RECIPES["smollm2-labels"](tmp_path)
     for stage in ("sft", "labels", "prm", "grpo"):
@@ -101,3 +103,11 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
         RECIPES["smollm2-real"](tmp_path)
         table = pd.read_csv(tmp_path / "smollm2" / "real.csv")
         assert list(table) == ["benchmark", "id", "sft", "grpo"] and len(table) == 8
+    RECIPES["smollm2-ship"](tmp_path)
+    (tmp_path / "smollm2").rename(tmp_path / "elsewhere")
+    policy = smollm2._plain(tmp_path / "smollm2" / "grpo")  # the shipped one, without its recipe
+    assert policy.name == "smollm2-grpo" and policy.max_tokens == 24
+    assert RECIPES["smollm2-prm"](tmp_path)
+    assert {"shepherd.jsonl.gz", "labels.csv", "sft.json.gz", "costs.csv", "sft.csv"} <= {
+        file.name for file in (tmp_path / "samples").iterdir()
+    }

@@ -3,15 +3,17 @@
 | recipe | makes | about |
 |---|---|---|
 | `smollm2-sft` | an adapter that writes solutions of stories, an equation a line | 40 min |
-| `smollm2-labels` | step labels by Math-Shepherd of what it writes | 40 min |
+| `smollm2-labels` | step labels by Math-Shepherd and OmegaPRM of what it writes | 40 min |
 | `smollm2-prm` | a process reward model by label tokens alone, from the same adapter | 1.5 h |
 | `smollm2-grpo` | GRPO by the answer and the PRM's worst step | 2 h |
 | `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 1 h |
 | `smollm2-claims` | beam search by the PRM, and the policy's likelihood as a judge | 30 min |
 | `smollm2-real` | greedy answers of both to problems of `REAL`: which are right | 20 min |
+| `smollm2-ship` | copies of all that under `data/`, which notebook 10 reads | a second |
 
-Each goes on where it was stopped. Hours are for two CPU cores; one GPU takes minutes. What they
-leave lies under `runs/recipes/smollm2`. Stories have exact truth (`problems.stories`), and splits
+Each goes on where it was stopped, and begins with what others have left under
+`runs/recipes/smollm2`, or else with what is shipped. Hours are for two CPU cores; one GPU takes
+minutes. Stories have exact truth (`problems.stories`), and splits
 share no template. Where `$WORKBENCH_REAL_DATA` says that real data are, the supervised part also
 learns training problems of MAWPS (Koncel-Kedziorski et al. 2016) and GSM8K (Cobbe et al. 2021,
 arXiv 2110.14168), by their equations. Taught in notebook 10.
@@ -22,10 +24,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import random
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +35,27 @@ import numpy as np
 import pandas as pd
 
 from workbench.analyse.scaling import correctness
-from workbench.analyse.verifiers import auc, step_table
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
+from workbench.models.checkpoints import SHIPPED
 from workbench.models.policy import HFPolicy
-from workbench.models.saved_policy import save_policy
+from workbench.models.saved_policy import ADAPTER, save_policy
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import untrained
-from workbench.problems import benchmarks, check_steps, frozen, is_right, process_data, stories
+from workbench.problems import (
+    benchmarks,
+    check_steps,
+    frozen,
+    is_right,
+    practice,
+    process_data,
+    stories,
+)
 from workbench.problems.word_problems import with_equations
 from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
-from workbench.recipes.verifiers import trained
+from workbench.recipes.verifiers import LOG, learnt, trained
+from workbench.supervise.omegaprm import omegaprm
+from workbench.supervise.planted import misread, planted
 from workbench.supervise.shepherd import shepherd
 from workbench.train.grpo import GRPO, grpo
 from workbench.train.iterate import fine_tuning
@@ -54,13 +66,22 @@ from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
 
-STORY_LEVELS, STORY_EACH = range(1, 4), 10  # stories of a template that is not trained on
+STORY_LEVELS, STORY_EACH = range(1, 4), 12  # stories of a template that is not trained on
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
 LORA = Recipe(
     learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
 )  # fmt: skip
-SFT_STORIES, SFT_REAL, SFT_DRILLS, SFT_TOKENS = 4_000, 5_000, 2_000, 1_200_000
-STORIES_LABELLED, STORY_SOLUTIONS, COMPLETIONS = 500, 4, 4  # solutions of each; of each step
+AS_A_JUDGE = {  # how the PRM reads and learns: the same adapter goes on
+    "form": StepFormat(good="+", bad="-", template=WAY_TO_WRITE["templates"]["solve"]),
+    "recipe": replace(LORA, rank=0, epochs=1.0),
+}
+SFT_STORIES, SFT_TALES, SFT_SUMS, SFT_TOKENS = 5_000, 5_000, 2_500, 1_200_000
+SFT_WORDS = 40  # of a question of MAWPS or GSM8K at most: long ones are hard, and dear
+LABELLERS = {  # how, how many stories, sizes; the PRM learns from the first
+    "shepherd": (shepherd, 560, {"solutions": 4, "n": 4}),
+    "omegaprm": (omegaprm, 120, {"searches": 4, "n": 8}),
+}
+LABELS, SPOILT = "shepherd.jsonl.gz", 400  # stories, and tales, whose solutions are spoilt
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 8  # JUDGED: samples that likelihood judges, too
 REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
@@ -75,14 +96,25 @@ def frozen_stories(split: str) -> list[Problem]:
     """
     of_template: dict[str, list[Problem]] = {}
     for level in STORY_LEVELS:
-        drawn = stories.generate(40 * STORY_EACH, levels=[level], seed=2000 + level, split=split)
+        about = {"levels": [level], "largest": practice.LARGEST}
+        drawn = stories.generate(40 * STORY_EACH, seed=2000 + level, split=split, **about)
         for problem in {problem.question: problem for problem in drawn}.values():
             of_template.setdefault(problem.meta["template"], []).append(problem)
     return [p for row in zip(*of_template.values()) for p in row][: STORY_EACH * len(of_template)]
 
 
-def training_stories(n: int, seed: int) -> list[Problem]:
-    return stories.generate(n, levels=STORY_LEVELS, seed=seed, split="train")
+def training_stories(n: int, seed: int, split: str = "train") -> list[Problem]:
+    about = {"levels": STORY_LEVELS, "largest": practice.LARGEST}
+    return stories.generate(n, seed=seed, split=split, **about)
+
+
+def answered_stories(n: int, seed: int) -> list[Problem]:
+    """What is learnt from by answers alone: in turn, kinds that are taught and kinds that are not.
+
+    Of a kind that it was taught, a policy makes other mistakes than of one that is new to it.
+    """
+    halves = (training_stories(-(-n // 2), seed, split) for split in ("train", "answers"))
+    return [story for pair in zip(*halves) for story in pair][:n]
 
 
 def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> HFPolicy:
@@ -93,15 +125,27 @@ def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> H
     else:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(base.model, str(_finished(adapter)), is_trainable=True)
+        model = PeftModel.from_pretrained(
+            base.model, str(_finished(adapter)), is_trainable=True, autocast_adapter_dtype=False
+        )
     return HFPolicy(model, base.tokenizer, name=str(name), **WAY_TO_WRITE)
 
 
 def _finished(place: Path) -> Path:
-    """Where another recipe left its adapter; ValueError if it has not."""
-    if not (place / "adapter_config.json").exists():
+    """Where another recipe left its adapter, or else the shipped one; ValueError without any."""
+    if (found := _found(place)) is None:
         raise ValueError(f"{place} is missing: python -m workbench recipe smollm2-{place.name}")
-    return place
+    return found
+
+
+def _found(place: Path) -> Path | None:
+    folders = (place, SHIPPED / f"smollm2-{place.name}")
+    return next((folder for folder in folders if (folder / ADAPTER).exists()), None)
+
+
+def _taught(place: Path) -> list[str]:
+    """The policies of these recipes that there are: GRPO's once it is made."""
+    return ["sft", "grpo"] if _found(place / "grpo") else ["sft"]
 
 
 # -- the stages ------------------------------------------------------------------------------------
@@ -110,7 +154,8 @@ def _finished(place: Path) -> Path:
 def story_sft(folder: Path) -> str:
     """Teach it to write a solution an equation a line."""
     place, policy = folder / "smollm2" / "sft", teachable()
-    problems = training_stories(SFT_STORIES, seed=1) + _real() + drills(SFT_DRILLS, seed=1)
+    problems = training_stories(SFT_STORIES, seed=1) + _real()
+    problems += practice.tales(SFT_TALES, seed=1) + practice.sums(SFT_SUMS, seed=1)
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "order": "stories"}
     options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
     lessons, about = [Lesson(problem) for problem in problems], {"recipe": LORA, "seed": 0}
@@ -127,71 +172,91 @@ def _real() -> list[Problem]:
     told = []
     for name in ("mawps", "gsm8k"):
         read = map(with_equations, benchmarks.load(name, path=Path(place) / name, split="train"))
-        told += [p for p in read if p.kind == "stories" and p.level in STORY_LEVELS][:SFT_REAL]
-    return told
-
-
-def drills(n: int, seed: int) -> list[Problem]:
-    """Sums to be worked out, eight a problem: half of what this model writes wrong is arithmetic.
-
-    Operands are as large as those of stories; divisions come out even.
-    """
-    rng, drawn = random.Random(f"drills/{seed}"), []
-    for i in range(n):
-        lines = [_sum(rng) for _ in range(8)]
-        question = ", ".join(line.partition(" = ")[0] for line in lines)
-        drawn.append(Problem(f"drills/{seed}/{i}", "math", question, None, "\n".join(lines)))
-    return drawn
-
-
-def _sum(rng: random.Random) -> str:
-    sign, small, large = rng.choice("+-*/%"), rng.randint(2, 12), rng.randint(2, 60)
-    if sign == "%":
-        whole, percent = 20 * rng.randint(1, 10), 5 * rng.randint(1, 18)
-        return f"{whole} * {percent} / 100 = {whole * percent // 100}"
-    if sign == "*":
-        return f"{small} * {large} = {small * large}"
-    if sign == "/":
-        return f"{small * large} / {small} = {large}"
-    one, other = rng.randint(2, 120), rng.randint(2, 60)
-    if sign == "+":
-        return f"{one} + {other} = {one + other}"
-    return f"{one + other} - {other} = {one}"
+        told += [p for p in read if p.kind == "stories" and p.level in STORY_LEVELS]
+    return [p for p in told if len(p.question.split()) <= SFT_WORDS]
 
 
 def story_labels(folder: Path) -> str:
-    """Label the steps of its own solutions by Math-Shepherd: completions that end right."""
-    place = folder / "smollm2"
+    """Label the steps of its own solutions by Math-Shepherd, and those of fewer by OmegaPRM."""
+    place, told, costs = folder / "smollm2", [], []
     policy = load_policy(_finished(place / "sft"), dtype="fast")
-    about = {"policy": policy, "seed": 0, "save": place / "shepherd.jsonl"}
-    sizes = {"solutions": STORY_SOLUTIONS, "n": COMPLETIONS}
-    results = solve(training_stories(STORIES_LABELLED, seed=2), shepherd, **about, **sizes)
-    rows = [row for result in results for row in result.labelled]
-    process_data.write(rows, place / "labels.jsonl", format="stepwise")
-    bad = np.mean([row.first_error is not None for row in rows])
-    told = f"{len(rows)} labelled solutions, {bad:.3f} with a step labelled bad"
-    return f"{told}, {_agreement(rows):.3f} of the step labels are right"
+    for way, (label, stories_read, sizes) in LABELLERS.items():
+        about = {"policy": policy, "seed": 0, "save": place / f"{way}.jsonl"}
+        results = solve(answered_stories(stories_read, seed=2), label, **about, **sizes)
+        known = (_known(row) for result in results for row in result.labelled)
+        rows = [row for row in known if row.steps]
+        process_data.write(rows, place / f"{way}.jsonl.gz", format="stepwise")
+        written = sum(result.meter.generated for result in results)
+        costs.append({"labels": way, "stories": len(results), "solutions": len(rows),
+                      "generated": written})  # fmt: skip
+        share = labels_right(rows)["right"].mean()
+        told.append(f"{way}: {len(rows)} solutions, {share:.3f} of the labels are right")
+    pd.DataFrame(costs).to_csv(place / "labels.csv", index=False)
+    return "; ".join(told)
 
 
-def _agreement(rows: Sequence[LabelledSolution]) -> float:
-    """The share of labels, up to the first fault, that are as the exact truth is."""
-    hits: list[bool] = []
+def _known(row: LabelledSolution) -> LabelledSolution:
+    """A solution up to its first step without a label: OmegaPRM leaves some open."""
+    end = row.labels.index(None) if None in row.labels else len(row.labels)
+    return replace(row, steps=row.steps[:end], labels=row.labels[:end], values=None)
+
+
+def read_labels(path: Path) -> list[LabelledSolution]:
+    """The labelled solutions that a recipe wrote, as stories that the checker can read."""
+    rows = process_data.read(path, format="stepwise")
+    return [replace(row, problem=_story(row.problem.question)) for row in rows]
+
+
+@cache
+def _story(question: str) -> Problem:
+    *steps, last = stories.read_question(question).gold()
+    answer = last.removeprefix("The answer is ")
+    return Problem(f"stories/{question}", "stories", question, answer, level=len(steps))
+
+
+def labels_right(rows: Sequence[LabelledSolution]) -> pd.DataFrame:
+    """Of each label, up to the first fault: is it as the exact truth is? Columns problem, right."""
+    found = []
     for row in rows:
         truth = check_steps(row.problem, row.steps)
         end = truth.index(False) + 1 if False in truth else len(truth)
-        hits += [bool(label) == ok for label, ok in zip(row.labels[:end], truth)]
-    return float(np.mean(hits))
+        pairs = zip(row.labels[:end], truth)
+        found += [{"problem": row.problem.id, "right": bool(x) == ok} for x, ok in pairs]
+    return pd.DataFrame(found)
 
 
 def story_prm(folder: Path) -> str:
-    """Train a process reward model on these labels, by label tokens alone."""
+    """Train a process reward model by label tokens alone, on these labels and on spoilt solutions.
+
+    Of one kind of story a policy makes the same mistakes again and again, and there are few kinds:
+    what is spoilt are solutions of all that was taught.
+    """
     place, host = folder / "smollm2", teachable(adapter=folder / "smollm2" / "sft")
-    rows = process_data.read(place / "labels.jsonl", format="stepwise")
+    labels = next((f / LABELS for f in (place, SHIPPED_STORIES) if (f / LABELS).exists()), None)
+    if labels is None:
+        raise ValueError(f"{place / LABELS} is missing: python -m workbench recipe smollm2-labels")
+    rows = judged_solutions(read_labels(labels))
     judged = sampled_by(_plain(place / "sft"), frozen_stories("validation"), n=2, seed=0)
-    form = StepFormat(good="+", bad="-", template=WAY_TO_WRITE["templates"]["solve"])
-    about = {"form": form, "recipe": replace(LORA, rank=0)}
-    about |= {"held_out": partial(tells_apart, judged), "evaluations": MEASURES}
-    return trained(train_prm, rows, place / "prm", host, **about, bf16=False)
+    options = {"held_out": partial(learnt, results=judged), "evaluations": MEASURES, "bf16": False}
+    said = trained(train_prm, rows, place / "prm", host, **AS_A_JUDGE, **options)
+    shutil.copy(place / "prm" / LOG, place / "prm.csv")
+    return said
+
+
+def judged_solutions(labelled: Sequence[LabelledSolution]) -> list[LabelledSolution]:
+    """What the PRM learns from: each text once, of problems that are solved at times, and solutions
+    that were taught: whole, with a planted slip, and with a step that computes something else."""
+    solved = {row.problem.question for row in labelled if row.labels[-1]}
+    own = {(row.problem.question, row.steps): row for row in labelled}.values()
+    rows = [row for row in own if row.problem.question in solved]
+    taught = training_stories(SPOILT, seed=4) + practice.tales(SPOILT, seed=4) + _real()[::4]
+    given = [_right(problem) for problem in taught]
+    return rows + given[::2] + planted(given, seed=0) + misread(given, seed=0)
+
+
+def _right(problem: Problem) -> LabelledSolution:
+    steps = tuple((problem.solution or "").split("\n"))
+    return LabelledSolution(problem, steps, (1,) * len(steps), source="solution")
 
 
 def story_grpo(folder: Path) -> str:
@@ -204,7 +269,7 @@ def story_grpo(folder: Path) -> str:
     settings = GRPO(problems=16, beta=0.0, advantage="none")
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "meter": meter}
     rows = list(
-        grpo(policy, training_stories(4_000, seed=3), settings=settings, recipe=recipe, seed=0,
+        grpo(policy, answered_stories(4_000, seed=3), settings=settings, recipe=recipe, seed=0,
              until=GRPO_TOKENS, reward=reward, **options)
     )  # fmt: skip
     kinds = ("tokens", "trained_tokens", "verifier_tokens")
@@ -219,7 +284,7 @@ def story_pools(folder: Path) -> str:
     place, test, told, costs = folder / "smollm2", frozen_stories("test"), [], []
     judge = load_verifier(_finished(place / "prm"), dtype="fast")
     greedy, several = ("_greedy", 1, 0.0), ("", STORY_SAMPLES, 1.0)
-    pools = {"untaught": [greedy], "sft": [greedy, several], "grpo": [greedy, several]}
+    pools = {"untaught": [greedy]} | {name: [greedy, several] for name in _taught(place)}
     for name, own in pools.items():
         policy = _untaught() if name == "untaught" else _plain(place / name)
         for what, n, temperature in own:
@@ -267,7 +332,7 @@ def real_answers(folder: Path) -> str:
         for name, split in REAL.items()
         for problem in benchmarks.load(name, path=Path(data) / name, split=split, limit=REAL_SIZE)
     }
-    for name in ("sft", "grpo"):
+    for name in _taught(place):
         about = {"n": 1, "seed": 0, "temperature": 0.0, "save": place / f"{name}_real.jsonl"}
         found = sampled_by(_plain(place / name), [*problems.values()], **about)
         right[name] = correctness(found)[:, 0].astype(int)
@@ -275,6 +340,24 @@ def real_answers(folder: Path) -> str:
     table = pd.DataFrame(right, index=index)
     table.to_csv(place / "real.csv")
     return table.groupby("benchmark").mean().round(3).to_string()
+
+
+def ship(folder: Path) -> str:
+    """Copy what is finished into `data/`: adapters without a tokenizer, tables, texts."""
+    place, models, tables = folder / "smollm2", [], []
+    for adapter in (place / name for name in ("sft", "prm", "grpo")):
+        if (adapter / ADAPTER).exists():
+            shipped = SHIPPED / f"smollm2-{adapter.name}"
+            shipped.mkdir(parents=True, exist_ok=True)
+            for file in adapter.glob("*.*"):
+                if not file.name.startswith(("tokenizer", "chat_template", "README")):
+                    shutil.copy(file, shipped)
+            models.append(shipped.name)
+    SHIPPED_STORIES.mkdir(parents=True, exist_ok=True)
+    for file in (*place.glob("*.csv"), *place.glob("*.gz")):
+        shutil.copy(file, SHIPPED_STORIES)
+        tables.append(file.name)
+    return f"{', '.join(models)}; {', '.join(sorted(tables))}"
 
 
 # -- samples as text -------------------------------------------------------------------------------
@@ -315,14 +398,6 @@ def solved_stories(policy: HFPolicy) -> dict[str, float]:
     return {"eval/accuracy": float(correctness(results).mean())}
 
 
-def tells_apart(results: Sequence[SearchResult], verifier: Any) -> dict[str, float]:
-    """The AUC of a verifier over steps, by the exact truth."""
-    rows = ((r.problem, verifier.score(r.rollouts), r.rollouts) for r in results)
-    pairs = ((p, own, one.texts) for p, *row in rows for own, one in zip(*row))
-    steps = step_table((p, own, check_steps(p, texts)) for p, own, texts in pairs)
-    return {"eval/auc": auc(steps["score"], steps["right"])}
-
-
 def _plain(place: Path) -> HFPolicy:
     """A policy of these recipes, its adapter merged, to sample from."""
     return load_policy(_finished(place), dtype="fast")
@@ -352,4 +427,5 @@ SMOLLM2_RECIPES: dict[str, Callable[[Path], str]] = {
     "smollm2-pools": story_pools,
     "smollm2-claims": story_claims,
     "smollm2-real": real_answers,
+    "smollm2-ship": ship,
 }
