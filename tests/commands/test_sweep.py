@@ -79,6 +79,8 @@ def test_the_last_parameter_changes_fastest(repository):
         ("-p seed=0,1", "a sweep runs one notebook"),
         ("05 -p seed=0,1 --workers 0", "argument --workers: 0: must be"),
         ("05 -p seed=0,1 --workers 5", "--workers 5: 4 cores allow 4 at most"),
+        ("05 -p seed=0,1 --ray --workers 2", "leave out --workers"),
+        ("05 -p seed=0,1 --ray", "--ray needs Ray: pip install -e '.[scale]'"),
         ("--resume gone", "--resume gone: no sweep was started there"),
     ],
 )
@@ -89,6 +91,7 @@ def test_bad_input_is_one_line_before_anything_runs(
     monkeypatch.chdir(repository.base)
     monkeypatch.setattr("workbench.runs.environment.cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
     before = sorted(repository.base.rglob("*"))
     try:
         code = main(["sweep", *words.split()], repository.base)

@@ -71,6 +71,8 @@ def _add_sweep(commands) -> None:
     sweep.add_argument("-p", metavar="NAME=A,B", help=values, **ASSIGNMENTS)
     workers = "points at once (default: as many as cores, and 2 GiB of free memory each, allow)"
     sweep.add_argument("--workers", type=_count, metavar="N", help=workers)
+    ray = "on Ray: the cluster at ADDRESS (auto: the one here), else of this machine alone"
+    sweep.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=ray)
     where = sweep.add_mutually_exclusive_group()
     where.add_argument("--resume", type=Path, metavar="DIR", help="run what is missing of a sweep")
     where.add_argument("--output", type=Path, metavar="DIR", help="folder of the results")

@@ -7,7 +7,8 @@ in its one folder, so that none is lost or there twice.
 
 Workers: each has at least one core and 2 GiB of the memory that is free now. All points compute
 with equally many threads, also after `--resume`, because sums depend on that in their last digits:
-OMP_NUM_THREADS where it is set, else each worker's share of the cores.
+OMP_NUM_THREADS where it is set, else each worker's share of the cores. With `--ray` there may be
+many machines (`sweep_ray`); either way can go on with what the other one began.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from workbench.commands.grid import Point, grid
 from workbench.commands.sweep_page import write_sweep
@@ -36,19 +38,21 @@ def sweep(arguments: Namespace, base: Path) -> int:
     asked = _resumed(arguments, base) if arguments.resume else _asked(arguments, base)
     path = batch.select(base, [asked["notebook"]])[0]
     points = grid(path, profile=asked["profile"], given=asked["given"])
-    workers, threads = share(len(points), arguments.workers, asked["threads"])
+    ray, workers, threads = _where(arguments, len(points), asked["threads"])
     # 2. the folder, and whose it is
     folder = arguments.resume or batch.open_folder(base, arguments.output, f"sweep-{path.stem}")
     if not arguments.resume:
         manifest.append(folder, {"event": "sweep", **asked, "threads": threads})
     resume = f"python -m workbench sweep --resume {folder}"
     print(f"{len(points)} points of {path.stem}, {asked['profile']} profile, ", end="")
-    print(f"{workers} at once, {threads} thread{'s' * (threads > 1)} each, ", end="")
+    at_once = "on Ray" if ray else f"{workers} at once"
+    print(f"{at_once}, {threads} thread{'s' * (threads > 1)} each, ", end="")
     print(f"results in {folder}", flush=True)
     # 3. the runs
     with alone(folder / manifest.NAME):
         try:
-            results = run_points(points, folder, base, workers=workers, threads=threads)
+            how = {"workers": workers, "threads": threads, "ray": ray}
+            results = run_points(points, folder, base, **how)
         except KeyboardInterrupt:
             print(f"\nstopped; go on with: {resume}", file=sys.stderr)
             return 130
@@ -79,6 +83,17 @@ def _resumed(arguments: Namespace, base: Path) -> dict:
     return {name: asked[name] for name in ("notebook", "profile", "given", "threads")}
 
 
+def _where(arguments: Namespace, points: int, threads: int | None) -> tuple[Any, int, int]:
+    """Ray, if it is asked for; workers on this machine, if not; threads of each point."""
+    if arguments.ray is None:
+        return None, *share(points, arguments.workers, threads)
+    if arguments.workers:
+        raise ValueError("--ray fills all cores of its machines: leave out --workers")
+    from workbench.commands.sweep_ray import start_ray
+
+    return start_ray(arguments.ray, threads or 1), 0, threads or 1
+
+
 def share(points: int, workers: int | None, threads: int | None) -> tuple[int, int]:
     """Workers, and threads of each; ValueError for more workers than the cores allow.
 
@@ -97,7 +112,13 @@ def share(points: int, workers: int | None, threads: int | None) -> tuple[int, i
 
 
 def run_points(
-    points: Sequence[Point], folder: Path, base: Path, *, workers: int, threads: int
+    points: Sequence[Point],
+    folder: Path,
+    base: Path,
+    *,
+    workers: int,
+    threads: int,
+    ray: Any = None,
 ) -> list[dict]:
     """Run the points that are not done; the record of each with its status, in order."""
     # 1. skip what was done before
@@ -105,9 +126,14 @@ def run_points(
     results = {name: record for name, record in earlier.items() if record}
     # 2. run the others
     missing = [point for point in points if point.name not in results]
-    waiting = {p.name: (p, _kernels(p, folder, base, threads)) for p in missing}
-    work = {name: partial(_run_point, *pair) for name, pair in waiting.items()}
-    results |= batch.all_of(work, workers, [kernels for _, kernels in waiting.values()])
+    if ray:
+        from workbench.commands.sweep_ray import run_on_ray
+
+        results |= run_on_ray(ray, missing, folder, base, threads)
+    else:
+        waiting = {p.name: (p, _kernels(p, folder, base, threads)) for p in missing}
+        work = {name: partial(_run_point, *pair) for name, pair in waiting.items()}
+        results |= batch.all_of(work, workers, [kernels for _, kernels in waiting.values()])
     return [results[point.name] for point in points]
 
 
@@ -122,6 +148,11 @@ def _kernels(point: Point, folder: Path, base: Path, threads: int) -> batch.Kern
     kernels = batch.Kernels(place.resolve(), base.resolve(), 1)
     kernels.environment["OMP_NUM_THREADS"] = str(threads)
     return kernels
+
+
+def run_point(point: Point, folder: Path, base: Path, threads: int) -> dict:
+    """Run a point here and now; its record with its status."""
+    return _run_point(point, _kernels(point, folder, base, threads))
 
 
 def _run_point(point: Point, kernels: batch.Kernels) -> dict:

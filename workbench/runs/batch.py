@@ -191,10 +191,15 @@ def run_job(job: Job, kernels: Kernels) -> dict:
     record |= {"data": data, "hash": notebook.content_hash(code, job.parameters, data)}
     record["seconds"] = round(time.monotonic() - clock, 1)
     manifest.append(folder, record)
-    took, where = duration(record["seconds"]), folder / job.path.name
-    ended = f"FAILED after {took}: {error} (see {where})" if error else f"ok  {took}"
-    print(f"{job.title or job.name:<28} {ended}", flush=True)
+    print(ending(job, record, folder), flush=True)
     return record
+
+
+def ending(job: Job, record: Mapping, folder: Path) -> str:
+    """How a job ended, as a line for the terminal."""
+    took, error = duration(record["seconds"]), record["error"]
+    failed = f"FAILED after {took}: {error} (see {folder / job.path.name})"
+    return f"{job.title or job.name:<28} {failed if error else f'ok  {took}'}"
 
 
 def execute(job: Job, kernels: Kernels) -> str | None:
