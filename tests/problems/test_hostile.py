@@ -257,7 +257,7 @@ def _write(rows, path, format):
 # -- pages -----------------------------------------------------------------------------------------
 
 
-TAGS = "div span b i p table thead tbody tr th td details summary meter progress wbr".split()
+TAGS = "div span b i p table thead tbody tr th td details summary meter progress wbr dl dd".split()
 ATTRIBUTES = {"style", "open", "min", "max", "low", "high", "value"}
 
 

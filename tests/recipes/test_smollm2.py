@@ -55,7 +55,7 @@ def test_samples_as_text_come_back(tmp_path):
 def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accepts():
     problems = smollm2._real()
     counts = Counter(problem.id.split("/")[0] for problem in problems)
-    assert counts["mawps"] > 1_700 and counts["gsm8k"] > 2_000
+    assert counts["mawps"] > 1_600 and counts["gsm8k"] > 2_000
     assert max(len(problem.question.split()) for problem in problems) <= smollm2.SFT_WORDS
     assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     assert max(problem.solution.count("\n") for problem in problems) <= 3
@@ -89,13 +89,13 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     said = RECIPES["smollm2-pools"](tmp_path)
     test = smollm2.frozen_stories("test")
     results, scores = smollm2.read_texts(tmp_path / "smollm2" / "grpo.json.gz", test)
-    assert len(results) == 8 and all(len(result.rollouts) == 2 for result in results)
+    assert len(results) == len(test) == 7 and all(len(result.rollouts) == 2 for result in results)
     shapes = [[len(row) for row in own] for own in scores]
     assert shapes == [[len(r.steps) for r in result.rollouts] for result in results]
     costs = pd.read_csv(tmp_path / "smollm2" / "costs.csv")
-    assert len(costs) == 5 * 8 and (costs[["generated", "verifier"]] > 0).all(axis=None)
+    assert len(costs) == 5 * 7 and (costs[["generated", "verifier"]] > 0).all(axis=None)
     assert RECIPES["smollm2-claims"](tmp_path).startswith("beam search 0.")
-    assert len(pd.read_csv(tmp_path / "smollm2" / "beam.csv")) == 8
+    assert len(pd.read_csv(tmp_path / "smollm2" / "beam.csv")) == 7
     _, judged = smollm2.read_texts(tmp_path / "smollm2" / "likelihood.json.gz", test)
     assert all(0 < x < 0.5 for own in judged for row in own for x in row)
     if "WORKBENCH_REAL_DATA" in os.environ:
