@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import takewhile
 
-from workbench.problems.equations import values
+from workbench.problems.equations import COMPUTE, values
 from workbench.types import LabelledSolution
 
 FORMS = {
@@ -32,7 +32,6 @@ FORMS = {
     "name": re.compile(r"[A-Z][a-z]+"),
 }
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
-SIGNS = "+-*/"
 RESULTS = 0.5  # share of faults in the last number of a step
 NEAR = (-10, -2, -1, 1, 2, 10)  # a slip is seldom far off
 
@@ -86,7 +85,7 @@ def _misread(row: LabelledSolution, seed: int) -> LabelledSolution | None:
     for t in places:
         *own, result = EQUATION.fullmatch(row.steps[t]).groups()
         known = re.findall(r"\d+", " ".join([row.problem.question, *row.steps[:t]]))
-        others = [[own[0], sign, own[2]] for sign in SIGNS] * 2
+        others = [[own[0], sign, own[2]] for sign in COMPUTE] * 2
         others += [[n, *own[1:]] for n in known] + [[*own[:2], n] for n in known]
         rng.shuffle(others)
         for left, sign, right in (other for other in others if other != own):
