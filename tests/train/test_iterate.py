@@ -99,7 +99,9 @@ def test_a_policy_is_taught_by_its_own_prompts_and_adapters_learn_alone():
     (result,) = solve(PROBLEMS[:1], METHODS["greedy"], policy=other)
     assert result.rollouts[0].text != PROBLEMS[0].solution
     after = {n.replace(".base_layer", ""): p for n, p in model.named_parameters()}
-    assert all(torch.equal(after[f"base_model.model.{name}"], p) for name, p in before.items())
+    for name, p in before.items():  # `fine_tune` computes in bfloat16 where the machine does
+        now = after[f"base_model.model.{name}"]
+        assert torch.equal(now, p.to(now.dtype))
 
 
 def test_lessons_are_texts_without_their_hint():

@@ -38,8 +38,7 @@ def with_lora(model: torch.nn.Module, recipe: Recipe) -> torch.nn.Module:
             # peft trains and saves the head of a sequence classifier as a whole
             task_type="SEQ_CLS" if hasattr(model, "score") else "CAUSAL_LM",
         )
-        # as precise as the model: `MasterWeights` keeps what the optimiser sees in float32
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        return get_peft_model(model, config)
 
 
 def next_token_logits(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
