@@ -15,7 +15,7 @@ from workbench.analyse.costs import (
     probes,
     shepherd_tokens,
 )
-from workbench.analyse.roofline import GPUS, MODEL_SIZES, Rates
+from workbench.analyse.roofline import MODEL_SIZES, Rates
 from workbench.supervise.omegaprm import bisection
 
 
@@ -32,18 +32,6 @@ def test_grpo_as_simple_rl_zoo_ran_it():
     (https://github.com/hkust-nlp/simpleRL-reason); lengths are not given: ours. Within three."""
     work = Workload(rounds=100, questions=1024, group=8)
     assert 240 / 3 < Plan(work=work).hours("GRPO") < 240
-
-
-def test_grpo_as_deepscaler_ran_it():
-    """A 1.5B, 3,800 hours of A100, lengths and rounds stated (https://pretty-radio-b75.notion.site/
-    DeepScaleR-Surpassing-O1-Preview-with-a-1-5B-Model-by-Scaling-RL-19681902c1468005bed8ca303013a4e2,
-    https://huggingface.co/agentica-org/DeepScaleR-1.5B-Preview): 128 questions a round, 8 rollouts
-    of 5,500 to 3,500 tokens for 1,040 rounds, then 16 of up to 5,500. Within three."""
-    stages = [(1040, 8, 4500), (480, 16, 4500), (200, 16, 5500)]
-    works = [Workload(rounds=n, group=group, tokens=tokens) for n, group, tokens in stages]
-    size = MODEL_SIZES["1.5b"]
-    hours = sum(Plan(gpu=GPUS["a100"], size=size, work=work).hours("GRPO") for work in works)
-    assert 3800 / 3 < hours < 3800
 
 
 def test_labels_as_omegaprm_collected_them():

@@ -14,7 +14,7 @@ prefix, M steps and L tokens a solution, counted per problem:
   prefixes reads as much; one that does not reads $\sum_t t L / M = L (M + 1) / 2$ for each L.
 
 Left out: what is computed on CPUs, loading, failures, and the trials before a run that works. A
-published run took two to three times what this says (tests/analyse/test_costs.py, twice). Used by
+published run took two to three times what this says (tests/analyse/test_costs.py). Used by
 `python -m workbench costs`.
 """
 
