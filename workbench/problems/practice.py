@@ -14,14 +14,13 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from workbench.problems.stories import SPELLED
 from workbench.problems.story_templates import PEOPLE, WORDS
 from workbench.types import Problem
 
 LARGEST = 50  # number of a tale or of one of its steps; sums go up to twice that
 SUMS = 8  # of a drill
 TALE_TRIES = 1000  # tries of one part of a tale, until its numbers come out
-_TIMES = {2: "twice", 3: "three times", 4: "four times", 5: "five times"}
-_PART = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"}
 _THINGS = [w for row in ("fruit", "sweet", "toy", "animal", "flower", "plant") for w in WORDS[row]]
 _THINGS += ["books", "pencils", "coins", "shells", "stamps", "eggs", "candles", "cards", "pebbles"]
 _THINGS += ["balloons", "photos", "bottles", "cups", "keys", "tickets", "nuts", "stones", "ribbons"]
@@ -247,10 +246,9 @@ def _words(rng: random.Random) -> dict[str, str]:
 def _fill(text: str, words: dict) -> str:
     # "her sister" is his sister of a man, "gives her" gives him
     text = re.sub(r"\{her\} (?=\{kin\}|part)", "{own} ", text)
-    part = _PART.get(words.get("k"), "")
-    for slot, said in (("k:times", _TIMES.get(words.get("k"), "")), ("k:part", part)):
+    part, times = (SPELLED[mark].get(words.get("k"), "") for mark in ("part", "times"))
+    for slot, said in (("k:times", times), ("k:part", part), ("K:part", part.capitalize())):
         text = text.replace(f"{{{slot}}}", said)
-    text = text.replace("{K:part}", part.capitalize())
     return text.format(**words)
 
 

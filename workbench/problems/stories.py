@@ -30,7 +30,7 @@ from workbench.types import Problem
 SPLIT_OF = (*("train",) * 6, "validation", "test") * 2 + ("test", "test", "test", "validation") * 2
 SPLIT_OF += ("train",) * 16 + ("answers",) * 8
 TRIES = 10_000  # draws of numbers until every step comes out even
-_SPELLED = {  # number words, by the mark of the slot
+SPELLED = {  # number words, by the mark of the slot
     "word": dict(enumerate("two three four five six seven eight nine ten".split(), start=2)),
     "times": {2: "twice", 3: "three times", 4: "four times", 5: "five times", 6: "six times"},
     "part": {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"},
@@ -64,7 +64,7 @@ class Template:
 
     @cached_property
     def marks(self) -> dict[str, str]:
-        """How each number slot is written: "", a percent sign, or a row of `_SPELLED`."""
+        """How each number slot is written: "", a percent sign, or a row of `SPELLED`."""
         slots = [(m[1], m[2] or m[3]) for m in _SLOT.finditer(self.text)]
         drawn = {part.strip().split()[0] for part in self.numbers.split(",")}
         return {name: mark or "" for name, mark in slots if name in drawn}
@@ -92,7 +92,7 @@ class Template:
 
     def _choices(self, name: str, mark: str | None) -> list[str]:
         if name in self.marks:
-            return [r"[0-9]+(?:\.[0-9]{2})?"] if mark is None else [*_SPELLED[mark].values()]
+            return [r"[0-9]+(?:\.[0-9]{2})?"] if mark is None else [*SPELLED[mark].values()]
         kind = name.rstrip("0123456789")
         return [re.escape(word) for word in WORDS.get(kind, PEOPLE)]
 
@@ -112,7 +112,7 @@ class Template:
             put_in |= {word: word for word in _PRONOUNS}
         for name, mark in self.marks.items():
             value = numbers[name]
-            spelled = _SPELLED.get(mark, {})
+            spelled = SPELLED.get(mark, {})
             put_in[name] = spelled[value] if spelled else number_text(value)
         return _SLOT.sub(lambda m: put_in[m[1]] + m[3], text)
 
@@ -165,7 +165,7 @@ class Template:
         given = {}
         for name, mark in self.marks.items():
             if (said := match[name]) is not None:
-                row = {word: n for n, word in _SPELLED.get(mark, {}).items()}
+                row = {word: n for n, word in SPELLED.get(mark, {}).items()}
                 given[name] = Fraction(row.get(said, said))
         return Plot(given, self.formulas, self._plain(given))
 

@@ -2,8 +2,8 @@
 
 | recipe | makes | about |
 |---|---|---|
-| `smollm2-sft` | an adapter that writes solutions of stories, an equation a line | 40 min |
-| `smollm2-labels` | step labels by Math-Shepherd and OmegaPRM of what it writes | 40 min |
+| `smollm2-sft` | an adapter that writes solutions of stories, an equation a line | 1 h |
+| `smollm2-labels` | step labels by Math-Shepherd and OmegaPRM of what it writes | 10 min |
 | `smollm2-prm` | a process reward model by label tokens alone, from the same adapter | 1.5 h |
 | `smollm2-grpo` | GRPO by the answer and the PRM's worst step | 2 h |
 | `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 1 h |
@@ -120,7 +120,7 @@ def answered_stories(n: int, seed: int) -> list[Problem]:
 def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> HFPolicy:
     """A model under adapters that train: new ones, or those of another recipe.
 
-    They compute as precisely as the model, which saves a quarter of a training in bfloat16; what
+    They compute as precisely as the model, which saves a fifth of a training in bfloat16; what
     the optimiser sees is in float32 all the same (`MasterWeights`).
     """
     base = load_policy(name, dtype="fast", **WAY_TO_WRITE)
