@@ -53,15 +53,15 @@ from workbench.problems import (
 )
 from workbench.problems.word_problems import with_equations
 from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
-from workbench.recipes.verifiers import LOG, learnt, trained
+from workbench.recipes.verifiers import LANGUAGE, LOG, WITHIN, learnt, trained
 from workbench.supervise.omegaprm import omegaprm
-from workbench.supervise.planted import misread, planted
+from workbench.supervise.planted import hasty, misread, planted
 from workbench.supervise.shepherd import shepherd
 from workbench.train.grpo import GRPO, grpo
 from workbench.train.iterate import fine_tuning
 from workbench.train.learner import Recipe
 from workbench.train.loop import run_of
-from workbench.train.prm import train_prm
+from workbench.train.prm import step_loss, train_prm
 from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
@@ -71,9 +71,12 @@ WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "ma
 LORA = Recipe(
     learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
 )  # fmt: skip
+JUDGE_LOSS = {"language": LANGUAGE, "within": WITHIN}
 AS_A_JUDGE = {  # how the PRM reads and learns: the same adapter goes on
     "form": StepFormat(good="+", bad="-", template=WAY_TO_WRITE["templates"]["solve"]),
-    "recipe": replace(LORA, rank=0, epochs=1.0),
+    "recipe": replace(LORA, rank=0, epochs=1.0, batch_tokens=4096, micro_tokens=1024),
+    "loss": partial(step_loss, **JUDGE_LOSS),
+    "settings": JUDGE_LOSS,
 }
 SFT_STORIES, SFT_TALES, SFT_SUMS, SFT_TOKENS = 5_000, 5_000, 2_500, 1_200_000
 SFT_WORDS = 40  # of a question of MAWPS or GSM8K at most: long ones are hard, and dear
@@ -81,7 +84,7 @@ LABELLERS = {  # how, how many stories, sizes; the PRM learns from the first
     "shepherd": (shepherd, 560, {"solutions": 4, "n": 4}),
     "omegaprm": (omegaprm, 120, {"searches": 4, "n": 8}),
 }
-LABELS, SPOILT = "shepherd.jsonl.gz", 400  # stories, and tales, whose solutions are spoilt
+LABELS, SPOILT = "shepherd.jsonl.gz", 1_600  # stories, and tales, whose solutions are spoilt
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 8  # JUDGED: samples that likelihood judges, too
 REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
@@ -249,13 +252,15 @@ def story_prm(folder: Path) -> str:
 
 def judged_solutions(labelled: Sequence[LabelledSolution]) -> list[LabelledSolution]:
     """What the PRM learns from: each text once, of problems that are solved at times, and solutions
-    that were taught: whole, with a planted slip, and with a step that computes something else."""
+    that were taught: whole, with a planted slip, with a step that computes something else, and with
+    an answer that comes too early."""
     solved = {row.problem.question for row in labelled if row.labels[-1]}
     own = {(row.problem.question, row.steps): row for row in labelled}.values()
     rows = [row for row in own if row.problem.question in solved]
-    taught = training_stories(SPOILT, seed=4) + practice.tales(SPOILT, seed=4) + _real()[::4]
+    taught = training_stories(SPOILT, seed=4) + practice.tales(SPOILT, seed=4) + _real()[::3]
     given = [_right(problem) for problem in taught]
-    return rows + given[::2] + planted(given, seed=0) + misread(given, seed=0)
+    spoilt = [row for spoil in (planted, misread, hasty) for row in spoil(given, seed=0)]
+    return rows + given[::2] + spoilt
 
 
 def _right(problem: Problem) -> LabelledSolution:

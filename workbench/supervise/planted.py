@@ -12,7 +12,9 @@ planted word may by chance make another right step; notebook 04 counts how often
 
 Of steps that are equations (`22 - 14 = 8`), `misread` makes the other kind of fault: another sign,
 or another number of the question or of earlier steps, and the result worked out from that. No slip
-of arithmetic shows there: who judges such a step has to know what the question asks. Notebook 10.
+of arithmetic shows there: who judges such a step has to know what the question asks. And `hasty`
+answers before all is worked out, which a policy that has met few kinds of questions does often.
+Both are taught in notebook 10.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ FORMS = {
     "name": re.compile(r"[A-Z][a-z]+"),
 }
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
+ANSWER = re.compile(r"(The answer is )(\d+)")
 RESULTS = 0.5  # share of faults in the last number of a step
 NEAR = (-10, -2, -1, 1, 2, 10)  # a slip is seldom far off
 
@@ -96,6 +99,29 @@ def _misread(row: LabelledSolution, seed: int) -> LabelledSolution | None:
                     steps = (*row.steps[:t], step)
                     return LabelledSolution(row.problem, steps, (*[1] * t, 0), source="misread")
     return None
+
+
+def hasty(rows: Sequence[LabelledSolution], *, seed: int) -> list[LabelledSolution]:
+    """As `planted`, with an answer that comes too early: the result of a step before the last.
+
+    Solutions of one equation have none to leave out, and are left out; so are those in which no
+    earlier result differs from the answer.
+    """
+    return [early for row in rows if (early := _hasty(row, seed)) is not None]
+
+
+def _hasty(row: LabelledSolution, seed: int) -> LabelledSolution | None:
+    rng = random.Random(f"hasty/{seed}/{row.problem.question}/{row.steps}")
+    good = [*takewhile(lambda label: label == 1, row.labels)]
+    if len(good) < len(row.steps) or not (last := ANSWER.fullmatch(row.steps[-1])):
+        return None
+    found = [re.findall(r"\d+", step)[-1:] for step in row.steps[:-1]]
+    early = [(t, *number) for t, number in enumerate(found, 1) if number not in ([], [last[2]])]
+    if not early:
+        return None
+    t, number = rng.choice(early)
+    steps = (*row.steps[:t], f"{last[1]}{number}")
+    return LabelledSolution(row.problem, steps, (*[1] * t, 0), source="hasty")
 
 
 def _kind(word: str) -> str | None:
