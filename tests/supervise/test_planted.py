@@ -1,7 +1,7 @@
 """Planted faults: one word of one good step, of its own kind, and a label that is never wrong."""
 
 from workbench.problems import check_steps, explain, quantities, stories
-from workbench.supervise.planted import EQUATION, misread, planted
+from workbench.supervise.planted import EQUATION, hasty, misread, planted
 from workbench.types import LabelledSolution, Problem
 
 PROBLEMS = quantities.generate(60, levels=range(2, 6), seed=5, split="train")
@@ -80,3 +80,31 @@ def test_misread_depends_on_the_seed_and_the_solution_and_leaves_out_what_is_no_
     assert misread(rows, seed=0) == misread(rows[::-1], seed=0)[::-1] != misread(rows, seed=1)
     bad = [LabelledSolution(row.problem, row.steps, (0, *row.labels[1:])) for row in rows]
     assert misread(bad, seed=0) == [] == misread(GOOD[:20], seed=0)
+
+
+# -- answers that come too early ------------------------------------------------------------------
+
+
+def test_a_hasty_answer_is_the_result_of_an_earlier_step_and_the_checker_calls_it_wrong():
+    rows = [row for row in solutions(300, seed=6, split="train") if len(row.steps) > 2]
+    found = hasty(rows, seed=0)
+    assert len(found) > 0.95 * len(rows)
+    by_question = {row.problem.question: row for row in rows}
+    for early in found:
+        old, t = by_question[early.problem.question], len(early.steps) - 1
+        assert early.labels == (*[1] * t, 0) and early.source == "hasty"
+        assert early.steps[:t] == old.steps[:t] and t < len(old.steps)
+        result = old.steps[t - 1].rpartition(" = ")[2]
+        assert early.steps[t] == f"The answer is {result}" != old.steps[-1]
+        assert check_steps(early.problem, early.steps) == [True] * t + [False]
+    assert {len(row.steps) for row in found} == {2, 3}  # after the first step, or after the second
+
+
+def test_hasty_depends_on_the_seed_and_the_solution_and_leaves_out_what_has_no_earlier_result():
+    rows = solutions(60, seed=7, split="train")
+    assert hasty(rows, seed=0) == hasty(rows[::-1], seed=0)[::-1] != hasty(rows, seed=1)
+    assert hasty([row for row in rows if len(row.steps) == 2], seed=0) == []
+    halves = [LabelledSolution(row.problem, row.steps[:-1], row.labels[:-1]) for row in rows]
+    bad = [LabelledSolution(row.problem, row.steps, (*row.labels[:-1], 0)) for row in rows]
+    same = LabelledSolution(rows[0].problem, ("2 + 2 = 4", "The answer is 4"), (1, 1))
+    assert hasty([*halves, *bad, same], seed=0) == []

@@ -85,6 +85,7 @@ LABELLERS = {  # how, how many stories, sizes; the PRM learns from the first
     "omegaprm": (omegaprm, 120, {"searches": 4, "n": 8}),
 }
 LABELS, SPOILT = "shepherd.jsonl.gz", 1_600  # stories, and tales, whose solutions are spoilt
+GRPO_STORIES = 4_000
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 8  # JUDGED: samples that likelihood judges, too
 REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
@@ -269,16 +270,17 @@ def _right(problem: Problem) -> LabelledSolution:
 
 
 def story_grpo(folder: Path) -> str:
-    """Improve the policy by the answer and the PRM's worst step."""
+    """Improve the policy by the answer and the PRM's worst step, on stories and real wording."""
     place, meter = folder / "smollm2" / "grpo", Meter()
     policy = teachable(adapter=folder / "smollm2" / "sft")
     reward = mixed_reward(meter, name=_finished(folder / "smollm2" / "prm"))
-    recipe = replace(LORA, learning_rate=3e-4, warmup=0)
+    problems = answered_stories(GRPO_STORIES, seed=3) + _real()
+    recipe = replace(LORA, learning_rate=5e-4, warmup=0)
     # not over the group's deviation: where all answers are right, that is the PRM's noise
     settings = GRPO(problems=16, beta=0.0, advantage="none")
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "meter": meter}
     rows = list(
-        grpo(policy, answered_stories(4_000, seed=3), settings=settings, recipe=recipe, seed=0,
+        grpo(policy, problems, settings=settings, recipe=recipe, seed=0,
              until=GRPO_TOKENS, reward=reward, **options)
     )  # fmt: skip
     kinds = ("tokens", "trained_tokens", "verifier_tokens")
