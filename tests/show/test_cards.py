@@ -15,8 +15,15 @@ from workbench.show.cards import (
     progress,
     table,
 )
-from workbench.show.steps import prefix_view, problem_view, result_view, solution_strip, step_strip
-from workbench.types import Meter, Prefix, Problem, SearchResult
+from workbench.show.steps import (
+    labelled_view,
+    prefix_view,
+    problem_view,
+    result_view,
+    solution_strip,
+    step_strip,
+)
+from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult
 
 EVIL = "<script>alert('x')</script> & 3 < 4"
 PROBLEM = Problem("p", "math", f"How many {EVIL}?", "4")
@@ -33,6 +40,7 @@ def views():
         "strip": step_strip([EVIL, "b"], [None, EVIL], [0.1, 1.0]),
         "solution": solution_strip(PROBLEM, [EVIL]),
         "problem": problem_view(Problem(EVIL, EVIL, EVIL, EVIL, f"{EVIL}\nb")),
+        "labelled": labelled_view(LabelledSolution(PROBLEM, (EVIL,), (None,), source=EVIL)),
         "prefix": prefix_view(Prefix.of(PROBLEM, [EVIL])),
         "result": result_view(result),
         "progress": progress(EVIL, 1, 2),
@@ -85,6 +93,26 @@ def test_problem_view_says_what_is_known():
     assert "p1 · math<" in unknown and "<details" not in unknown
     (known,) = generate(1, levels=[2], seed=3)
     assert problem_view(known).count("✓") == len(known.solution.split("\n"))
+
+
+def test_labelled_view_says_where_labels_and_truth_differ():
+    (known,) = generate(1, levels=[2], seed=3, distractors=[0])
+    gold = known.solution.split("\n")
+    steps = (*gold[:1], gold[1].replace(" .", "9 ."), *gold[2:])
+    labels = (0, 1, *[None] * (len(steps) - 2))
+    html = labelled_view(LabelledSolution(known, steps, labels, source="shepherd"))
+    assert "labels by shepherd" in html and "<meter" not in html
+    rows = [re.sub("<[^>]*>", "|", row) for row in html.split("<tr")[1:]]
+    assert "✗" in rows[0] and "in truth right" in rows[0]
+    assert "✓" in rows[1] and "in truth wrong: " in rows[1]
+    assert all("–" in row and "in truth" not in row for row in rows[2:])
+    values = (None, *[0.25] * (len(gold) - 1))
+    html = labelled_view(LabelledSolution(known, tuple(gold), (1,) * len(gold), values))
+    assert "in truth" not in html and html.count('value="0.250"') == len(gold) - 1
+    cells = [row.count("<td") for row in html.split("<tr")[1:]]
+    assert set(cells) == {4}  # of a step without a value an empty one
+    unknown = labelled_view(LabelledSolution(PROBLEM, ("a", "b"), (1, 0)))
+    assert "✓" in unknown and "✗" in unknown and "in truth" not in unknown
 
 
 def test_paired_view_shows_direction_interval_and_who_is_better_where():

@@ -14,10 +14,10 @@ from workbench.analyse.compare import Paired
 from workbench.problems.quantities import generate
 from workbench.show.cards import environment_card, paired_view, progress, table
 from workbench.show.explorer import columns, edited_view, search_view, simulation_view
-from workbench.show.steps import problem_view, result_view, step_strip
+from workbench.show.steps import labelled_view, problem_view, result_view, step_strip
 from workbench.show.trees import tree_of, tree_view
 from workbench.tree import Node, grow
-from workbench.types import Meter, Prefix, Problem, SearchResult, Step
+from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
 
 TAGS = set(
     "h1 h2 h3 h4 h5 h6 br b i strong em a pre code img tt div ins del sup sub p ol ul table thead"
@@ -87,6 +87,13 @@ def test_of_a_problem_the_question_what_is_known_and_the_solution_are_left():
     known = f"{PROBLEM.id} · quantities · level 2 · the answer is {PROBLEM.answer}"
     steps = [part for step in GOLD for part in ("✓", step)]
     assert parts(problem_view(PROBLEM)) == [PROBLEM.question, known, "solution", *steps]
+
+
+def test_of_a_labelled_solution_labels_and_what_the_truth_says_are_left():
+    labels = (0, *[None] * (len(GOLD) - 1))
+    told = parts(labelled_view(LabelledSolution(PROBLEM, tuple(GOLD), labels, source="omegaprm")))
+    assert told[:4] == [PROBLEM.question, "✗", GOLD[0], "in truth right"]
+    assert told[4:6] == ["–", GOLD[1]] and told[-1] == "labels by omegaprm"
 
 
 def test_of_a_tree_choice_truth_numbers_and_depth_are_left():

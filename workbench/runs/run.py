@@ -30,8 +30,8 @@ from workbench.files import alone, write_whole
 from workbench.runs import environment, manifest
 from workbench.runs.progress import duration, in_notebook, show, track
 from workbench.show import cards
-from workbench.show.steps import prefix_view, problem_view, result_view
-from workbench.types import Prefix, Problem, SearchResult
+from workbench.show.steps import labelled_view, prefix_view, problem_view, result_view
+from workbench.types import LabelledSolution, Prefix, Problem, SearchResult
 
 PROFILES = ("quick", "full")
 _HELD: dict[Path, ExitStack] = {}  # folders that this kernel writes to
@@ -102,6 +102,7 @@ def _register_views() -> None:
         return
     html = sys.modules["IPython"].get_ipython().display_formatter.formatters["text/html"]
     html.for_type(Problem, problem_view)
+    html.for_type(LabelledSolution, labelled_view)
     html.for_type(Prefix, prefix_view)
     html.for_type(SearchResult, result_view)
     # by name: nothing is loaded for it

@@ -1,6 +1,6 @@
 """The step strip: a solution, a step a line, marked right or wrong, with the reason and a score.
 
-On it stand the views of problems, prefixes and results that a notebook shows.
+On it stand the views of problems, labelled solutions, prefixes and results that a notebook shows.
 
 Data in, HTML text out, under the rules of `workbench.show.cards`. Taught in notebook 00.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from workbench.problems import explain
 from workbench.show.cards import GREEN, GREY, RED, bar, breakable, escape
-from workbench.types import Prefix, Problem, SearchResult
+from workbench.types import LabelledSolution, Prefix, Problem, SearchResult
 
 QUESTION = "margin:2px 0 6px 0;padding:6px 10px;background-color:rgba(128,128,128,.15)"
 Reasons = Sequence[str | None]  # of each step why it is wrong, None if it is right
@@ -37,17 +37,21 @@ def step_strip(
 
 
 def _row(i: int, step: str, reasons: Reasons | None, scores: Sequence[float] | None) -> str:
-    reason = reasons[i] if reasons is not None else None
+    score = bar(scores[i]) if scores is not None else None
     if reasons is None:
-        tint, mark = GREY, str(i + 1)
-    else:
-        tint, mark = (GREEN, "✓") if reason is None else (RED, "✗")
+        return _line(GREY, str(i + 1), step, score)
+    tint, mark = (GREEN, "✓") if reasons[i] is None else (RED, "✗")
+    return _line(tint, mark, step, score, reasons[i] or "")
+
+
+def _line(tint: str, mark: str, step: str, score: str | None, words: str | None = None) -> str:
+    """A row of a strip, with a cell for the bar of a score and for words unless they are None."""
     cells = [f'<td style="{ROW}">{mark}</td>']
     cells.append(f'<td style="{ROW};white-space:pre-wrap">{breakable(step)}</td>')
-    if scores is not None:
-        cells.append(f'<td style="{ROW}">{bar(scores[i])}</td>')
-    if reasons is not None:
-        cells.append(f'<td style="{ROW};font-style:italic">{escape(reason or "")}</td>')
+    if score is not None:
+        cells.append(f'<td style="{ROW}">{score}</td>')
+    if words is not None:
+        cells.append(f'<td style="{ROW};font-style:italic">{escape(words)}</td>')
     return f'<tr style="background-color:{tint}">{"".join(cells)}</tr>'
 
 
@@ -78,6 +82,28 @@ def problem_view(problem: Problem) -> str:
         return view
     strip = step_strip(steps, _reasons(problem, steps))
     return f'{view}<details><summary style="cursor:pointer">solution</summary>{strip}</details>'
+
+
+def labelled_view(row: LabelledSolution) -> str:
+    """How a notebook shows a `LabelledSolution`: each step with its label ✓, ✗ or – (none), its
+    value, and in words where the exact truth is known and another."""
+    reasons = _reasons(row.problem, row.steps)
+    lines = []
+    for i, (step, label) in enumerate(zip(row.steps, row.labels)):
+        tint, mark = {1: (GREEN, "✓"), 0: (RED, "✗"), None: (GREY, "–")}[label]
+        value = row.values and ("" if row.values[i] is None else bar(row.values[i]))
+        words = _against(label, reasons[i]) if reasons is not None else ""
+        lines.append(_line(tint, mark, step, value, words))
+    strip = f'<table style="border-collapse:collapse"><tbody>{"".join(lines)}</tbody></table>'
+    question = f'<div style="{QUESTION}">{breakable(row.problem.question)}</div>'
+    note = escape(f"labels by {row.source}") if row.source else "labels"
+    return f'{question}{strip}<div style="{SMALL};padding:4px 10px">{note}</div>'
+
+
+def _against(label: int | None, reason: str | None) -> str:
+    if label is None or (label == 1) == (reason is None):
+        return ""
+    return "in truth right" if reason is None else f"in truth wrong: {reason}"
 
 
 def prefix_view(prefix: Prefix) -> str:
