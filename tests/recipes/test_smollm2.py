@@ -10,7 +10,7 @@ import pytest
 
 from workbench.models.smollm2 import CONVERTED, in_package
 from workbench.problems import check_steps
-from workbench.recipes import RECIPES, smollm2, verifiers
+from workbench.recipes import RECIPES, lessons, smollm2, verifiers
 from workbench.supervise.omegaprm import omegaprm
 from workbench.supervise.shepherd import shepherd
 from workbench.types import Prefix, SearchResult
@@ -19,22 +19,22 @@ THERE = (CONVERTED / "config.json").is_file() or (in_package() and find_spec("gg
 
 
 def test_frozen_stories_are_balanced_and_share_nothing():
-    found = {split: smollm2.frozen_stories(split) for split in ("validation", "test")}
+    found = {split: lessons.frozen_stories(split) for split in ("validation", "test")}
     for split, problems in found.items():
         kinds = Counter(problem.meta["template"] for problem in problems)
-        assert set(kinds.values()) == {smollm2.STORY_EACH}
+        assert set(kinds.values()) == {lessons.STORY_EACH}
         assert {kind[0] for kind in kinds} == {"1", "2", "3"}
         assert len(kinds) == {"test": 20, "validation": 12}[split]
         assert {p.meta["template"] for p in problems[: len(kinds)]} == set(kinds)
         assert len({p.id for p in problems}) == len(problems)
         assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     questions = [p.question for problems in found.values() for p in problems]
-    trained = {p.question for p in smollm2.training_stories(300, seed=1)}
+    trained = {p.question for p in lessons.training_stories(300, seed=1)}
     assert len(set(questions)) == len(questions) and not trained & set(questions)
 
 
 def test_samples_as_text_come_back(tmp_path):
-    problems = smollm2.frozen_stories("test")[:2]
+    problems = lessons.frozen_stories("test")[:2]
     rollouts = [
         (Prefix.of(p, ["1 + 1 = 2", "The answer is 2"], ended=True), Prefix.of(p, ["2 - é = …"]))
         for p in problems
@@ -53,10 +53,10 @@ def test_samples_as_text_come_back(tmp_path):
 
 @pytest.mark.skipif("WORKBENCH_REAL_DATA" not in os.environ, reason="WORKBENCH_REAL_DATA is unset")
 def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accepts():
-    problems = smollm2._real()
+    problems = lessons.real_lessons()
     counts = Counter(problem.id.split("/")[0] for problem in problems)
     assert counts["mawps"] > 1_600 and counts["gsm8k"] > 2_000
-    assert max(len(problem.question.split()) for problem in problems) <= smollm2.SFT_WORDS
+    assert max(len(problem.question.split()) for problem in problems) <= lessons.REAL_WORDS
     assert all(all(check_steps(p, p.solution.split("\n"))) for p in problems)
     assert max(problem.solution.count("\n") for problem in problems) <= 3
 
@@ -67,18 +67,19 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     lora = replace(smollm2.LORA, batch_tokens=300, micro_tokens=300, rank=2, epochs=1.0)
     for name, value in {
         "LORA": lora, "AS_A_JUDGE": smollm2.AS_A_JUDGE | {"recipe": replace(lora, rank=0)},
-        "SFT_STORIES": 8, "SFT_TALES": 8, "SFT_SUMS": 4, "SPOILT": 3, "SFT_TOKENS": 900,
-        "MEASURES": 1, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
+        "SFT_STORIES": 8, "SFT_TALES": 8, "SFT_SUMS": 4, "SFT_TOKENS": 900,
+        "MEASURES": 1, "GRPO_STORIES": 8, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
         "LABELLERS": {
             "shepherd": (shepherd, 2, {"solutions": 2, "n": 1}),
             "omegaprm": (omegaprm, 2, {"searches": 1, "n": 2}),
         },
-        "STORY_LEVELS": range(1, 2), "STORY_EACH": 1,
         "WAY_TO_WRITE": smollm2.WAY_TO_WRITE | {"max_tokens": 24},
     }.items():  # fmt: skip
         monkeypatch.setattr(smollm2, name, value)
     monkeypatch.setattr(verifiers, "auc", lambda scores, right: 0.5)  # so little: all are wrong
-    monkeypatch.setattr(smollm2, "_real", lambda: [])
+    small = {"STORY_LEVELS": range(1, 2), "STORY_EACH": 1, "SPOILT": 3, "real_lessons": list}
+    for name, value in small.items():
+        monkeypatch.setattr(lessons, name, value)
     monkeypatch.setattr(smollm2, "SHIPPED", tmp_path / "models")
     monkeypatch.setattr(smollm2, "SHIPPED_STORIES", tmp_path / "samples")
     with pytest.raises(ValueError, match="python -m workbench recipe smollm2-sft"):
@@ -87,7 +88,7 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
         said = RECIPES[f"smollm2-{stage}"](tmp_path)
         assert said
     said = RECIPES["smollm2-pools"](tmp_path)
-    test = smollm2.frozen_stories("test")
+    test = lessons.frozen_stories("test")
     results, scores = smollm2.read_texts(tmp_path / "smollm2" / "grpo.json.gz", test)
     assert len(results) == len(test) == 7 and all(len(result.rollouts) == 2 for result in results)
     shapes = [[len(row) for row in own] for own in scores]

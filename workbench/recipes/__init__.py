@@ -1,8 +1,9 @@
 """Long work behind what is shipped, one arm a call: `python -m workbench recipe NAME`.
 
 `verifiers` makes labels, verifiers and pools, `policies` improves policies in every way,
-`iteration` does both in turn, `searches` runs every search at several sizes. Each recipe can be
-stopped and called again: it goes on where it stood.
+`iteration` does both in turn, `searches` runs every search at several sizes, `smollm2` goes the
+whole way on a real model, with what `lessons` gives it. Each recipe can be stopped and called
+again: it goes on where it stood.
 """
 
 from __future__ import annotations

@@ -13,10 +13,8 @@
 
 Each goes on where it was stopped, and begins with what others have left under
 `runs/recipes/smollm2`, or else with what is shipped. Hours are for two CPU cores; one GPU takes
-minutes. Stories have exact truth (`problems.stories`), and splits
-share no template. Where `$WORKBENCH_REAL_DATA` says that real data are, the supervised part also
-learns training problems of MAWPS (Koncel-Kedziorski et al. 2016) and GSM8K (Cobbe et al. 2021,
-arXiv 2110.14168), by their equations. Taught in notebook 10.
+minutes. What is learnt from and measured on stands in `recipes.lessons`; problems of MAWPS and
+GSM8K are among it where `$WORKBENCH_REAL_DATA` says that real data are. Taught in notebook 10.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +40,11 @@ from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import ADAPTER, save_policy
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import untrained
-from workbench.problems import (
-    benchmarks,
-    check_steps,
-    frozen,
-    is_right,
-    practice,
-    process_data,
-    stories,
-)
-from workbench.problems.word_problems import with_equations
+from workbench.problems import benchmarks, frozen, is_right, practice, process_data
+from workbench.recipes import lessons
 from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
 from workbench.recipes.verifiers import LANGUAGE, LOG, WITHIN, learnt, trained
 from workbench.supervise.omegaprm import omegaprm
-from workbench.supervise.planted import hasty, misread, planted
 from workbench.supervise.shepherd import shepherd
 from workbench.train.grpo import GRPO, grpo
 from workbench.train.iterate import fine_tuning
@@ -64,9 +53,8 @@ from workbench.train.loop import run_of
 from workbench.train.prm import step_loss, train_prm
 from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
-from workbench.types import LabelledSolution, Meter, Prefix, Problem, SearchResult, Step
+from workbench.types import Meter, Prefix, Problem, SearchResult, Step
 
-STORY_LEVELS, STORY_EACH = range(1, 4), 12  # stories of a template that is not trained on
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
 LORA = Recipe(
     learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
@@ -79,46 +67,17 @@ AS_A_JUDGE = {  # how the PRM reads and learns: the same adapter goes on
     "settings": JUDGE_LOSS,
 }
 SFT_STORIES, SFT_TALES, SFT_SUMS, SFT_TOKENS = 5_000, 5_000, 2_500, 1_200_000
-SFT_WORDS = 40  # of a question of MAWPS or GSM8K at most: long ones are hard, and dear
 LABELLERS = {  # how, how many stories, sizes; the PRM learns from the first
     "shepherd": (shepherd, 560, {"solutions": 4, "n": 4}),
     "omegaprm": (omegaprm, 120, {"searches": 4, "n": 8}),
 }
-LABELS, SPOILT = "shepherd.jsonl.gz", 1_600  # stories, and tales, whose solutions are spoilt
+LABELS = "shepherd.jsonl.gz"
 GRPO_STORIES = 4_000
 GRPO_TOKENS = 1_000_000  # sampled, trained on and read by the verifier
 STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 8  # JUDGED: samples that likelihood judges, too
 REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
 REAL_SIZE = 400  # problems of each
 SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that notebook 10 reads
-
-
-def frozen_stories(split: str) -> list[Problem]:
-    """The stories of `validation` or `test`: as many of each template, no question twice.
-
-    Templates come in turn, so the first stories of a list are as varied as all of it.
-    """
-    of_template: dict[str, list[Problem]] = {}
-    for level in STORY_LEVELS:
-        about = {"levels": [level], "largest": practice.LARGEST}
-        drawn = stories.generate(40 * STORY_EACH, seed=2000 + level, split=split, **about)
-        for problem in {problem.question: problem for problem in drawn}.values():
-            of_template.setdefault(problem.meta["template"], []).append(problem)
-    return [p for row in zip(*of_template.values()) for p in row][: STORY_EACH * len(of_template)]
-
-
-def training_stories(n: int, seed: int, split: str = "train") -> list[Problem]:
-    about = {"levels": STORY_LEVELS, "largest": practice.LARGEST}
-    return stories.generate(n, seed=seed, split=split, **about)
-
-
-def answered_stories(n: int, seed: int) -> list[Problem]:
-    """What is learnt from by answers alone: in turn, kinds that are taught and kinds that are not.
-
-    Of a kind that it was taught, a policy makes other mistakes than of one that is new to it.
-    """
-    halves = (training_stories(-(-n // 2), seed, split) for split in ("train", "answers"))
-    return [story for pair in zip(*halves) for story in pair][:n]
 
 
 def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> HFPolicy:
@@ -162,26 +121,15 @@ def _taught(place: Path) -> list[str]:
 def story_sft(folder: Path) -> str:
     """Teach it to write a solution an equation a line."""
     place, policy = folder / "smollm2" / "sft", teachable()
-    problems = training_stories(SFT_STORIES, seed=1) + _real()
+    problems = lessons.training_stories(SFT_STORIES, seed=1) + lessons.real_lessons()
     problems += practice.tales(SFT_TALES, seed=1) + practice.sums(SFT_SUMS, seed=1)
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "order": "stories"}
     options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
-    lessons, about = [Lesson(problem) for problem in problems], {"recipe": LORA, "seed": 0}
-    rows = list(fine_tuning(policy, lessons, tokens=SFT_TOKENS, **about, **options))
+    taught, about = [Lesson(problem) for problem in problems], {"recipe": LORA, "seed": 0}
+    rows = list(fine_tuning(policy, taught, tokens=SFT_TOKENS, **about, **options))
     write_rounds([{"round": row["update"], **row} for row in rows], place.with_suffix(".csv"))
     save_policy(policy, place)
     return _told(rows)
-
-
-def _real() -> list[Problem]:
-    """Training problems of MAWPS and GSM8K whose equations give the steps, if they are there."""
-    if not (place := os.environ.get("WORKBENCH_REAL_DATA")):
-        return []
-    told = []
-    for name in ("mawps", "gsm8k"):
-        read = map(with_equations, benchmarks.load(name, path=Path(place) / name, split="train"))
-        told += [p for p in read if p.kind == "stories" and p.level in STORY_LEVELS]
-    return [p for p in told if len(p.question.split()) <= SFT_WORDS]
 
 
 def story_labels(folder: Path) -> str:
@@ -190,47 +138,17 @@ def story_labels(folder: Path) -> str:
     policy = load_policy(_finished(place / "sft"), dtype="fast")
     for way, (label, stories_read, sizes) in LABELLERS.items():
         about = {"policy": policy, "seed": 0, "save": place / f"{way}.jsonl"}
-        results = solve(answered_stories(stories_read, seed=2), label, **about, **sizes)
-        known = (_known(row) for result in results for row in result.labelled)
+        results = solve(lessons.answered_stories(stories_read, seed=2), label, **about, **sizes)
+        known = (lessons.up_to_unlabelled(row) for result in results for row in result.labelled)
         rows = [row for row in known if row.steps]
         process_data.write(rows, place / f"{way}.jsonl.gz", format="stepwise")
         written = sum(result.meter.generated for result in results)
         costs.append({"labels": way, "stories": len(results), "solutions": len(rows),
                       "generated": written})  # fmt: skip
-        share = labels_right(rows)["right"].mean()
+        share = lessons.labels_right(rows)["right"].mean()
         told.append(f"{way}: {len(rows)} solutions, {share:.3f} of the labels are right")
     pd.DataFrame(costs).to_csv(place / "labels.csv", index=False)
     return "; ".join(told)
-
-
-def _known(row: LabelledSolution) -> LabelledSolution:
-    """A solution up to its first step without a label: OmegaPRM leaves some open."""
-    end = row.labels.index(None) if None in row.labels else len(row.labels)
-    return replace(row, steps=row.steps[:end], labels=row.labels[:end], values=None)
-
-
-def read_labels(path: Path) -> list[LabelledSolution]:
-    """The labelled solutions that a recipe wrote, as stories that the checker can read."""
-    rows = process_data.read(path, format="stepwise")
-    return [replace(row, problem=_story(row.problem.question)) for row in rows]
-
-
-@cache
-def _story(question: str) -> Problem:
-    *steps, last = stories.read_question(question).gold()
-    answer = last.removeprefix("The answer is ")
-    return Problem(f"stories/{question}", "stories", question, answer, level=len(steps))
-
-
-def labels_right(rows: Sequence[LabelledSolution]) -> pd.DataFrame:
-    """Of each label, up to the first fault: is it as the exact truth is? Columns problem, right."""
-    found = []
-    for row in rows:
-        truth = check_steps(row.problem, row.steps)
-        end = truth.index(False) + 1 if False in truth else len(truth)
-        pairs = zip(row.labels[:end], truth)
-        found += [{"problem": row.problem.id, "right": bool(x) == ok} for x, ok in pairs]
-    return pd.DataFrame(found)
 
 
 def story_prm(folder: Path) -> str:
@@ -243,30 +161,12 @@ def story_prm(folder: Path) -> str:
     labels = next((f / LABELS for f in (place, SHIPPED_STORIES) if (f / LABELS).exists()), None)
     if labels is None:
         raise ValueError(f"{place / LABELS} is missing: python -m workbench recipe smollm2-labels")
-    rows = judged_solutions(read_labels(labels))
-    judged = sampled_by(_plain(place / "sft"), frozen_stories("validation"), n=2, seed=0)
+    rows = lessons.judged_solutions(lessons.read_labels(labels))
+    judged = sampled_by(_plain(place / "sft"), lessons.frozen_stories("validation"), n=2, seed=0)
     options = {"held_out": partial(learnt, results=judged), "evaluations": MEASURES, "bf16": False}
     said = trained(train_prm, rows, place / "prm", host, **AS_A_JUDGE, **options)
     shutil.copy(place / "prm" / LOG, place / "prm.csv")
     return said
-
-
-def judged_solutions(labelled: Sequence[LabelledSolution]) -> list[LabelledSolution]:
-    """What the PRM learns from: each text once, of problems that are solved at times, and solutions
-    that were taught: whole, with a planted slip, with a step that computes something else, and with
-    an answer that comes too early."""
-    solved = {row.problem.question for row in labelled if row.labels[-1]}
-    own = {(row.problem.question, row.steps): row for row in labelled}.values()
-    rows = [row for row in own if row.problem.question in solved]
-    taught = training_stories(SPOILT, seed=4) + practice.tales(SPOILT, seed=4) + _real()[::3]
-    given = [_right(problem) for problem in taught]
-    spoilt = [row for spoil in (planted, misread, hasty) for row in spoil(given, seed=0)]
-    return rows + given[::2] + spoilt
-
-
-def _right(problem: Problem) -> LabelledSolution:
-    steps = tuple((problem.solution or "").split("\n"))
-    return LabelledSolution(problem, steps, (1,) * len(steps), source="solution")
 
 
 def story_grpo(folder: Path) -> str:
@@ -274,7 +174,7 @@ def story_grpo(folder: Path) -> str:
     place, meter = folder / "smollm2" / "grpo", Meter()
     policy = teachable(adapter=folder / "smollm2" / "sft")
     reward = mixed_reward(meter, name=_finished(folder / "smollm2" / "prm"))
-    problems = answered_stories(GRPO_STORIES, seed=3) + _real()
+    problems = lessons.answered_stories(GRPO_STORIES, seed=3) + lessons.real_lessons()
     recipe = replace(LORA, learning_rate=5e-4, warmup=0)
     # not over the group's deviation: where all answers are right, that is the PRM's noise
     settings = GRPO(problems=16, beta=0.0, advantage="none")
@@ -292,7 +192,7 @@ def story_grpo(folder: Path) -> str:
 
 def story_pools(folder: Path) -> str:
     """Samples of the test stories, each step with the PRM's score; greedy ones beside them."""
-    place, test, told, costs = folder / "smollm2", frozen_stories("test"), [], []
+    place, test, told, costs = folder / "smollm2", lessons.frozen_stories("test"), [], []
     judge = load_verifier(_finished(place / "prm"), dtype="fast")
     greedy, several = ("_greedy", 1, 0.0), ("", STORY_SAMPLES, 1.0)
     pools = {"untaught": [greedy]} | {name: [greedy, several] for name in _taught(place)}
@@ -318,7 +218,7 @@ def _cost(meter: Meter) -> dict[str, int]:
 
 def story_claims(folder: Path) -> str:
     """What findings on small models are tried with: beam search, and likelihood as a judge."""
-    place, test = folder / "smollm2", frozen_stories("test")
+    place, test = folder / "smollm2", lessons.frozen_stories("test")
     policy = _plain(place / "sft")
     likelihood = untrained(policy)
     judge = load_verifier(_finished(place / "prm"), dtype="fast")
@@ -405,7 +305,7 @@ def read_texts(
 
 def solved_stories(policy: HFPolicy) -> dict[str, float]:
     """The share of validation stories that are right by one sample."""
-    results = sampled_by(policy, frozen_stories("validation"), n=1, seed=0)
+    results = sampled_by(policy, lessons.frozen_stories("validation"), n=1, seed=0)
     return {"eval/accuracy": float(correctness(results).mean())}
 
 
