@@ -47,7 +47,7 @@ def training_stories(n: int, seed: int, split: str = "train") -> list[Problem]:
 
 
 def answered_stories(n: int, seed: int) -> list[Problem]:
-    """What is learnt from by answers alone: in turn, kinds that are taught and kinds that are not.
+    """What is labelled by answers alone: in turn, kinds that are taught and kinds that are not.
 
     Of a kind that it was taught, a policy makes other mistakes than of one that is new to it.
     """
