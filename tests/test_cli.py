@@ -93,6 +93,17 @@ def test_names_of_notebooks(base):
     ]
 
 
+def test_what_needs_the_real_model_is_left_out_of_all_where_it_is_not(base, capsys, monkeypatch):
+    (base / "notebooks/06_scaling.ipynb").rename(base / "notebooks/10_real_model.ipynb")
+    everything = ["00_start_here", "10_real_model"]
+    for here, left in ((True, everything), (False, everything[:1])):
+        monkeypatch.setattr("workbench.models.smollm2.is_here", lambda here=here: here)
+        assert [path.stem for path in select(base, ["all"], to_run=True)] == left
+    assert "10_real_model" in (told := capsys.readouterr().out) and "pip install" in told
+    assert [path.stem for path in select(base, ["10"], to_run=True)] == ["10_real_model"]
+    assert [path.stem for path in select(base, ["all"])] == everything  # to clear, to record ...
+
+
 def test_a_resumed_batch_takes_no_other_wishes(base, capsys):
     from workbench.runs import manifest
 

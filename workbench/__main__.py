@@ -20,7 +20,8 @@ def run(arguments: argparse.Namespace, base: Path) -> int:
     if arguments.resume:
         _take_over(arguments)
     profile, given = arguments.profile or "quick", parse_assignments(arguments.given)
-    jobs = batch.plan(batch.select(base, arguments.notebooks), profile=profile, given=given)
+    notebooks = batch.select(base, arguments.notebooks, to_run=True)
+    jobs = batch.plan(notebooks, profile=profile, given=given)
     folder = arguments.resume or batch.open_folder(base, arguments.output, profile)
     if not arguments.resume:
         names = [job.name for job in jobs]

@@ -31,6 +31,15 @@ def smollm2() -> str:
     return ON_HUB
 
 
+def is_here() -> bool:
+    """Is the model on this machine, in one of its places?"""
+    if (CONVERTED / "config.json").is_file() or in_package():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(ON_HUB, "config.json"), str)
+
+
 def in_package() -> Path | None:
     """The GGUF file of the installed package, which is not imported: that would need llama.cpp."""
     spec = importlib.util.find_spec(PACKAGE)

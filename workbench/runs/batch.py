@@ -28,6 +28,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 import workbench
 from workbench.claims import claimed
+from workbench.models import smollm2
 from workbench.runs import environment, manifest, notebook
 from workbench.runs.progress import duration
 from workbench.runs.report import write_report
@@ -43,6 +44,9 @@ SETTINGS = {
 }
 
 
+ON_SMOLLM2 = {"10_real_model"}  # what they need is optional: `make run SMOLLM2=no`
+
+
 @dataclass(frozen=True)
 class Job:
     """One notebook to run, with every parameter value; `title` is what the terminal calls it."""
@@ -56,13 +60,19 @@ class Job:
         return self.path.stem
 
 
-def select(base: Path, wanted: Sequence[str]) -> list[Path]:
-    """The notebooks that `wanted` names: numbers (06 or 6), names, or `all`; else ValueError."""
+def select(base: Path, wanted: Sequence[str], *, to_run: bool = False) -> list[Path]:
+    """The notebooks that `wanted` names: numbers (06 or 6), names, or `all`; else ValueError.
+
+    `to_run`: of all of them, what lacks SmolLM2 is left out, and the terminal says so.
+    """
     notebooks = notebook.available(base)
     if not notebooks:
         raise ValueError("there are no notebooks (notebooks/NN_name.ipynb) to run")
     if not wanted or "all" in wanted:
-        return notebooks
+        lacking = ON_SMOLLM2 if to_run and not smollm2.is_here() else set()
+        for name in sorted(lacking & {path.stem for path in notebooks}):
+            print(f"{name:<28} left out: SmolLM2 is not here ({smollm2.GET_IT})", flush=True)
+        return [path for path in notebooks if path.stem not in lacking]
     return sorted({_find(notebooks, name) for name in wanted})
 
 
