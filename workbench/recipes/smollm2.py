@@ -6,9 +6,9 @@
 | `smollm2-labels` | step labels by Math-Shepherd and OmegaPRM of what it writes | 10 min |
 | `smollm2-prm` | a process reward model by label tokens alone, from the same adapter | 1 h |
 | `smollm2-grpo` | GRPO by the answer and the PRM's worst step | 30 min |
-| `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 1 h |
-| `smollm2-claims` | beam search by the PRM, and the policy's likelihood as a judge | 30 min |
-| `smollm2-real` | greedy answers of both to problems of `REAL`: which are right | 20 min |
+| `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 15 min |
+| `smollm2-claims` | beam search by the PRM, and the policy's likelihood as a judge | 5 min |
+| `smollm2-real` | greedy answers of both to problems of `REAL`: which are right | 10 min |
 | `smollm2-ship` | copies of all that under `data/`, which notebook 10 reads | a second |
 
 Each goes on where it was stopped, and begins with what others have left under
@@ -35,7 +35,7 @@ import pandas as pd
 from workbench.analyse.scaling import correctness
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
-from workbench.models.checkpoints import SHIPPED
+from workbench.models.checkpoints import SHIPPED, without_library_notes
 from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import ADAPTER, save_policy
 from workbench.models.step_format import StepFormat
@@ -94,7 +94,8 @@ def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> H
         from peft import PeftModel
 
         place = str(_finished(adapter))
-        model = PeftModel.from_pretrained(base.model, place, is_trainable=True)
+        with without_library_notes():
+            model = PeftModel.from_pretrained(base.model, place, is_trainable=True)
     return HFPolicy(model.to(dtype), base.tokenizer, name=str(name), **WAY_TO_WRITE)
 
 
