@@ -34,7 +34,7 @@ FORMS = {
     "name": re.compile(r"[A-Z][a-z]+"),
 }
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
-ANSWER = re.compile(r"(The answer is )(\d+)")
+LAST_LINE = re.compile(r"(The answer is )(\d+)")
 RESULTS = 0.5  # share of faults in the last number of a step
 NEAR = (-10, -2, -1, 1, 2, 10)  # a slip is seldom far off
 
@@ -113,7 +113,7 @@ def hasty(rows: Sequence[LabelledSolution], *, seed: int) -> list[LabelledSoluti
 def _hasty(row: LabelledSolution, seed: int) -> LabelledSolution | None:
     rng = random.Random(f"hasty/{seed}/{row.problem.question}/{row.steps}")
     good = [*takewhile(lambda label: label == 1, row.labels)]
-    if len(good) < len(row.steps) or not (last := ANSWER.fullmatch(row.steps[-1])):
+    if len(good) < len(row.steps) or not (last := LAST_LINE.fullmatch(row.steps[-1])):
         return None
     found = [re.findall(r"\d+", step)[-1:] for step in row.steps[:-1]]
     early = [(t, *number) for t, number in enumerate(found, 1) if number not in ([], [last[2]])]
