@@ -4,7 +4,7 @@
 |---|---|---|
 | `smollm2-sft` | an adapter that writes solutions of stories, an equation a line | 1 h |
 | `smollm2-labels` | step labels by Math-Shepherd and OmegaPRM of what it writes | 10 min |
-| `smollm2-prm` | a process reward model by label tokens alone, from the same adapter | 1 h |
+| `smollm2-prm` | a process reward model, read by label tokens alone, from the same adapter | 1 h |
 | `smollm2-grpo` | GRPO by the answer and the PRM's worst step | 30 min |
 | `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 15 min |
 | `smollm2-claims` | beam search by the PRM, and the policy's likelihood as a judge | 5 min |
