@@ -36,13 +36,14 @@ from workbench.analyse.scaling import correctness
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.checkpoints import SHIPPED, without_library_notes
+from workbench.models.ensemble import Ensemble
 from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import ADAPTER, save_policy
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import untrained
 from workbench.problems import benchmarks, frozen, is_right, practice, process_data
 from workbench.recipes import lessons
-from workbench.recipes.policies import mixed_reward, sampled_by, write_rounds
+from workbench.recipes.policies import sampled_by, write_rounds
 from workbench.recipes.verifiers import LANGUAGE, LOG, WITHIN, learnt, trained
 from workbench.supervise.omegaprm import omegaprm
 from workbench.supervise.shepherd import shepherd
@@ -51,6 +52,7 @@ from workbench.train.iterate import fine_tuning
 from workbench.train.learner import Recipe
 from workbench.train.loop import run_of
 from workbench.train.prm import step_loss, train_prm
+from workbench.train.rewards import answer, by_verifier, mixed
 from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
 from workbench.types import Meter, Prefix, Problem, SearchResult, Step
@@ -72,8 +74,10 @@ LABELLERS = {  # how, how many stories, sizes; the PRM learns from the first
     "omegaprm": (omegaprm, 120, {"searches": 4, "n": 8}),
 }
 LABELS = "shepherd.jsonl.gz"
-GRPO_STORIES = 4_000
-GRPO_TOKENS = 600_000  # sampled, trained on and read by the verifier
+LIKELIHOOD = 2.0  # weight of the policy's likelihood beside the PRM: chosen on validation
+GRPO_STORIES = 2_000  # of kinds that were taught, and as many of others
+GRPO_TOKENS = 700_000  # sampled, trained on and read by the verifiers
+GRPO_SAMPLES = 4  # of a validation story at each measure: by these the best weights are chosen
 STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 8  # JUDGED: samples that likelihood judges, too
 REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
 REAL_SIZE = 400  # problems of each
@@ -170,19 +174,30 @@ def story_prm(folder: Path) -> str:
     return said
 
 
-def story_grpo(folder: Path) -> str:
-    """Improve the policy by the answer and the PRM's worst step.
+def judge(folder: Path) -> Ensemble:
+    """The PRM and the likelihood of the policy that it began with, as one verifier."""
+    place = folder / "smollm2"
+    prm = load_verifier(_finished(place / "prm"), dtype="fast")
+    return Ensemble([prm, untrained(_plain(place / "sft"))], [1.0, LIKELIHOOD], name="judge")
 
-    On real wording, and stories of kinds that it was not taught: of the others it gets most right.
+
+def story_grpo(folder: Path) -> str:
+    """Improve the policy by the answer and the worst step of `judge`.
+
+    On stories of kinds that it was taught and of others, and on real wording: of what it gets right
+    it must not learn to write more. The best weights on validation remain.
     """
     place, meter = folder / "smollm2" / "grpo", Meter()
     policy = teachable(adapter=folder / "smollm2" / "sft")
-    reward = mixed_reward(meter, name=_finished(folder / "smollm2" / "prm"))
-    problems = lessons.training_stories(GRPO_STORIES, 3, "answers") + lessons.real_lessons()
-    recipe = replace(LORA, learning_rate=5e-4, warmup=0)
-    # not over the group's deviation: where all answers are right, that is the PRM's noise
+    reward = mixed([(0.5, answer), (0.5, by_verifier(judge(folder), meter=meter))])
+    problems = lessons.real_lessons()
+    for split in ("train", "answers"):
+        problems += lessons.training_stories(GRPO_STORIES, 3, split)
+    recipe = replace(LORA, learning_rate=2e-4, warmup=0)
+    # not over the group's deviation: where all answers are right, that is the verifiers' noise
     settings = GRPO(problems=16, beta=0.0, advantage="none")
-    options = _kept(place) | {"held_out": partial(solved_stories, policy), "meter": meter}
+    options = _kept(place) | {"held_out": partial(solved_stories, policy, samples=GRPO_SAMPLES)}
+    options |= {"keep": "eval/accuracy", "meter": meter}
     rows = list(
         grpo(policy, problems, settings=settings, recipe=recipe, seed=0,
              until=GRPO_TOKENS, reward=reward, **options)
@@ -307,9 +322,9 @@ def read_texts(
 # -- measures --------------------------------------------------------------------------------------
 
 
-def solved_stories(policy: HFPolicy) -> dict[str, float]:
-    """The share of validation stories that are right by one sample."""
-    results = sampled_by(policy, lessons.frozen_stories("validation"), n=1, seed=0)
+def solved_stories(policy: HFPolicy, samples: int = 1) -> dict[str, float]:
+    """The share of right answers among samples of the validation stories."""
+    results = sampled_by(policy, lessons.frozen_stories("validation"), n=samples, seed=0)
     return {"eval/accuracy": float(correctness(results).mean())}
 
 
