@@ -10,7 +10,7 @@ import pytest
 
 from workbench.models.smollm2 import CONVERTED, in_package
 from workbench.problems import check_steps
-from workbench.recipes import RECIPES, lessons, smollm2, verifiers
+from workbench.recipes import RECIPES, lessons, smollm2, story_samples, verifiers
 from workbench.supervise.omegaprm import omegaprm
 from workbench.supervise.shepherd import shepherd
 from workbench.types import Prefix, SearchResult
@@ -40,12 +40,13 @@ def test_samples_as_text_come_back(tmp_path):
         for p in problems
     ]
     results = [SearchResult(p, own) for p, own in zip(problems, rollouts)]
-    scores = [[[0.5, 0.25], [1.25e-07]] for _ in problems]
-    smollm2.write_texts(results, scores, tmp_path / "a.json.gz")
-    smollm2.write_texts(results, scores, tmp_path / "b.json.gz")
+    scores = {"likelihood": [[[0.5, 0.25], [1.25e-07]] for _ in problems]}
+    for name in ("a", "b"):
+        story_samples.write_texts(results, tmp_path / f"{name}.json.gz")
+    story_samples.write_scores(scores, tmp_path / "scores.json.gz")
     assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
-    read, told = smollm2.read_texts(tmp_path / "a.json.gz", problems)
-    assert told == scores
+    assert story_samples.read_scores(tmp_path / "scores.json.gz") == scores
+    read = story_samples.read_texts(tmp_path / "a.json.gz", problems)
     for one, other in zip(results, read):
         assert [r.texts for r in one.rollouts] == [r.texts for r in other.rollouts]
         assert [r.stop for r in one.rollouts] == [r.stop for r in other.rollouts]
@@ -68,7 +69,7 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     for name, value in {
         "LORA": lora, "AS_A_JUDGE": smollm2.AS_A_JUDGE | {"recipe": replace(lora, rank=0)},
         "SFT_STORIES": 8, "SFT_TALES": 8, "SFT_SUMS": 4, "SFT_TOKENS": 900,
-        "MEASURES": 1, "GRPO_STORIES": 8, "GRPO_TOKENS": 500, "STORY_SAMPLES": 2,
+        "MEASURES": 1, "GRPO_STORIES": 8, "GRPO_TOKENS": 500, "GRPO_SAMPLES": 1,
         "LABELLERS": {
             "shepherd": (shepherd, 2, {"solutions": 2, "n": 1}),
             "omegaprm": (omegaprm, 2, {"searches": 1, "n": 2}),
@@ -76,6 +77,7 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
         "WAY_TO_WRITE": smollm2.WAY_TO_WRITE | {"max_tokens": 24},
     }.items():  # fmt: skip
         monkeypatch.setattr(smollm2, name, value)
+    monkeypatch.setattr(story_samples, "STORY_SAMPLES", 2)
     monkeypatch.setattr(verifiers, "auc", lambda scores, right: 0.5)  # so little: all are wrong
     small = {"STORY_LEVELS": range(1, 2), "STORY_EACH": 1, "SPOILT": 3, "real_lessons": list}
     for name, value in small.items():
@@ -87,28 +89,31 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
     for stage in ("sft", "labels", "prm", "grpo"):
         said = RECIPES[f"smollm2-{stage}"](tmp_path)
         assert said
-    said = RECIPES["smollm2-pools"](tmp_path)
-    test = lessons.frozen_stories("test")
-    results, scores = smollm2.read_texts(tmp_path / "smollm2" / "grpo.json.gz", test)
-    assert len(results) == len(test) == 7 and all(len(result.rollouts) == 2 for result in results)
-    shapes = [[len(row) for row in own] for own in scores]
-    assert shapes == [[len(r.steps) for r in result.rollouts] for result in results]
-    costs = pd.read_csv(tmp_path / "smollm2" / "costs.csv")
-    assert len(costs) == 5 * 7 and (costs[["generated", "verifier"]] > 0).all(axis=None)
-    assert RECIPES["smollm2-claims"](tmp_path).startswith("beam search 0.")
-    assert len(pd.read_csv(tmp_path / "smollm2" / "beam.csv")) == 7
-    _, judged = smollm2.read_texts(tmp_path / "smollm2" / "likelihood.json.gz", test)
-    assert all(0 < x < 0.5 for own in judged for row in own for x in row)
+    for stage in ("weight", "pools", "scores"):
+        assert RECIPES[f"smollm2-{stage}"](tmp_path)
+    place, test = tmp_path / "smollm2", lessons.frozen_stories("test")
+    assert list(pd.read_csv(place / "weight.csv")) == ["weight", "eval/auc", "best", "vote"]
+    for name, n in (("untaught_greedy", 1), ("grpo", 2), ("grpo_greedy", 1), ("sft", 2)):
+        results = story_samples.read_texts(place / f"{name}.json.gz", test)
+        assert len(results) == len(test) == 7 and {len(r.rollouts) for r in results} == {n}
+    scores = story_samples.read_scores(place / "scores.json.gz")
+    written = [[len(rollout.steps) for rollout in result.rollouts] for result in results]
+    assert list(scores) == [*story_samples.STORY_JUDGES]
+    for judged in scores.values():
+        assert [[len(row) for row in own] for own in judged] == written
+    assert all(0 < x < 0.5 for own in scores["likelihood"] for row in own for x in row)
+    beam = pd.read_csv(place / "beam.csv")
+    assert len(beam) == 7 and (beam[["generated", "verifier"]] > 0).all(axis=None)
     if "WORKBENCH_REAL_DATA" in os.environ:
-        monkeypatch.setattr(smollm2, "REAL_SIZE", 2)
+        monkeypatch.setattr(story_samples, "REAL_SIZE", 2)
         RECIPES["smollm2-real"](tmp_path)
-        table = pd.read_csv(tmp_path / "smollm2" / "real.csv")
+        table = pd.read_csv(place / "real.csv")
         assert list(table) == ["benchmark", "id", "sft", "grpo"] and len(table) == 8
     RECIPES["smollm2-ship"](tmp_path)
-    (tmp_path / "smollm2").rename(tmp_path / "elsewhere")
-    policy = smollm2._plain(tmp_path / "smollm2" / "grpo")  # the shipped one, without its recipe
+    place.rename(tmp_path / "elsewhere")
+    policy = smollm2.story_policy(place / "grpo")  # the shipped one, without its recipe
     assert policy.name == "smollm2-grpo" and policy.max_tokens == 24
     assert RECIPES["smollm2-prm"](tmp_path)
-    assert {"shepherd.jsonl.gz", "labels.csv", "sft.json.gz", "costs.csv", "sft.csv"} <= {
+    assert {"shepherd.jsonl.gz", "labels.csv", "sft.json.gz", "scores.json.gz", "sft.csv"} <= {
         file.name for file in (tmp_path / "samples").iterdir()
     }

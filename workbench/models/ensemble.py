@@ -40,7 +40,8 @@ class Ensemble:
             raise ValueError(f"weights={self.weights}: need finite ones")
         judged = [member.per for member in self.members]
         if len({*judged}) > 1:
-            raise ValueError(f"verifiers judge per {' and per '.join(judged)}: need the same of all")
+            given = f"verifiers judge per {' and per '.join(judged)}"
+            raise ValueError(f"{given}: need the same of all")
         self.per = judged[0]
         self.name = name or " + ".join(getattr(m, "name", type(m).__name__) for m in self.members)
         if all(hasattr(member, "price") for member in self.members):

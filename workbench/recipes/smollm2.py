@@ -5,23 +5,18 @@
 | `smollm2-sft` | an adapter that writes solutions of stories, an equation a line | 1 h |
 | `smollm2-labels` | step labels by Math-Shepherd and OmegaPRM of what it writes | 10 min |
 | `smollm2-prm` | a process reward model, read by label tokens alone, from the same adapter | 1 h |
-| `smollm2-grpo` | GRPO by the answer and the PRM's worst step | 30 min |
-| `smollm2-pools` | samples of the test stories by both policies, with the PRM's scores | 15 min |
-| `smollm2-claims` | beam search by the PRM, and the policy's likelihood as a judge | 5 min |
-| `smollm2-real` | greedy answers of both to problems of `REAL`: which are right | 10 min |
+| `smollm2-grpo` | GRPO by the answer, and the worst step by PRM and likelihood | 45 min |
 | `smollm2-ship` | copies of all that under `data/`, which notebook 10 reads | a second |
 
 Each goes on where it was stopped, and begins with what others have left under
 `runs/recipes/smollm2`, or else with what is shipped. Hours are for two CPU cores; one GPU takes
 minutes. What is learnt from and measured on stands in `recipes.lessons`; problems of MAWPS and
-GSM8K are among it where `$WORKBENCH_REAL_DATA` says that real data are. Taught in notebook 10.
+GSM8K are among it where `$WORKBENCH_REAL_DATA` says that real data are. What the policies write and
+how it is judged: `recipes.story_samples`. Taught in notebook 10.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from workbench.analyse.scaling import correctness
@@ -41,7 +35,7 @@ from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import ADAPTER, save_policy
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import untrained
-from workbench.problems import benchmarks, frozen, is_right, practice, process_data
+from workbench.problems import frozen, practice, process_data
 from workbench.recipes import lessons
 from workbench.recipes.policies import sampled_by, write_rounds
 from workbench.recipes.verifiers import LANGUAGE, LOG, WITHIN, learnt, trained
@@ -55,7 +49,7 @@ from workbench.train.prm import step_loss, train_prm
 from workbench.train.rewards import answer, by_verifier, mixed
 from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
-from workbench.types import Meter, Prefix, Problem, SearchResult, Step
+from workbench.types import Meter
 
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}
 LORA = Recipe(
@@ -78,9 +72,7 @@ LIKELIHOOD = 2.0  # weight of the policy's likelihood beside the PRM: chosen on 
 GRPO_STORIES = 2_000  # of kinds that were taught, and as many of others
 GRPO_TOKENS = 700_000  # sampled, trained on and read by the verifiers
 GRPO_SAMPLES = 4  # of a validation story at each measure: by these the best weights are chosen
-STORY_SAMPLES, JUDGED, MEASURES = 16, 4, 8  # JUDGED: samples that likelihood judges, too
-REAL = {"svamp": "test", "mawps": "test", "gsm8k": "test", "gsm_symbolic": "symbolic"}  # splits
-REAL_SIZE = 400  # problems of each
+MEASURES = 8
 SHIPPED_STORIES = frozen.FOLDER.parent / "smollm2"  # samples and logs that notebook 10 reads
 
 
@@ -97,13 +89,13 @@ def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> H
     else:
         from peft import PeftModel
 
-        place = str(_finished(adapter))
+        place = str(finished(adapter))
         with without_library_notes():
             model = PeftModel.from_pretrained(base.model, place, is_trainable=True)
     return HFPolicy(model.to(dtype), base.tokenizer, name=str(name), **WAY_TO_WRITE)
 
 
-def _finished(place: Path) -> Path:
+def finished(place: Path) -> Path:
     """Where another recipe left its adapter, or else the shipped one; ValueError without any."""
     if (found := _found(place)) is None:
         raise ValueError(f"{place} is missing: python -m workbench recipe smollm2-{place.name}")
@@ -115,7 +107,7 @@ def _found(place: Path) -> Path | None:
     return next((folder for folder in folders if (folder / ADAPTER).exists()), None)
 
 
-def _taught(place: Path) -> list[str]:
+def story_policies(place: Path) -> list[str]:
     """The policies of these recipes that there are: GRPO's once it is made."""
     return ["sft", "grpo"] if _found(place / "grpo") else ["sft"]
 
@@ -140,7 +132,7 @@ def story_sft(folder: Path) -> str:
 def story_labels(folder: Path) -> str:
     """Label the steps of its own solutions by Math-Shepherd, and those of fewer by OmegaPRM."""
     place, told, costs = folder / "smollm2", [], []
-    policy = load_policy(_finished(place / "sft"), dtype="fast")
+    policy = load_policy(finished(place / "sft"), dtype="fast")
     for way, (label, stories_read, sizes) in LABELLERS.items():
         about = {"policy": policy, "seed": 0, "save": place / f"{way}.jsonl"}
         results = solve(lessons.answered_stories(stories_read, seed=2), label, **about, **sizes)
@@ -157,7 +149,9 @@ def story_labels(folder: Path) -> str:
 
 
 def story_prm(folder: Path) -> str:
-    """Train a process reward model by label tokens alone, on these labels and on spoilt solutions.
+    """Train a process reward model on these labels and on spoilt solutions.
+
+    What is read are the label tokens at the end of a step alone; the loss also labels its words.
 
     Of one kind of story a policy makes the same mistakes again and again, and there are few kinds:
     what is spoilt are solutions of all that was taught.
@@ -167,29 +161,31 @@ def story_prm(folder: Path) -> str:
     if labels is None:
         raise ValueError(f"{place / LABELS} is missing: python -m workbench recipe smollm2-labels")
     rows = lessons.judged_solutions(lessons.read_labels(labels))
-    judged = sampled_by(_plain(place / "sft"), lessons.frozen_stories("validation"), n=2, seed=0)
+    judged = sampled_by(
+        story_policy(place / "sft"), lessons.frozen_stories("validation"), n=2, seed=0
+    )
     options = {"held_out": partial(learnt, results=judged), "evaluations": MEASURES, "bf16": False}
     said = trained(train_prm, rows, place / "prm", host, **AS_A_JUDGE, **options)
     shutil.copy(place / "prm" / LOG, place / "prm.csv")
     return said
 
 
-def judge(folder: Path) -> Ensemble:
+def story_judge(folder: Path) -> Ensemble:
     """The PRM and the likelihood of the policy that it began with, as one verifier."""
     place = folder / "smollm2"
-    prm = load_verifier(_finished(place / "prm"), dtype="fast")
-    return Ensemble([prm, untrained(_plain(place / "sft"))], [1.0, LIKELIHOOD], name="judge")
+    prm = load_verifier(finished(place / "prm"), dtype="fast")
+    return Ensemble([prm, untrained(story_policy(place / "sft"))], [1.0, LIKELIHOOD], name="judge")
 
 
 def story_grpo(folder: Path) -> str:
-    """Improve the policy by the answer and the worst step of `judge`.
+    """Improve the policy by the answer and the worst step by `story_judge`.
 
     On stories of kinds that it was taught and of others, and on real wording: of what it gets right
     it must not learn to write more. The best weights on validation remain.
     """
     place, meter = folder / "smollm2" / "grpo", Meter()
     policy = teachable(adapter=folder / "smollm2" / "sft")
-    reward = mixed([(0.5, answer), (0.5, by_verifier(judge(folder), meter=meter))])
+    reward = mixed([(0.5, answer), (0.5, by_verifier(story_judge(folder), meter=meter))])
     problems = lessons.real_lessons()
     for split in ("train", "answers"):
         problems += lessons.training_stories(GRPO_STORIES, 3, split)
@@ -207,69 +203,6 @@ def story_grpo(folder: Path) -> str:
     write_rounds(spent, place.with_suffix(".csv"))
     save_policy(policy, place)
     return _told(rows)
-
-
-def story_pools(folder: Path) -> str:
-    """Samples of the test stories, each step with the PRM's score; greedy ones beside them."""
-    place, test, told, costs = folder / "smollm2", lessons.frozen_stories("test"), [], []
-    judge = load_verifier(_finished(place / "prm"), dtype="fast")
-    greedy, several = ("_greedy", 1, 0.0), ("", STORY_SAMPLES, 1.0)
-    pools = {"untaught": [greedy]} | {name: [greedy, several] for name in _taught(place)}
-    for name, own in pools.items():
-        policy = _untaught() if name == "untaught" else _plain(place / name)
-        for what, n, temperature in own:
-            kept = place / f"{name}{what}_pool.jsonl"
-            results = sampled_by(policy, test, n=n, seed=0, temperature=temperature, save=kept)
-            judge.forget()  # each pool pays for all that it has read
-            scores = [judge.score(r.rollouts, meters=[r.meter] * len(r.rollouts)) for r in results]
-            write_texts(results, scores, place / f"{name}{what}.json.gz")
-            about = {"pool": name + what}
-            costs += [about | {"id": r.problem.id, **_cost(r.meter)} for r in results]
-            told.append(f"{name}{what} {correctness(results).mean():.3f}")
-    pd.DataFrame(costs).to_csv(place / "costs.csv", index=False)
-    return ", ".join(told)
-
-
-def _cost(meter: Meter) -> dict[str, int]:
-    """Tokens written, and read by the verifier."""
-    return {"generated": meter.generated, "verifier": meter.verifier}
-
-
-def story_claims(folder: Path) -> str:
-    """What findings on small models are tried with: beam search, and likelihood as a judge."""
-    place, test = folder / "smollm2", lessons.frozen_stories("test")
-    policy = _plain(place / "sft")
-    likelihood = untrained(policy)
-    judge = load_verifier(_finished(place / "prm"), dtype="fast")
-    pool, _ = read_texts(place / "sft.json.gz", test)
-    some = [replace(result, rollouts=result.rollouts[:JUDGED]) for result in pool]
-    write_texts(some, [likelihood.score(r.rollouts) for r in some], place / "likelihood.json.gz")
-    about = {"method": "beam_search", "verifier": judge, "seed": 0, "save": place / "beam.jsonl"}
-    beams = sampled_by(policy, test, **about)
-    right = [is_right(r.problem, r.best) if r.best else False for r in beams]
-    rows = [{"id": r.problem.id, "right": int(x), **_cost(r.meter)} for r, x in zip(beams, right)]
-    pd.DataFrame(rows).to_csv(place / "beam.csv", index=False)
-    return f"beam search {np.mean(right):.3f}"
-
-
-def real_answers(folder: Path) -> str:
-    """Which problems of other origin each policy answers right: ids and flags, no texts."""
-    if not (data := os.environ.get("WORKBENCH_REAL_DATA")):
-        raise ValueError("WORKBENCH_REAL_DATA is unset: it names the folder of svamp, gsm8k ...")
-    place, right = folder / "smollm2", {}
-    problems = {
-        (name, problem.id): problem
-        for name, split in REAL.items()
-        for problem in benchmarks.load(name, path=Path(data) / name, split=split, limit=REAL_SIZE)
-    }
-    for name in _taught(place):
-        about = {"n": 1, "seed": 0, "temperature": 0.0, "save": place / f"{name}_real.jsonl"}
-        found = sampled_by(_plain(place / name), [*problems.values()], **about)
-        right[name] = correctness(found)[:, 0].astype(int)
-    index = pd.MultiIndex.from_tuples(problems, names=["benchmark", "id"])
-    table = pd.DataFrame(right, index=index)
-    table.to_csv(place / "real.csv")
-    return table.groupby("benchmark").mean().round(3).to_string()
 
 
 def ship(folder: Path) -> str:
@@ -290,36 +223,7 @@ def ship(folder: Path) -> str:
     return f"{', '.join(models)}; {', '.join(sorted(tables))}"
 
 
-# -- samples as text -------------------------------------------------------------------------------
-
-
-def write_texts(
-    results: Sequence[SearchResult], scores: Sequence[Sequence[Sequence[float]]], path: Path
-) -> None:
-    """Keep the steps of samples and the score of each, of all problems in their order."""
-    rows = []
-    for result, scored in zip(results, scores):
-        # of likelihoods far below 1 a number of decimals would leave nothing
-        short = [[float(f"{x:.4g}") for x in row] for row in scored]
-        pairs = zip(result.rollouts, short)
-        rows.append([[[*own.texts], own.stop, row] for own, row in pairs])
-    # the same bytes whenever it is written
-    path.write_bytes(gzip.compress(json.dumps(rows).encode(), mtime=0))
-
-
-def read_texts(
-    path: Path, problems: Sequence[Problem]
-) -> tuple[list[SearchResult], list[list[list[float]]]]:
-    """The first samples that `write_texts` kept, as results, and the scores of their steps."""
-    rows, results, scores = json.loads(gzip.decompress(path.read_bytes())), [], []
-    for problem, own in zip(problems, rows):
-        rollouts = [Prefix(problem, tuple(map(Step, texts)), stop) for texts, stop, _ in own]
-        results.append(SearchResult(problem, tuple(rollouts)))
-        scores.append([row for *_, row in own])
-    return results, scores
-
-
-# -- measures --------------------------------------------------------------------------------------
+# -- what the stages share -------------------------------------------------------------------------
 
 
 def solved_stories(policy: HFPolicy, samples: int = 1) -> dict[str, float]:
@@ -328,14 +232,9 @@ def solved_stories(policy: HFPolicy, samples: int = 1) -> dict[str, float]:
     return {"eval/accuracy": float(correctness(results).mean())}
 
 
-def _plain(place: Path) -> HFPolicy:
+def story_policy(place: Path) -> HFPolicy:
     """A policy of these recipes, its adapter merged, to sample from."""
-    return load_policy(_finished(place), dtype="fast")
-
-
-def _untaught() -> HFPolicy:
-    """The model as it comes, asked by its own chat template."""
-    return load_policy("smollm2", dtype="fast", max_tokens=WAY_TO_WRITE["max_tokens"])
+    return load_policy(finished(place), dtype="fast")
 
 
 def _kept(place: Path) -> dict[str, Any]:
@@ -354,8 +253,5 @@ SMOLLM2_RECIPES: dict[str, Callable[[Path], str]] = {
     "smollm2-labels": story_labels,
     "smollm2-prm": story_prm,
     "smollm2-grpo": story_grpo,
-    "smollm2-pools": story_pools,
-    "smollm2-claims": story_claims,
-    "smollm2-real": real_answers,
     "smollm2-ship": ship,
 }
