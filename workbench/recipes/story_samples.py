@@ -4,7 +4,7 @@
 |---|---|---|
 | `smollm2-weight` | how well the PRM chooses with more and less likelihood (validation) | 6 min |
 | `smollm2-pools` | samples of the test stories by all policies, as texts | 15 min |
-| `smollm2-scores` | what `STORY_JUDGES` say of the taught policy's samples; a beam search | 10 min |
+| `smollm2-scores` | what `STORY_JUDGES` say of the taught policy's samples; beam search | 10 min |
 | `smollm2-real` | greedy answers of both to problems of `REAL`: which are right | 10 min |
 
 The models are those of `recipes.smollm2`. Nothing is chosen on `test`. Taught in notebook 10.
