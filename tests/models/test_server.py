@@ -130,7 +130,7 @@ def test_without_log_probabilities_methods_that_need_them_refuse_in_one_line():
 
 
 def test_no_more_than_concurrency_requests_run_at_once(server):
-    server.delay = 0.02
+    server.delay = 0.1
     asks(policy_at(server, concurrency=3), 12)
     assert server.most == 3
 
