@@ -1,11 +1,11 @@
 """Every search at several sizes on the frozen problems: `recipe search-METHOD`, as `search-mcts`.
 
-Base writes; base's own PRM judges, and, as `search-METHOD-strong`, the PRM on strong. What a recipe
-leaves, `runs/recipes/searches/METHOD.csv.gz`, has a row for each problem and size: is the answer
-right that has the highest score, that gets the most votes weighted by scores, that the method
-itself chose; and the tokens, operations and seconds it cost. Votes over plain samples need no
-recipe: all budgets of them are read from the pools (`analyse.scaling`). Taught in notebooks 08 and
-09.
+Base writes; base's own PRM judges, as `search-METHOD-both` together with base's likelihood, and as
+`search-METHOD-strong` the PRM on strong. Each leaves `runs/recipes/searches/METHOD.csv.gz`, which
+has a row for each problem and size: is the answer right that has the highest score, that gets the
+most votes weighted by scores, that the method itself chose; and the tokens, operations and seconds
+it cost. Votes over plain samples need no recipe: all budgets of them are read from the pools
+(`analyse.scaling`). Taught in notebooks 08 and 09.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from workbench.analyse.metrics import weighted_vote
 from workbench.analyse.strategies import Tried
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
+from workbench.models.ensemble import Ensemble
 from workbench.models.policy import HFPolicy
+from workbench.models.verifier import untrained
 from workbench.problems import answer_of, frozen, is_right
 from workbench.problems.grading import is_equal
 from workbench.search import METHODS
 from workbench.types import Meter, Problem, SearchResult, Verifier
 
 SHIPPED_SEARCHES = frozen.FOLDER.parent / "searches"  # what notebooks 08 and 09 read
-JUDGES = {"": "prm_base", "-strong": "prm_strong"}
+BOTH = "prm_base and likelihood"
+JUDGES = {"": "prm_base", "-strong": "prm_strong", "-both": BOTH}
+LIKELIHOOD_BESIDE = 1.0  # weight of base's likelihood beside its PRM: chosen on validation
 # small, middle, large, and where votes gain by it, larger still
 SIZES_OF: dict[str, Sequence[Mapping[str, Any]]] = {
     "beam_search": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
@@ -58,7 +62,7 @@ def search(folder: Path, method: str, judge: str = "") -> str:
             # new models: each search pays for what it reads, and keeps all that it has read
             memory = {"dtype": "fast", "cache_tokens": 400_000}
             models = {"policy": load_policy("base", **memory)}
-            models |= {"verifier": load_verifier(JUDGES[judge], **memory)}
+            models |= {"verifier": judge_of_search(JUDGES[judge], **memory)}
             about = {**models, "seed": 0, "save": save}
             results = solve(frozen.load(split), METHODS[method], **about, **options)
             rows += [{"split": split, "size": size, **row} for row in rows_of_results(results)]
@@ -67,6 +71,17 @@ def search(folder: Path, method: str, judge: str = "") -> str:
     table.to_csv(place.with_suffix(".csv.gz"), index=False, compression=packed)
     shown = table[table["split"] == "validation"].groupby("size")
     return shown[["score", "vote", "own", "tokens"]].mean().round(3).to_string()
+
+
+def judge_of_search(name: str, *, dtype: str, cache_tokens: int) -> Verifier:
+    """One of `JUDGES`."""
+    prm = load_verifier(
+        "prm_base" if name == BOTH else name, dtype=dtype, cache_tokens=cache_tokens
+    )
+    if name != BOTH:
+        return prm
+    likelihood = untrained(load_policy("base", dtype=dtype), cache_tokens=cache_tokens)
+    return Ensemble([prm, likelihood], [1.0, LIKELIHOOD_BESIDE], name=BOTH)
 
 
 def shipped_searches(judge: str) -> dict[str, pd.DataFrame]:
