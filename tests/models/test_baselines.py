@@ -11,7 +11,9 @@ from scripted import oracle as scripted_oracle
 
 from workbench.analyse.verifiers import auc
 from workbench.drive import solve
-from workbench.models.baselines import Dial, Oracle, Position, Random
+from workbench.models import load_policy
+from workbench.models.baselines import Dial, Oracle, OwnLikelihood, Position, Random
+from workbench.models.verifier import untrained
 from workbench.problems import check_steps, frozen, is_right, quantities, solvable
 from workbench.search import METHODS
 from workbench.types import Meter, Prefix, Problem, Unreadable
@@ -97,6 +99,28 @@ def test_no_torch_until_a_policy_brings_it():
     code = "import sys, workbench.models.baselines as _; "
     code += "assert not {'torch', 'transformers', 'pandas'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# -- the policy's own likelihood -------------------------------------------------------------------
+
+
+def test_likelihood_of_what_was_written_is_that_of_reading_it_again():
+    policy = load_policy("base", dtype="float32", max_tokens=80)
+    results = solve(PROBLEMS, METHODS["sample"], policy=policy, seed=0, n=4)
+    rollouts = [r for result in results for r in result.rollouts if r.stop == "end"]
+    meters = [Meter() for _ in rollouts]
+    own = np.concatenate(OwnLikelihood().score(rollouts, meters=meters))
+    read = np.concatenate(untrained(policy).score(rollouts))
+    assert len(own) > 100 and all(meter == Meter() for meter in meters)
+    # reading again counts every way to end a step; writing took one of them
+    assert (own <= read * (1 + 1e-4)).all() and np.median(read / own) < 1.001
+    assert np.corrcoef(np.log(own), np.log(read))[0, 1] > 0.99
+
+
+def test_what_came_as_text_has_no_likelihood():
+    with pytest.raises(Unreadable, match=r"has no log-probabilities: use verifier.untrained"):
+        OwnLikelihood().score([spoilt(PROBLEMS[0])])
+    assert OwnLikelihood().price([spoilt(PROBLEMS[0])]) == 0
 
 
 # -- random ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ r"""Verifiers that need no training, to hold a trained one against.
 |---|---|---|
 | `Random` | a fixed uniform number | chance |
 | `Position` | 1 / (2 + its index) | how much "errors come late" alone explains |
+| `OwnLikelihood` | how likely the policy found it when it wrote it | a judge for nothing |
 | `Oracle` | is it right (or the answer in reach), at a known error rate | such a verifier's worth |
 | `Dial` | how likely it is right, as seen through noise | what a verifier of any AUC is worth |
 
@@ -21,6 +22,8 @@ from dataclasses import replace
 from hashlib import blake2b
 from math import exp, sqrt
 from statistics import NormalDist
+
+from scipy.special import expit
 
 from workbench.problems import check_steps, solvable
 from workbench.types import Meter, Prefix, Problem, Scores, Unreadable
@@ -73,6 +76,35 @@ class Position(_Weightless):
 
     def _score(self, prefix: Prefix) -> list[float]:
         return [1 / (2 + i) for i in range(len(prefix.steps))]
+
+
+class OwnLikelihood(_Weightless):
+    """How likely the policy found each step when it wrote it: p / (1 + p), as `verifier.untrained`.
+
+    From the log-probabilities that come with sampled steps, so that nothing has to be read: it is
+    free beside another verifier (`models.ensemble`). Of steps drawn at temperature 1; at others the
+    policy's probabilities are tempered, and so is its judgement. `Unreadable` for a step without
+    log-probabilities: one that came as text, or from a server that sends none.
+
+    >>> from workbench.types import Step
+    >>> steps = Step("2 + 3 = 5", (4, 2), (-0.5, -0.1)), Step("2 + 3 = 6", (5, 2), (-4.0, -0.1))
+    >>> (scores,) = OwnLikelihood().score([Prefix(Problem("p", "stories", "?"), steps)])
+    >>> [round(score, 3) for score in scores]
+    [0.354, 0.016]
+    """
+
+    name = "own likelihood"
+
+    def _score(self, prefix: Prefix) -> list[float]:
+        for step in prefix.steps:
+            if not step.logprobs:
+                given = f"{prefix.problem.id}: step {step.text!r:.40} has no log-probabilities"
+                raise Unreadable(f"{given}: use verifier.untrained(policy), which reads it")
+        return [float(expit(sum(step.logprobs))) for step in prefix.steps]
+
+    def price(self, prefixes: Sequence[Prefix]) -> int:
+        """Nothing: it has been paid with the sampling."""
+        return 0
 
 
 class Oracle(_Weightless):

@@ -1,11 +1,12 @@
 """Every search at several sizes on the frozen problems: `recipe search-METHOD`, as `search-mcts`.
 
-Base writes; base's own PRM judges, as `search-METHOD-both` together with base's likelihood, and as
-`search-METHOD-strong` the PRM on strong. Each leaves `runs/recipes/searches/METHOD.csv.gz`, which
-has a row for each problem and size: is the answer right that has the highest score, that gets the
-most votes weighted by scores, that the method itself chose; and the tokens, operations and seconds
-it cost. Votes over plain samples need no recipe: all budgets of them are read from the pools
-(`analyse.scaling`). Taught in notebooks 08 and 09.
+Base writes; base's own PRM judges, as `search-METHOD-both` together with base's likelihood, which
+costs nothing: it is known from the sampling; and as `search-METHOD-strong` the PRM on strong. Each
+leaves `runs/recipes/searches/METHOD.csv.gz`, which has a row for each problem and size: is the
+answer right that has the highest score, that gets the most votes weighted by scores, that the
+method itself chose; and the tokens, operations and seconds it cost. Votes over plain samples need
+no recipe: all budgets of them are read from the pools (`analyse.scaling`). Taught in notebooks 08
+and 09.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from workbench.analyse.metrics import weighted_vote
 from workbench.analyse.strategies import Tried
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
+from workbench.models.baselines import OwnLikelihood
 from workbench.models.ensemble import Ensemble
 from workbench.models.policy import HFPolicy
-from workbench.models.verifier import untrained
 from workbench.problems import answer_of, frozen, is_right
 from workbench.problems.grading import is_equal
 from workbench.search import METHODS
@@ -73,15 +74,12 @@ def search(folder: Path, method: str, judge: str = "") -> str:
     return shown[["score", "vote", "own", "tokens"]].mean().round(3).to_string()
 
 
-def judge_of_search(name: str, *, dtype: str, cache_tokens: int) -> Verifier:
-    """One of `JUDGES`."""
-    prm = load_verifier(
-        "prm_base" if name == BOTH else name, dtype=dtype, cache_tokens=cache_tokens
-    )
+def judge_of_search(name: str, **options: Any) -> Verifier:
+    """One of `JUDGES`; `options` go to `load_verifier`."""
     if name != BOTH:
-        return prm
-    likelihood = untrained(load_policy("base", dtype=dtype), cache_tokens=cache_tokens)
-    return Ensemble([prm, likelihood], [1.0, LIKELIHOOD_BESIDE], name=BOTH)
+        return load_verifier(name, **options)
+    members = [load_verifier("prm_base", **options), OwnLikelihood()]
+    return Ensemble(members, [1.0, LIKELIHOOD_BESIDE], name=BOTH)
 
 
 def shipped_searches(judge: str) -> dict[str, pd.DataFrame]:
