@@ -2,7 +2,6 @@
 scripted policy."""
 
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -235,19 +235,19 @@ def test_interrupt_brings_back_the_best_so_far(tmp_path):
 
 
 def test_problems_are_begun_when_there_is_room_and_their_results_let_go():
-    def generators():
-        gc.collect()
-        return sum(
-            type(x).__name__ == "generator" and x.__name__ == "walk" for x in gc.get_objects()
-        )
+    alive = WeakSet()
+
+    def counted(problem):
+        alive.add(generator := walk(problem))
+        return generator
 
     many = [replace(PROBLEMS[0], id=f"p{i}") for i in range(200)]
-    running = stream(many, walk, policy=Scripted(), seed=0, in_flight=4)
+    running = stream(many, counted, policy=Scripted(), seed=0, in_flight=4)
     seen = set()
     for index, _ in running:
         seen.add(index)
-        assert generators() <= 8
-    assert seen == set(range(200))
+        assert len(alive) <= 8
+    assert seen == set(range(200)) and not alive
 
 
 def test_an_interrupt_while_a_problem_is_begun_leaves_none_out():

@@ -2,6 +2,7 @@
 
 import sys
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -46,7 +47,8 @@ def main(folder):
     weights = torch.cat([p.detach().flatten() for p in policy.model.parameters()])
     digest = sha256(weights.numpy().tobytes()).hexdigest()[:12]
     number = PartialState().process_index
-    print(f"process {number} {before:.3f} {judged(policy):.3f} {digest}", flush=True)
+    # a file each: lines that two processes print at once may run into one another
+    Path(folder, f"process_{number}").write_text(f"{before:.3f} {judged(policy):.3f} {digest}")
 
 
 if __name__ == "__main__":
