@@ -371,6 +371,7 @@ def test_position_alone_is_no_verifier(process):
     assert (table["correct"] < 1).all() and (table["f1"] < 0.35).all()
 
 
+@pytest.mark.slow
 def test_prmbench_of_an_oracle_and_of_constants(prm):
     table = prmbench_table(prm, oracle(prm), seed=0).set_index("class")
     assert table.index.tolist() == [*ASPECTS, "overall"]
@@ -393,6 +394,7 @@ def test_prmbench_of_an_oracle_and_of_constants(prm):
         assert overall["score"] == pytest.approx(named / (named + 83456))
 
 
+@pytest.mark.slow
 def test_prmbench_at_random_and_past_the_end(prm):
     past = [row for row in prm if row.meta["past_end"]]
     assert len(past) == 100 and all(

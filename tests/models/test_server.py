@@ -135,6 +135,7 @@ def test_no_more_than_concurrency_requests_run_at_once(server):
     assert server.most == 3
 
 
+@pytest.mark.slow
 def test_more_than_a_hundred_requests_may_run_at_once(server):
     server.delay = 5.0  # until all have come, also on a busy machine
     asks(policy_at(server, concurrency=130), 130)

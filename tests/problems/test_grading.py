@@ -362,6 +362,7 @@ FLOORS = {
 }
 
 
+@pytest.mark.slow
 def test_agreement_per_suite(real_data, capsys):
     cases = rows(real_data / "answer_equivalence" / "math_equivalence_cases.jsonl")
     cases = [
@@ -389,6 +390,7 @@ def test_agreement_per_suite(real_data, capsys):
     assert dict(total) == {suite: floor[1] for suite, floor in FLOORS.items()}
 
 
+@pytest.mark.slow
 def test_real_model_answers(real_data):
     verdicts = Counter()
     for name in ("gpt", "qwen3"):

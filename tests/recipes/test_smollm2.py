@@ -18,6 +18,7 @@ from workbench.types import Prefix, SearchResult
 THERE = (CONVERTED / "config.json").is_file() or (in_package() and find_spec("gguf"))
 
 
+@pytest.mark.slow
 def test_frozen_stories_are_balanced_and_share_nothing():
     found = {split: lessons.frozen_stories(split) for split in ("validation", "test")}
     for split, problems in found.items():
@@ -53,6 +54,7 @@ def test_samples_as_text_come_back(tmp_path):
 
 
 @pytest.mark.skipif("WORKBENCH_REAL_DATA" not in os.environ, reason="WORKBENCH_REAL_DATA is unset")
+@pytest.mark.slow
 def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accepts():
     problems = lessons.real_lessons()
     counts = Counter(problem.id.split("/")[0] for problem in problems)
