@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 
+from workbench.analyse.compare import holm, paired
 from workbench.analyse.strategies import (
     Tried,
+    at_price,
+    at_prices_of,
     compute_optimal,
     cost_of_reaching,
     difficulty_bins,
+    duels,
     one_for_all,
+    over_sizes,
 )
 
 N = 400
@@ -93,3 +98,67 @@ def test_shapes_are_checked():
         compute_optimal([Tried("half", np.ones(2), np.ones(4))], [0] * 4, 1, seed=0)
     with pytest.raises(ValueError, match="0 settings"):
         compute_optimal([], [0, 0], 1, seed=0)
+
+
+# -- at equal cost ---------------------------------------------------------------------------------
+
+
+def test_between_two_settings_a_coin_costs_exactly_the_price():
+    """Against tosses: of many problems a share takes the dearer setting, and that share pays."""
+    rng = np.random.default_rng(0)
+    few, many = (Tried(str(n), rng.random(50), rng.uniform(n, 2 * n, 50)) for n in (4, 8))
+    price = 0.3 * few.costs.mean() + 0.7 * many.costs.mean()
+    mixed = at_price([many, few], price)
+    assert mixed.costs.mean() == pytest.approx(price) and mixed.name == "4 or 8"
+    dearer = rng.random((20_000, 50)) < 0.7
+    for side, most in (("values", 0.02), ("costs", 0.1)):
+        tossed = np.where(dearer, getattr(many, side), getattr(few, side)).mean(0)
+        assert tossed == pytest.approx(getattr(mixed, side), abs=most)
+
+
+def test_outside_all_prices_it_is_the_nearest_setting():
+    settings = [Tried(str(n), np.full(3, n / 10), np.full(3, float(n))) for n in (1, 2, 4)]
+    for price, name in ((0.5, "1"), (1, "1"), (2, "2"), (4, "4"), (99, "4")):
+        assert at_price(settings, price).name == name
+    assert at_price(settings, 3).name == "2 or 4"
+    assert at_price(settings[:1], 3).name == "1"
+    with pytest.raises(ValueError, match="no settings: need one at least"):
+        at_price([], 1)
+
+
+def test_a_part_of_the_problems_has_its_own_price():
+    """Hard problems are longer: there, too, both pay the same."""
+    hard = np.array([False, True])
+    search = [Tried("search", np.array([1.0, 1.0]), np.array([10.0, 30.0]))]
+    votes = [Tried(str(n), np.array([1.0, n / 8]), np.array([2.0 * n, 6.0 * n])) for n in (4, 8)]
+    for part, costs, difference in ((hard, [30], 3 / 8), (~hard, [10], 0), ([0, 1], None, 3 / 16)):
+        own, theirs = ([one.of(part) for one in some] for some in (search, votes))
+        (rival,) = rivals = at_prices_of(own, theirs)
+        assert rival.name == "search" and (costs is None or rival.costs.tolist() == costs)
+        assert duels(own, rivals, seed=0).loc["search", "difference"] == pytest.approx(difference)
+
+
+def test_over_its_sizes_a_method_is_its_mean():
+    rng = np.random.default_rng(0)
+    names = ("a 0", "b 0", "a 1")
+    settings = [Tried(name, rng.random(5), rng.random(5) + i) for i, name in enumerate(names)]
+    a, b = over_sizes(settings)
+    assert (a.name, b.name) == ("a", "b") and b.values.tolist() == settings[1].values.tolist()
+    assert a.values == pytest.approx((settings[0].values + settings[2].values) / 2)
+    assert a.costs == pytest.approx((settings[0].costs + settings[2].costs) / 2)
+
+
+def test_duels_are_paired_tests_corrected_for_their_number():
+    rng = np.random.default_rng(1)
+    ours, theirs = (
+        [Tried(name, rng.integers(0, 2, 60).astype(float), np.full(60, 7.4)) for name in "abc"]
+        for _ in range(2)
+    )
+    table = duels(ours, theirs, seed=3)
+    for one, other in zip(ours, theirs):
+        row = table.loc[one.name]
+        assert tuple(row[:6]) == pytest.approx(paired(one.values, other.values, seed=3))
+        assert row["tokens"] == 7
+    assert table["p (Holm)"].tolist() == pytest.approx(list(holm(table["p"])))
+    with pytest.raises(ValueError, match="a, b against b, a: need the same, in order"):
+        duels(ours[:2], theirs[1::-1], seed=0)

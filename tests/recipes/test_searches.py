@@ -2,9 +2,13 @@
 
 import inspect
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logit
 
+from workbench.drive import solve
+from workbench.models import load_policy, load_verifier
 from workbench.models.policy import HFPolicy
 from workbench.problems import frozen, quantities
 from workbench.recipes import RECIPES, searches
@@ -72,18 +76,31 @@ def test_methods_choose_on_validation_and_are_measured_on_test(monkeypatch, tmp_
 
 def test_scoring_in_parts_counts_what_each_size_would_have_cost():
     """Against runs of best-of-n of each size, with models of their own."""
-    from workbench.drive import solve
-    from workbench.models import load_policy, load_verifier
-
     problems, sizes = frozen.load("validation")[:2], [1, 2, 4]
     pool = solve(problems, METHODS["sample"], policy=load_policy("weak"), seed=0, n=4)
-    scored = searches.score_in_parts(pool, load_verifier("prm_base"), load_policy("weak"), sizes)
+    asked = pool, load_verifier("prm_base"), load_policy("weak"), sizes
+    scores, costs = searches.score_in_parts(*asked)
     for at, n in enumerate(sizes):
         models = {"policy": load_policy("weak"), "verifier": load_verifier("prm_base")}
         found = solve(problems, METHODS["best_of_n"], **models, seed=0, n=n)
-        own = [result.meter.tokens for result in found]
-        # in one go, samples that begin alike are read side by side
-        assert all(scored[1][:, at] <= own) and scored[1][:, at] == pytest.approx(own, rel=0.15)
-        for result, scores in zip(found, scored[0]):
-            for own, told in zip(result.step_scores, scores):
+        for axis in searches.AXES:
+            own, told = [getattr(result.meter, axis) for result in found], costs[axis][:, at]
+            # in one go, samples that begin alike are read side by side
+            same = 0 if n == 1 or axis == "generated" else 0.15
+            assert all(told <= own) and told == pytest.approx(own, rel=same, abs=0)
+        for result, of_pool in zip(found, scores):
+            for own, told in zip(result.step_scores, of_pool):
                 assert list(own) == pytest.approx(told, abs=1e-5)
+
+
+def test_likelihood_beside_a_pool_is_what_a_search_has_for_nothing():
+    """But for the ways to end a step: reading counts them all (`test_baselines`)."""
+    policy, judge = load_policy("weak"), searches.judge_of_search(searches.BOTH)
+    pool = solve(frozen.load("validation")[:4], METHODS["sample"], policy=policy, seed=0, n=4)
+    alone = [judge.members[0].score(result.rollouts) for result in pool]
+    read = searches.with_likelihood(alone, pool, policy)
+    known = [judge.score(result.rollouts) for result in pool]
+    read, known = (np.concatenate([row for own in sets for row in own]) for sets in (read, known))
+    assert np.corrcoef(logit(read), logit(known))[0, 1] > 0.99 and np.median(known / read) > 0.99
+    with pytest.raises(ValueError, match="scores for 2 problems, a pool of 4"):
+        searches.with_likelihood(alone[:2], pool, policy)

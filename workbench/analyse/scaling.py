@@ -53,6 +53,15 @@ def doublings(n: int) -> list[int]:
     return [2**i for i in range(n.bit_length()) if 2**i <= n]
 
 
+def half_doublings(n: int) -> list[int]:
+    """The budgets 1, 2, 3, 4, 6, 8, 12 ... up to n: no gap is wider than one half.
+
+    >>> half_doublings(20)
+    [1, 2, 3, 4, 6, 8, 12, 16]
+    """
+    return sorted({*doublings(n), *(3 * k for k in doublings(n // 3))})
+
+
 def answers_of(results: Sequence[SearchResult]) -> list[list[str | None]]:
     """The final answer of every solution of every problem; None for a solution that says none."""
     return [[answer_of(rollout) for rollout in result.rollouts] for result in results]

@@ -6,19 +6,25 @@ half of the problems and measured on the other. Two ways to know the difficulty:
 of right samples, which shows what could be had, and by an estimate, which has a price.
 
 Deviations: a budget is one of tokens, or whatever unit the costs are in, instead of samples; the
-price of an estimate is paid by every problem. Taught in notebook 09.
+price of an estimate is paid by every problem.
+
+Are two methods to be compared, they must cost the same: `at_price` is what one of them brings at
+the other's price, between the settings that it was tried at; `duels` compares. Taught in notebooks
+08 and 09.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
-from workbench.analyse.metrics import Floats, Ints
+from workbench.analyse.compare import holm, paired
+from workbench.analyse.metrics import Flags, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class Tried:
     name: str
     values: Floats
     costs: Floats
+
+    def of(self, part: Flags | Ints) -> Tried:
+        """The same on some of the problems, by flags or numbers."""
+        return replace(self, values=self.values[part], costs=self.costs[part])
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,61 @@ def one_for_all(tried: Sequence[Tried], budget: float, *, seed: int, folds: int 
     """The best single setting within the budget, chosen in the same way, without any bins."""
     one_bin = np.zeros(len(tried[0].values), int)
     return compute_optimal(tried, one_bin, budget, seed=seed, folds=folds)
+
+
+def at_price(tried: Sequence[Tried], price: float) -> Tried:
+    """What a method brings at exactly this mean cost: a coin for each problem between two settings.
+
+    `tried` are settings of one method, as growing numbers of samples; the coin falls for the next
+    dearer one as often as it takes. So this can be had, and what grows ever slower can do a
+    little better by a setting of its own there. Below the cheapest it is the cheapest, above the
+    dearest that (look at the costs). ValueError for no settings.
+
+    >>> few, many = (Tried(f"{n} samples", np.array([n / 8]), np.array([n])) for n in (2, 4))
+    >>> at_price([few, many], 2.5)
+    Tried(name='2 samples or 4 samples', values=array([0.3125]), costs=array([2.5]))
+    """
+    if not tried:
+        raise ValueError("no settings: need one at least")
+    ordered = sorted(tried, key=lambda one: one.costs.mean())
+    place = float(np.interp(price, [one.costs.mean() for one in ordered], range(len(ordered))))
+    below, share = ordered[int(place)], place % 1
+    if not share:
+        return below
+    above = ordered[int(place) + 1]
+    values = (1 - share) * below.values + share * above.values
+    costs = (1 - share) * below.costs + share * above.costs
+    return Tried(f"{below.name} or {above.name}", values, costs)
+
+
+def at_prices_of(settings: Sequence[Tried], rivals: Sequence[Tried]) -> list[Tried]:
+    """For each setting what its rivals bring at its own mean cost, under its name."""
+    return [replace(at_price(rivals, one.costs.mean()), name=one.name) for one in settings]
+
+
+def over_sizes(settings: Sequence[Tried]) -> list[Tried]:
+    """Each method over all its sizes, "mcts 0", "mcts 1" ...: the mean of a problem, as "mcts"."""
+    methods: dict[str, list[Tried]] = {}
+    for one in settings:
+        methods.setdefault(one.name.split()[0], []).append(one)
+    means = {name: np.mean([(x.values, x.costs) for x in own], 0) for name, own in methods.items()}
+    return [Tried(name, *own) for name, own in means.items()]
+
+
+def duels(ours: Sequence[Tried], theirs: Sequence[Tried], *, seed: int) -> pd.DataFrame:
+    """Each of ours against its namesake, problem by problem: a row each, as `compare.paired` says.
+
+    Indexed by name; beside it stand our mean cost, as `tokens`, and p after Holm's correction for
+    all rows. ValueError for names that differ.
+    """
+    names, others = [one.name for one in ours], [one.name for one in theirs]
+    if names != others or not names:
+        raise ValueError(f"{', '.join(names)} against {', '.join(others)}: need the same, in order")
+    tests = [paired(a.values, b.values, seed=seed) for a, b in zip(ours, theirs)]
+    costs = [round(one.costs.mean()) for one in ours]
+    table = pd.DataFrame(tests, index=pd.Index(names, name="setting")).assign(tokens=costs)
+    table["p (Holm)"] = holm(table["p"])
+    return table
 
 
 def cost_of_reaching(value: float, curve: Mapping[float, float]) -> float:

@@ -21,6 +21,19 @@ from workbench.fingerprint import digest
 from workbench.types import Meter, Prefix, Scores, Verifier
 
 
+def weighted_log_odds(rows: Sequence[Sequence[float]], weights: Sequence[float]) -> list[float]:
+    """Several verifiers' scores of one solution, (members, steps), as one row, (steps,).
+
+    A score of 0 or 1 counts as not quite sure.
+
+    >>> [round(score, 4) for score in weighted_log_odds([[0.5, 0.9], [0.8, 0.9]], [1, 2])]
+    [0.9412, 0.9986]
+    """
+    lowest, highest = np.finfo(float).tiny, 1 - np.finfo(float).eps
+    odds = logit(np.clip(np.array(rows, float), lowest, highest))  # (members, steps)
+    return expit(np.array(weights) @ odds).tolist()
+
+
 class Ensemble:
     """A verifier made of others, each with a weight, 1 unless given.
 
@@ -53,10 +66,7 @@ class Ensemble:
         return [self._together(rows) for rows in zip(*by_member)]
 
     def _together(self, rows: Sequence[Sequence[float]]) -> list[float]:
-        """One prefix's scores (members, steps) as one row (steps,); 0 and 1 are not quite sure."""
-        lowest, highest = np.finfo(float).tiny, 1 - np.finfo(float).eps
-        odds = logit(np.clip(np.array(rows, float), lowest, highest))  # (M, S)
-        return expit(np.array(self.weights) @ odds).tolist()
+        return weighted_log_odds(rows, self.weights)
 
     def _price(self, prefixes: Sequence[Prefix]) -> int:
         """Tokens at most that `score` would compute for these, by all members."""

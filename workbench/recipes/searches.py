@@ -20,21 +20,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from workbench.analyse import scaling
 from workbench.analyse.metrics import weighted_vote
 from workbench.analyse.strategies import Tried
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.baselines import OwnLikelihood
-from workbench.models.ensemble import Ensemble
+from workbench.models.ensemble import Ensemble, weighted_log_odds
+from workbench.models.flops import Flops
 from workbench.models.policy import HFPolicy
+from workbench.models.verifier import untrained
 from workbench.problems import answer_of, frozen, is_right
 from workbench.problems.grading import is_equal
 from workbench.search import METHODS
-from workbench.types import Meter, Problem, SearchResult, Verifier
+from workbench.types import Meter, Problem, Scores, SearchResult, Verifier
 
 SHIPPED_SEARCHES = frozen.FOLDER.parent / "searches"  # what notebooks 08 and 09 read
 BOTH = "prm_base and likelihood"
 JUDGES = {"": "prm_base", "-strong": "prm_strong", "-both": BOTH}
+AXES = ("generated", "tokens", "flops")  # written; by policy and verifier together; all operations
 LIKELIHOOD_BESIDE = 1.0  # weight of base's likelihood beside its PRM: chosen on validation
 # small, middle, large, and where votes gain by it, larger still
 SIZES_OF: dict[str, Sequence[Mapping[str, Any]]] = {
@@ -82,6 +86,24 @@ def judge_of_search(name: str, **options: Any) -> Verifier:
     return Ensemble(members, [1.0, LIKELIHOOD_BESIDE], name=BOTH)
 
 
+def with_likelihood(
+    step_scores: Sequence[Scores], pool: Sequence[SearchResult], policy: HFPolicy
+) -> list[Scores]:
+    """A PRM's scores of a pool, with the likelihood of the policy that wrote it beside them.
+
+    As `BOTH` judges. A shipped pool has no log-probabilities, so the policy reads here; while it
+    sampled, they were known for nothing. ValueError unless there are scores for each problem.
+    """
+    if len(step_scores) != len(pool):
+        raise ValueError(f"scores for {len(step_scores)} problems, a pool of {len(pool)}")
+    judge, weights = untrained(policy), [1.0, LIKELIHOOD_BESIDE]
+    read = [judge.score(result.rollouts) for result in pool]
+    return [
+        [weighted_log_odds(pair, weights) for pair in zip(prm, own)]
+        for prm, own in zip(step_scores, read)
+    ]
+
+
 def shipped_searches(judge: str) -> dict[str, pd.DataFrame]:
     """The rows of every method that was judged by this verifier, by method.
 
@@ -100,38 +122,72 @@ def chosen_on_validation(table: pd.DataFrame) -> str:
     return str(tried.mean().mean().idxmax())
 
 
-def settings_of(tables: Mapping[str, pd.DataFrame], problems: Sequence[Problem]) -> list[Tried]:
-    """Every method at every size on these test problems, choosing as it did best on validation."""
+def settings_of(
+    tables: Mapping[str, pd.DataFrame], problems: Sequence[Problem], *, axis: str = "tokens"
+) -> list[Tried]:
+    """Every method at every size on these test problems, choosing as it did best on validation.
+
+    What it cost is read from the column `axis`, one of `AXES`.
+    """
     ids, out = [problem.id for problem in problems], []
     for name, table in tables.items():
         way = chosen_on_validation(table)
         for size, rows in table[table["split"] == "test"].groupby("size"):
             own = rows.set_index("problem").loc[ids]
-            values, costs = own[way].to_numpy(float), own["tokens"].to_numpy(float)
+            values, costs = own[way].to_numpy(float), own[axis].to_numpy(float)
             out.append(Tried(f"{name} {size}", values, costs))
     return out
 
 
+def setting(name: str, results: Sequence[SearchResult], way: str, axis: str) -> Tried:
+    """One run of a search as a setting: right when chosen in this way, and its cost on an axis."""
+    rows = pd.DataFrame(rows_of_results(results))
+    return Tried(name, rows[way].to_numpy(float), rows[axis].to_numpy(float))
+
+
 def score_in_parts(
     pool: Iterable[SearchResult], verifier: Verifier, policy: HFPolicy, sizes: Sequence[int]
-) -> tuple[list[list[Any]], NDArray[np.float64]]:
-    """Scores of all samples, and what the first k of a problem cost, (problems, sizes), in tokens.
+) -> tuple[list[list[Any]], dict[str, NDArray[np.float64]]]:
+    """Scores of all samples, and what the first k of a problem cost on each of the `AXES`.
 
-    The first k samples of a pool are exactly those of a run with n = k. Its costs are the question,
-    read once, what was written, and what the verifier had to read. That remembers: it is asked in
-    growing parts, which is the thriftiest way, too (in one go it reads beginnings that samples
-    share side by side, a tenth more tokens in all for 16).
+    Costs are (problems, sizes) each. The first k samples of a pool are exactly those of a run with
+    n = k. They cost the question, read once, what was written, and what the verifier had to read.
+    That remembers: it is asked in growing parts, which is the thriftiest way, too (in one go it
+    reads beginnings that samples share side by side, a tenth more tokens in all for 16).
     """
-    scores, costs = [], []
+    scores, costs, flops = [], [], Flops(policy.model)
     for result in pool:
-        meter, question, row = Meter(), len(policy.prompt_ids(result.problem)), []
+        asked = len(policy.prompt_ids(result.problem))
+        meter, row = Meter(prefilled=asked, flops=flops.cost(0, asked, 1)), []
         for before, k in zip([0, *sizes], sizes):
-            verifier.score(result.rollouts[before:k], meters=[meter] * (k - before))
-            written = sum(len(rollout.ids) for rollout in result.rollouts[:k])
-            row.append(question + written + meter.verifier)
+            new = result.rollouts[before:k]
+            for written in (len(rollout.ids) for rollout in new):
+                meter.generated += written
+                meter.flops += flops.cost(asked, asked + written - 1, written - 1)
+            verifier.score(new, meters=[meter] * len(new))
+            row.append([getattr(meter, axis) for axis in AXES])
         costs.append(row)
         scores.append(verifier.score(result.rollouts))  # remembered, not read again
-    return scores, np.array(costs, float)
+    return scores, dict(zip(AXES, np.moveaxis(np.array(costs, float), -1, 0)))
+
+
+def best_way(pool: Sequence[SearchResult], scores: Sequence[Scores], *, seed: int) -> str:
+    """How to choose among whole samples, of all ways in `scaling.SELECTIONS`: best on this pool."""
+    curves = scaling.selection_curves(*scaling.pool_parts(pool), scores, seed=seed)
+    largest = max(point["budget"] for point in curves)
+    last = [point for point in curves if point["budget"] == largest]
+    return str(max(last, key=lambda point: point["value"])["method"])
+
+
+def whole_samples(
+    way: str, sizes: Sequence[int], parts: Any, scores: Any, costs: NDArray, *, seed: int
+) -> list[Tried]:
+    """Choosing in one way among n samples, for each n of `sizes`, as "samples n".
+
+    `parts` and `scores` as `scaling.values_at` takes them, `costs` (problems, sizes).
+    """
+    rows = [scaling.values_at(way, n, *parts, scores, seed=seed) for n in sizes]
+    return [Tried(f"samples {n}", *own) for n, *own in zip(sizes, rows, costs.T)]
 
 
 def rows_of_results(results: Sequence[SearchResult]) -> Iterator[dict[str, Any]]:
