@@ -62,7 +62,7 @@ def search(folder: Path, method: str, judge: str = "") -> str:
     place.mkdir(parents=True, exist_ok=True)
     rows = []
     for split in frozen.SIZES:
-        for size, options in enumerate(SIZES_OF[method]):
+        for size, options in enumerate(sizes_of(method, judge)):
             save = place / f"{split}_{size}.jsonl"
             # new models: each search pays for what it reads, and keeps all that it has read
             memory = {"dtype": "fast", "cache_tokens": 400_000}
@@ -76,6 +76,11 @@ def search(folder: Path, method: str, judge: str = "") -> str:
     table.to_csv(place.with_suffix(".csv.gz"), index=False, compression=packed)
     shown = table[table["split"] == "validation"].groupby("size")
     return shown[["score", "vote", "own", "tokens"]].mean().round(3).to_string()
+
+
+def sizes_of(method: str, judge: str) -> Sequence[Mapping[str, Any]]:
+    """Strong is dear to read with: there, none is larger than large."""
+    return SIZES_OF[method][:3] if judge == "-strong" else SIZES_OF[method]
 
 
 def judge_of_search(name: str, **options: Any) -> Verifier:
