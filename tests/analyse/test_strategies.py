@@ -12,8 +12,10 @@ from workbench.analyse.strategies import (
     cost_of_reaching,
     difficulty_bins,
     duels,
+    intervals,
     one_for_all,
     over_sizes,
+    within_reach,
 )
 
 N = 400
@@ -136,6 +138,17 @@ def test_a_part_of_the_problems_has_its_own_price():
         (rival,) = rivals = at_prices_of(own, theirs)
         assert rival.name == "search" and (costs is None or rival.costs.tolist() == costs)
         assert duels(own, rivals, seed=0).loc["search", "difference"] == pytest.approx(difference)
+
+
+def test_what_rivals_do_not_reach_is_no_duel():
+    few, many = (Tried(str(n), np.zeros(2), np.full(2, float(n))) for n in (2, 4))
+    settings = [Tried(f"a {n}", np.ones(2), np.full(2, float(n))) for n in (1, 2, 3, 4, 5)]
+    near = within_reach(settings, [few, many])
+    assert [one.name for one in near] == ["a 2", "a 3", "a 4"]
+    with pytest.raises(ValueError, match="a 1, a 5: cheaper or dearer than all"):
+        at_prices_of(settings, [few, many])
+    table = duels(near, at_prices_of(near, [few, many]), seed=0)
+    assert intervals(table, "x/{} minus y")["x/a 3 minus y"] == (1.0, 1.0, 1.0)
 
 
 def test_over_its_sizes_a_method_is_its_mean():

@@ -37,6 +37,43 @@ def test_sizes_are_options_of_the_methods():
         assert all(set(options) <= set(known) for options in sizes)
 
 
+@pytest.mark.parametrize("judge", list(searches.JUDGES))
+def test_what_is_shipped_has_every_size_and_problem(judge):
+    tables = searches.shipped_searches(searches.JUDGES[judge])
+    assert {"beam_search", "rebase"} <= set(tables)
+    for method, table in tables.items():
+        sizes = range(len(searches.sizes_of(method, judge)))
+        rows = {(split, size, p.id) for split in frozen.SIZES for size in sizes
+                for p in frozen.load(split)}  # fmt: skip
+        assert set(zip(table["split"], table["size"], table["problem"])) == rows
+        assert len(table) == len(rows) and table["error"].isna().all()
+
+
+def test_each_axis_has_its_costs_and_each_number_of_samples_its_own():
+    problems = frozen.load("test")[:2]
+    tables = {"mcts": searches.shipped_searches("prm_base")["mcts"]}
+    tokens, flops = (searches.settings_of(tables, problems, axis=a) for a in ("tokens", "flops"))
+    assert all((b.costs > 1e5 * a.costs).all() for a, b in zip(tokens, flops))
+    parts = [["1", "2"], ["2", "2"]], np.array([[1, 0], [0, 0]], bool), ["1", "1"]
+    scores = [[[0.9, 0.8], [0.1]], [[0.5], [0.5]]]
+    one, two = searches.whole_samples(
+        "prm_min_max", [1, 2], parts, scores, np.array([[3.0, 5.0], [4.0, 7.0]]), seed=0
+    )
+    assert (one.name, one.values.tolist(), one.costs.tolist()) == ("samples 1", [0.5, 0], [3, 4])
+    assert (two.name, two.values.tolist(), two.costs.tolist()) == ("samples 2", [1, 0], [5, 7])
+
+
+def test_the_best_way_is_that_of_the_whole_pool():
+    """One right answer of three: a vote is for the others, the highest worst step is its own."""
+    problem = quantities.generate(1, levels=[2], seed=0)[0]
+    ends = (f"The answer is {problem.answer} .", "The answer is 9999 .", "The answer is 9999 .")
+    rollouts = tuple(Prefix.of(problem, ["a", end], ended=True) for end in ends)
+    pool = [SearchResult(problem, rollouts)]
+    worst_step, last_step = [[0.6, 0.6], *[[0.5, 1.0]] * 2], [[0.1, 1.0], *[[0.6, 0.6]] * 2]
+    assert searches.best_way(pool, [worst_step], seed=0) == "prm_min_max"
+    assert searches.best_way(pool, [last_step], seed=0) == "prm_last_max"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["beam_search-both", "mcts", "adaptive"])
 def test_a_recipe_runs_all_sizes_and_reads_back_what_is_there(method, monkeypatch, tmp_path):

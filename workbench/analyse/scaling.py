@@ -54,7 +54,7 @@ def doublings(n: int) -> list[int]:
 
 
 def half_doublings(n: int) -> list[int]:
-    """The budgets 1, 2, 3, 4, 6, 8, 12 ... up to n: no gap is wider than one half.
+    """The budgets 1, 2, 3, 4, 6, 8, 12 ... up to n: each, from 2 on, at most half more.
 
     >>> half_doublings(20)
     [1, 2, 3, 4, 6, 8, 12, 16]

@@ -129,8 +129,21 @@ def at_price(tried: Sequence[Tried], price: float) -> Tried:
     return Tried(f"{below.name} or {above.name}", values, costs)
 
 
+def within_reach(settings: Sequence[Tried], rivals: Sequence[Tried]) -> list[Tried]:
+    """Those settings that cost no less than the cheapest rival, no more than the dearest."""
+    prices = [one.costs.mean() for one in rivals]
+    return [one for one in settings if min(prices) <= one.costs.mean() <= max(prices)]
+
+
 def at_prices_of(settings: Sequence[Tried], rivals: Sequence[Tried]) -> list[Tried]:
-    """For each setting what its rivals bring at its own mean cost, under its name."""
+    """For each setting what its rivals bring at its own mean cost, under its name.
+
+    ValueError for one that is not `within_reach`: nothing that the rivals were tried at costs that.
+    """
+    near = [one.name for one in within_reach(settings, rivals)]
+    if outside := [one.name for one in settings if one.name not in near]:
+        names = ", ".join(outside)
+        raise ValueError(f"{names}: cheaper or dearer than all that it is compared with")
     return [replace(at_price(rivals, one.costs.mean()), name=one.name) for one in settings]
 
 
@@ -157,6 +170,12 @@ def duels(ours: Sequence[Tried], theirs: Sequence[Tried], *, seed: int) -> pd.Da
     table = pd.DataFrame(tests, index=pd.Index(names, name="setting")).assign(tokens=costs)
     table["p (Holm)"] = holm(table["p"])
     return table
+
+
+def intervals(table: pd.DataFrame, name: str) -> dict[str, tuple[float, float, float]]:
+    """Of each duel the difference with its interval, for a log: `name` holds {} for who it was."""
+    rows = table[["difference", "low", "high"]].itertuples(name=None)
+    return {name.format(who): (mean, low, high) for who, mean, low, high in rows}
 
 
 def cost_of_reaching(value: float, curve: Mapping[float, float]) -> float:

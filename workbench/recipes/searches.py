@@ -43,7 +43,7 @@ LIKELIHOOD_BESIDE = 1.0  # weight of base's likelihood beside its PRM: chosen on
 # small, middle, large, and where votes gain by it, larger still
 SIZES_OF: dict[str, Sequence[Mapping[str, Any]]] = {
     "beam_search": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
-    "dvts": [dict(subtrees=n, expand=4) for n in (1, 2, 4, 8)],
+    "dvts": [dict(subtrees=n, expand=4) for n in (1, 2, 4)],
     "lookahead": [dict(beam_width=n, expand=4) for n in (1, 2, 4)],
     "rebase": [dict(width=n) for n in (4, 8, 16, 32)],
     "particle_filter": [dict(particles=n) for n in (4, 8, 16, 32)],
@@ -79,7 +79,7 @@ def search(folder: Path, method: str, judge: str = "") -> str:
 
 
 def sizes_of(method: str, judge: str) -> Sequence[Mapping[str, Any]]:
-    """Strong is dear to read with: there, none is larger than large."""
+    """The sizes that a method was recorded at; by the PRM on strong none is larger than large."""
     return SIZES_OF[method][:3] if judge == "-strong" else SIZES_OF[method]
 
 
