@@ -21,7 +21,7 @@ import psutil
 from workbench.drive import stream
 from workbench.models import load_policy
 from workbench.problems import quantities
-from workbench.runs.ray_engine import RayEngine
+from workbench.scale.ray_engine import RayEngine
 from workbench.search import METHODS
 from workbench.types import Prefix, Problem, Step
 

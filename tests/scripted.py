@@ -1,60 +1,65 @@
-"""A policy without a model, and a method that walks: what tests of the driver run."""
+"""Models without weights: a policy that errs at a known rate, verifiers with known scores."""
 
-from workbench.drive import solve
-from workbench.types import Prefix, Problem, Sample, Score, SearchResult, Step, Stopped
+import numpy as np
 
-PROBLEMS = [
-    Problem(f"p{i}", "quantities", f"Question {i}?", str(i), f"The answer is {i} .", 1)
-    for i in range(10)
-]
+from workbench.models.draws import uniforms
+from workbench.problems import check_steps
+from workbench.types import Prefix, Problem, Step
 
 
-class Scripted:
-    """A policy without a model: three steps, whose text is the row's key; counts its calls and
-    rows."""
+class Walker:
+    """Writes the gold solution; each step but the last goes wrong with chance `p`, and the answer
+    is right only after right steps. Counts its rows."""
 
-    per, name = "step", "scripted"
+    name = "walker"
 
-    def __init__(self, broken: str | None = None):
-        self.calls: list[int] = []
-        self.broken = broken
+    def __init__(self, problems: list[Problem], p: float = 0.3):
+        self.gold = {problem.id: problem.solution.split("\n") for problem in problems}
+        self.p, self.rows = p, 0
 
     def sample(self, prefixes, keys, *, until, temperature, prompt, meters):
-        self.calls.append(len(prefixes))
-        if self.broken and any(p.problem.id == self.broken for p in prefixes):
-            raise RuntimeError("this problem breaks the model")
-        out = []
-        for prefix, key, meter in zip(prefixes, keys, meters):
-            n = 1 if until == "step" else 3 - len(prefix.steps)
-            steps = tuple(Step(f"{key}:{i}", (key % 97,), (0.0,)) for i in range(n))
-            meter.samples += 1
-            meter.generated += n
-            done = len(prefix.steps) + n >= 3
-            out.append(
-                Prefix(prefix.problem, prefix.steps + steps, "end" if done else None, prompt)
-            )
-        return out
+        self.rows += len(prefixes)
+        return [
+            self._go_on(*row, until, temperature, prompt) for row in zip(prefixes, keys, meters)
+        ]
 
-    def score(self, prefixes, *, meters):
-        for prefix, meter in zip(prefixes, meters):
-            meter.verifier += len(prefix.steps)
-        return [[len(prefix.steps) / 10] * len(prefix.steps) for prefix in prefixes]
-
-
-def walk(problem, *, width=2):
-    """Step by step, the newest child of each; brings back its best so far when stopped."""
-    prefixes = [Prefix(problem)]
-    try:
-        while not prefixes[0].ended:
-            prefixes = (yield Sample(prefixes[:1], n=width, until="step"))[-1:]
-            yield Score(prefixes)
-    except Stopped as stop:
-        return SearchResult(
-            problem, rollouts=tuple(prefixes), best=prefixes[0], stopped=stop.reason
+    def _go_on(self, prefix, key, meter, until, temperature, prompt):
+        gold, steps = self.gold[prefix.problem.id], list(prefix.steps)
+        draws = uniforms(np.array([key], np.uint64), np.zeros(1, np.uint64), len(gold))[0]
+        first = len(steps)
+        while len(steps) < len(gold):
+            wrong = draws[len(steps) - first] < self.p and temperature != 0
+            text = gold[len(steps)]
+            if len(steps) == len(gold) - 1:
+                wrong = tuple(s.text for s in steps) != tuple(gold[:-1])
+            steps.append(Step(text.replace(" .", "9 .") if wrong else text, (1,), (0.0,)))
+            if until == "step":
+                break
+        meter.samples += 1
+        meter.generated += len(steps) - first
+        return Prefix(
+            prefix.problem, tuple(steps), "end" if len(steps) == len(gold) else None, prompt
         )
-    return SearchResult(problem, rollouts=tuple(prefixes), best=prefixes[0])
 
 
-def run(method=walk, problems=PROBLEMS, **arguments):
-    model = arguments.pop("model", None) or Scripted()
-    return solve(problems, method, policy=model, verifier=model, **arguments)
+class Judge:
+    """A verifier made of a function from (problem with answer, steps) to step scores."""
+
+    per = "step"
+
+    def __init__(self, problems, function):
+        self.whole, self.function = {p.id: p for p in problems}, function
+
+    def score(self, prefixes, *, meters=None):
+        return [self.function(self.whole[p.problem.id], p.texts) for p in prefixes]
+
+
+def oracle(problems):
+    """1 for every right step, 0 for every wrong one."""
+    return Judge(
+        problems, lambda problem, steps: [float(right) for right in check_steps(problem, steps)]
+    )
+
+
+def constant(problems):
+    return Judge(problems, lambda problem, steps: [0.5] * len(steps))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from weakref import WeakSet
 
 import pytest
-from scripted import PROBLEMS, Scripted, run, walk
+from walking import PROBLEMS, Scripted, run, walk
 
 from workbench.drive import solve, stream
 from workbench.search import METHODS

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scripted import PROBLEMS, Scripted, run
+from walking import PROBLEMS, Scripted, run
 
 from workbench import jsonl
 from workbench.drive import solve
@@ -67,7 +67,7 @@ def test_a_killed_process_resumes(tmp_path):
         textwrap.dedent(f"""
         import sys, time
         sys.path.insert(0, {os.path.dirname(__file__)!r})
-        import scripted as t
+        import walking as t
         class Slow(t.Scripted):
             def sample(self, *a, **k):
                 time.sleep(0.05)

@@ -1,7 +1,7 @@
 """Replies of models that do not fit are the error of their problem alone."""
 
 import pytest
-from scripted import PROBLEMS, Scripted
+from walking import PROBLEMS, Scripted
 
 from workbench.drive import solve
 from workbench.types import Prefix, Sample, Score, SearchResult

@@ -28,7 +28,17 @@ ALLOWED = {
 }
 ALLOWED["train"] = {*ALLOWED} - {"show"}
 # may import everything
-TOP = {"runs", "commands", "claims", "recipes", "doctor", "__main__", "__init__"}
+TOP = {
+    "runs",
+    "scale",
+    "explore",
+    "commands",
+    "claims",
+    "recipes",
+    "doctor",
+    "__main__",
+    "__init__",
+}
 LIGHT = {*ALLOWED} - {"models", "train"}
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "ray"}
 

@@ -62,8 +62,8 @@ def _take_over(arguments: argparse.Namespace) -> None:
 
 
 def _report(results: list[dict], folder: Path, resume: str) -> int:
-    from workbench.runs.progress import duration
     from workbench.show.cards import plain_table
+    from workbench.show.progress import duration
 
     rows = [
         {"notebook": r["notebook"], "status": r["status"], "time": duration(r["seconds"])}

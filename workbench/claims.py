@@ -19,8 +19,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from workbench.runs.notebook import available, load, shown_sizes
-from workbench.runs.progress import duration
 from workbench.runs.record import Findings
+from workbench.show.progress import duration
 
 TEXTS = ("README.md", "RESULTS.md", "notebooks/teaching.md", "data/models/*/README.md")
 # a whole claim, or the start of one that is not

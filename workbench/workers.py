@@ -2,7 +2,7 @@
 
 `drive.solve(problems, method, engine=...)` keeps numbers, result file, progress and interrupts; the
 engine has workers, each with models of its own, that run `drive.work_off` on what they are handed.
-The engine that there is: `workbench.runs.ray_engine`.
+The engine that there is: `workbench.scale.ray_engine`.
 """
 
 from __future__ import annotations

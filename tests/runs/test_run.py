@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from workbench.analyse.compare import Paired
 from workbench.runs import Run, environment, manifest, source, start
-from workbench.runs.progress import duration, track
+from workbench.show.progress import duration, track
 from workbench.types import Prefix, Problem
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from workbench.commands.per_problem import pair_up, read_results
 from workbench.commands.sweep_table import in_words
 from workbench.commands.two_runs import RunFolder, differing, in_both, metric_pairs, read_run
-from workbench.runs.report import PAGE
 from workbench.show.cards import escape, plain_table, table
+from workbench.show.page import PAGE
 
 PRINTED = 12  # rows a notebook in the terminal
 PAGE_WIDTH = "<style>body { max-width: 80rem }</style>"

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from workbench.commands.grid import Point, swept
 from workbench.commands.sweep_table import by_point, curves, headlines, over_seeds, tidy
-from workbench.runs.report import PAGE
 from workbench.show.cards import escape
 from workbench.show.cards import table as html_table
+from workbench.show.page import PAGE
 from workbench.show.plots import training_curve, use_style
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from workbench.commands.grid import COLUMNS, Point, swept
-from workbench.runs.progress import duration
-from workbench.runs.run import metric_rows
 from workbench.show.cards import cell_text
+from workbench.show.page import metric_rows
+from workbench.show.progress import duration
 
 HEADLINES = 6
 

@@ -30,8 +30,8 @@ import workbench
 from workbench.claims import claimed
 from workbench.models import smollm2
 from workbench.runs import environment, manifest, notebook
-from workbench.runs.progress import duration
 from workbench.runs.report import write_report
+from workbench.show.progress import duration
 
 COMMAND = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 SETTINGS = {

@@ -28,8 +28,10 @@ from types import SimpleNamespace
 import workbench
 from workbench.files import alone, write_whole
 from workbench.runs import environment, manifest
-from workbench.runs.progress import duration, in_notebook, show, track
 from workbench.show import cards
+from workbench.show.page import metric_rows
+from workbench.show.progress import duration, in_notebook, show, track
+from workbench.show.saved import show_figure, shrink
 from workbench.show.steps import labelled_view, prefix_view, problem_view, result_view
 from workbench.types import LabelledSolution, Prefix, Problem, SearchResult
 
@@ -161,10 +163,10 @@ class Run:
         folder = self._subfolder("figures")
         frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
         fig.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
-        _shrink(folder / f"{name}.png")
+        shrink(folder / f"{name}.png")
         if name not in self.figures:
             self.figures.append(name)
-        _show_figure(fig, folder / f"{name}.png")
+        show_figure(fig, folder / f"{name}.png")
 
     def path(self, name: str) -> Path:
         """A place for a file in the run's output folder. ValueError if `name` leads out of it."""
@@ -225,33 +227,6 @@ def _metric(name: str, value: object) -> float | list[float]:
         if len(parts) == 3 and all(map(math.isfinite, parts)) and parts[1] <= parts[2]:
             return parts
     raise ValueError(f"metric {name}={value!r}: log a finite number or (value, low, high)")
-
-
-def metric_rows(metrics: Mapping[str, float | list[float]]) -> list[dict[str, object]]:
-    """Logged metrics as rows of a table: metric, value, and the ends of its interval."""
-    full = {name: v if isinstance(v, list) else [v, None, None] for name, v in metrics.items()}
-    return [dict(zip(("metric", "value", "low", "high"), (name, *full[name]))) for name in full]
-
-
-def _shrink(path: Path) -> None:
-    """Keep 256 colours of a PNG, a third of its size: a figure has few, but for smooth edges."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
-
-
-def _show_figure(fig, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    plt.close(fig)  # the inline backend would show it a second time
-    if not in_notebook():
-        print(f"figure {path}")
-        return
-    from IPython.display import Image, display
-
-    display(Image(filename=str(path), width=round(fig.get_figwidth() * 100)))
 
 
 def source(thing) -> None:

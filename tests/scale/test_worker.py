@@ -8,8 +8,8 @@ from protocol_server import serving
 
 from workbench import drive
 from workbench.models import load_policy
-from workbench.runs.ray_engine import RayEngine
-from workbench.runs.worker import Worker
+from workbench.scale.ray_engine import RayEngine
+from workbench.scale.worker import Worker
 from workbench.search import METHODS
 from workbench.types import Prefix, Problem, Step
 from workbench.workers import Numbered, Work

@@ -16,8 +16,7 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import display
 
-from workbench.problems.typed import LONGEST_QUESTION, typed_steps
-from workbench.runs.explorer import (
+from workbench.explore.explorer import (
     BUDGETS,
     OFFERED,
     SOLVERS,
@@ -30,9 +29,10 @@ from workbench.runs.explorer import (
     problem_of,
     whole_view,
 )
-from workbench.runs.progress import in_notebook, show
+from workbench.problems.typed import LONGEST_QUESTION, typed_steps
 from workbench.search.watched import Moment
 from workbench.show import explorer as views
+from workbench.show.progress import in_notebook, show
 from workbench.types import Problem
 
 BROAD = {"width": "auto", "max_width": "760px"}

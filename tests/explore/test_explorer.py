@@ -3,10 +3,8 @@
 import pytest
 from scripted import Walker, oracle
 
-from workbench.problems import frozen
-from workbench.problems.quantities import explain
-from workbench.runs import controls
-from workbench.runs.explorer import (
+from workbench.explore import controls
+from workbench.explore.explorer import (
     OFFERED,
     Explorer,
     as_typed,
@@ -16,6 +14,8 @@ from workbench.runs.explorer import (
     slip,
     whole_view,
 )
+from workbench.problems import frozen
+from workbench.problems.quantities import explain
 
 PROBLEM = frozen.load("validation")[8]
 

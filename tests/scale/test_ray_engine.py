@@ -23,7 +23,7 @@ from workbench.types import Prefix, Problem, Sample, SearchResult, Step, Stopped
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
-from workbench.runs.ray_engine import RayEngine  # noqa: E402
+from workbench.scale.ray_engine import RayEngine  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 TESTS = Path(__file__).parents[1]

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from workbench.drive import solve
-from workbench.runs.ray_engine import LIVES, RayEngine, _Place
-from workbench.runs.worker import Worker
+from workbench.scale.ray_engine import LIVES, RayEngine, _Place
+from workbench.scale.worker import Worker
 from workbench.search import METHODS
 from workbench.types import Prefix, Problem, Step
 

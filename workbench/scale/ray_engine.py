@@ -25,7 +25,7 @@ from itertools import islice
 from math import ceil
 from typing import Any
 
-from workbench.runs.worker import Maker, Worker
+from workbench.scale.worker import Maker, Worker
 from workbench.types import SearchResult
 from workbench.workers import Finished, Numbered, Work
 

@@ -1,6 +1,6 @@
 """What runs in a worker's process: models of its own, and a thread that works off what comes in.
 
-Nothing here knows of Ray, which calls `Worker` from outside (`workbench.runs.ray_engine`).
+Nothing here knows of Ray, which calls `Worker` from outside (`workbench.scale.ray_engine`).
 """
 
 from __future__ import annotations

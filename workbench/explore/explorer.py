@@ -3,7 +3,7 @@
 Names and sizes are those that the shipped models manage in seconds on two cores. All that somebody
 may type is checked here (`ValueError` says what is accepted), and every search has a limit of
 tokens and of seconds, so that the notebook can be served to anybody. The widgets over it are in
-`workbench.runs.controls`. Taught in notebook 11.
+`workbench.explore.controls`. Taught in notebook 11.
 """
 
 from __future__ import annotations
