@@ -28,17 +28,7 @@ ALLOWED = {
 }
 ALLOWED["train"] = {*ALLOWED} - {"show"}
 # may import everything
-TOP = {
-    "runs",
-    "scale",
-    "explore",
-    "commands",
-    "claims",
-    "recipes",
-    "doctor",
-    "__main__",
-    "__init__",
-}
+TOP = {*"runs scale explore commands claims recipes doctor __main__ __init__".split()}
 LIGHT = {*ALLOWED} - {"models", "train"}
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "ray"}
 
