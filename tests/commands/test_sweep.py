@@ -80,7 +80,7 @@ def test_the_last_parameter_changes_fastest(repository):
         ("05 -p seed=0,1 --workers 0", "argument --workers: 0: must be"),
         ("05 -p seed=0,1 --workers 5", "--workers 5: 4 cores allow 4 at most"),
         ("05 -p seed=0,1 --ray --workers 2", "leave out --workers"),
-        ("05 -p seed=0,1 --ray", "--ray needs Ray: pip install -e '.[scale]'"),
+        ("05 -p seed=0,1 --ray", "--ray: Ray is not here: pip install -e '.[scale]'"),
         ("--resume gone", "--resume gone: no sweep was started there"),
     ],
 )

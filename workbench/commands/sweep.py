@@ -89,9 +89,9 @@ def _where(arguments: Namespace, points: int, threads: int | None) -> tuple[Any,
         return None, *share(points, arguments.workers, threads)
     if arguments.workers:
         raise ValueError("--ray fills all cores of its machines: leave out --workers")
-    from workbench.commands.sweep_ray import start_ray
+    from workbench.commands.sweep_ray import ray_for
 
-    return start_ray(arguments.ray, threads or 1), 0, threads or 1
+    return ray_for(arguments.ray, threads or 1), 0, threads or 1
 
 
 def share(points: int, workers: int | None, threads: int | None) -> tuple[int, int]:

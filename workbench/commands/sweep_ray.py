@@ -20,26 +20,23 @@ from workbench.commands.grid import Point
 from workbench.commands.sweep import run_point
 from workbench.files import alone
 from workbench.runs import batch, notebook
+from workbench.scale.cluster import start_ray
 
 RETRIES = 10  # of a point whose worker is lost
 WAIT_S = 60.0  # for a lost worker's hold of a point's folder to end
 LAST_S = 5.0  # before a failure is told, in which a worker of a lost machine dies
 
 
-def start_ray(address: str, threads: int) -> Any:
-    """Ray on the cluster at `address` (empty: RAY_ADDRESS, else one of this machine alone).
+def ray_for(address: str, threads: int) -> Any:
+    """Ray for points of `threads` threads; `address` as for `cluster.start_ray`.
 
     ValueError without Ray, for no cluster, and if none of its machines has `threads` cores.
     """
     try:
-        import ray
-    except ImportError:
-        raise ValueError("--ray needs Ray: pip install -e '.[scale]'") from None
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address or None, log_to_driver=False)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ValueError(f"--ray {address}: {notebook.first_line(str(error))}") from None
+        ray = start_ray(address, log_to_driver=False)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        asked = f"--ray {address}".strip()
+        raise ValueError(f"{asked}: {notebook.first_line(str(error))}") from None
     most = max(n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"])
     if most < threads:
         raise ValueError(

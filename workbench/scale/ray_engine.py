@@ -25,6 +25,7 @@ from itertools import islice
 from math import ceil
 from typing import Any
 
+from workbench.scale.cluster import start_ray
 from workbench.scale.worker import Maker, Worker
 from workbench.types import SearchResult
 from workbench.workers import Finished, Numbered, Work
@@ -42,9 +43,10 @@ class RayEngine:
     `restarts` dead workers are replaced in one run.
 
     Workers start with the first run and stay, models and all, until `close` or the end of a `with`.
-    ImportError without Ray. Out of `solve` come the ValueError of a model that can't be loaded,
-    one where a result file is written and workers have different models, and a ConnectionError
-    when all workers are dead and no more are to be started.
+    ImportError without Ray, ConnectionError if no cluster answers at `address`. Out of `solve` come
+    the ValueError of a model that can't be loaded, one where a result file is written and workers
+    have different models, and a ConnectionError when all workers are dead and no more are to be
+    started.
     """
 
     def __init__(
@@ -97,12 +99,7 @@ class RayEngine:
 
     def start(self) -> Any:
         """Ray, with as many workers as asked for."""
-        try:
-            import ray
-        except ImportError as error:
-            raise ImportError("RayEngine needs Ray: pip install -e '.[scale]'") from error
-        if not ray.is_initialized():
-            ray.init(address=self.address)
+        ray = start_ray(self.address)
         while len(self.places) < self.workers:
             self.add(ray)
         return ray
