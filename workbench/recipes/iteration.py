@@ -34,6 +34,7 @@ from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import save_policy
 from workbench.problems import answer_of, frozen, quantities
 from workbench.recipes import policies, verifiers
+from workbench.train.grpo import RECIPE
 from workbench.train.iterate import fine_tune
 from workbench.train.prm import step_loss, train_prm
 from workbench.train.sft import Lesson
@@ -45,6 +46,8 @@ SPENT = 1_000_000  # tokens by which a round improves the policy
 LABELLED = 1_250  # problems whose solutions are labelled in a round
 CHOSEN_OF = 16  # samples of a problem, for search and for the test
 Facts = dict[str, Any]
+# of the policy; notebook 06's ways have a better one since (`policies.MUON`), these rounds not yet
+ADAMW = replace(RECIPE, learning_rate=8e-4, vector_rate=0.04, adam_epsilon=1e-4, clip=0.07)
 GO_ON_WITH = replace(verifiers.PRM, epochs=1.0, matrix_rate=0.007)
 
 
@@ -86,6 +89,7 @@ def by_rewards(place: Path, policy_name, prm_name, number: int, budget: int) -> 
     policy = load_policy(policy_name, dtype="fast")
     arm = policies.Arm("grpo", {}, partial(policies.mixed_reward, name=prm_name))
     kept = {"log": place / "log.jsonl", "checkpoints": place / "state", "evaluations": 10}
+    kept |= {"recipe": ADAMW}
     *_, last = policies.taught(policy, arm, seed=10 + number, budget=budget, **kept)
     save_policy(policy, place / "policy")
     kinds = {"written": "tokens", "read": "verifier_tokens", "trained": "trained_tokens"}

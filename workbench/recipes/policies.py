@@ -9,6 +9,7 @@
 | `grpo-process` | what the PRM scores its steps, normalised over the group |
 | `grpo-mixed` | the answer, and the PRM's worst step |
 | `grpo-gated` | the answer, times the PRM's worst step: of right answers, the better reached |
+| `grpo-both` | the same, by the PRM and base's likelihood together |
 | `grpo-exact` | the answer and all steps, by the exact checker: for comparison |
 | `pure` | the PRM's lowest score from a step on |
 | `tppo`, `appo` | the answer, by a value function per token, per step, which starts as `orm_base` |
@@ -38,6 +39,7 @@ from numpy.typing import NDArray
 from workbench.analyse.scaling import correctness
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
+from workbench.models.ensemble import Ensemble
 from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import save_policy
 from workbench.models.verifier import untrained
@@ -46,6 +48,7 @@ from workbench.search import METHODS
 from workbench.train.drawn import Drawn, grade, measures
 from workbench.train.grpo import GRPO, RECIPE, grpo, rejection_lessons
 from workbench.train.iterate import GENTLE, fine_tuning
+from workbench.train.learner import Recipe
 from workbench.train.loop import run_of
 from workbench.train.ppo import PPO, ppo
 from workbench.train.preferences import DPO, dpo
@@ -57,7 +60,8 @@ BUDGET = 2_000_000  # tokens of an arm
 LEARNT, TRAINING = range(3, 7), 20_000  # levels of the problems to learn from; how many there are
 RFT_DRAWS = 128  # problems at a time
 A_ROUND = {"group": 8, "problems": 32, "beta": 0.0}
-RATE, GAINS = 8e-4, 0.04  # of AdamW, and of the gains of norms: chosen for GRPO on validation
+# of the policy, for all but fine-tuning: Muon's rate is chosen for GRPO on validation
+MUON = replace(RECIPE, matrix_rate=0.006, learning_rate=6e-4)
 CRITIC_RATE = 3e-4  # of the critic's AdamW: tried for four rounds, beside 1e-3
 EVERY = 5  # measures along a run
 TESTED = 8  # samples of each test problem
@@ -97,6 +101,12 @@ def gated_reward(meter: Meter) -> Reward:
     return gated(answer, prm_reward(meter))
 
 
+def both_reward(meter: Meter) -> Reward:
+    """As `gated_reward`, by the PRM and base's likelihood together (`ensemble`)."""
+    members = load_verifier("prm_base", dtype="fast"), untrained(load_policy("base", dtype="fast"))
+    return gated(answer, by_verifier(Ensemble(members), meter=meter))
+
+
 STEPS = partial(prm_reward, aggregate="steps")
 OWN_CRITIC = {"shared": False, "critic_batches": 8}
 ARMS = {
@@ -108,6 +118,7 @@ ARMS = {
     "grpo-process": Arm("grpo", {"advantage": "process"}, STEPS),
     "grpo-mixed": Arm("grpo", {}, mixed_reward),
     "grpo-gated": Arm("grpo", {}, gated_reward),
+    "grpo-both": Arm("grpo", {}, both_reward),
     "grpo-exact": Arm("grpo", {}, lambda meter: exact),
     "pure": Arm("grpo", {"advantage": "pure"}, STEPS),
     "vine": Arm("grpo", {"advantage": "vine", "completions": 2, "group": 4}),
@@ -196,19 +207,19 @@ def taught(
     *,
     budget: int | None = None,
     problems: int | None = None,
+    recipe: Recipe = MUON,
     **held: Any,
 ) -> Rows:
     """Train a policy by an arm; yields the rows of its log, each with the tokens spent so far.
 
     `held` are options of `loop.repeat`; the budget is `BUDGET` and the problems of a round are
-    those of `A_ROUND`, unless they are given.
+    those of `A_ROUND`, unless they are given. Fine-tuning (RFT, gold) has a recipe of its own.
     """
     budget = budget or BUDGET
     if arm.method in ("rft", "gold"):
         yield from _fine_tuned(policy, arm, seed, budget, held)
         return
     method, settings = {"grpo": (grpo, GRPO), "ppo": (ppo, PPO), "dpo": (dpo, DPO)}[arm.method]
-    recipe = replace(RECIPE, learning_rate=RATE, vector_rate=GAINS, adam_epsilon=1e-4, clip=0.07)
     options, meter = dict(held, recipe=recipe), Meter()
     if arm.method == "ppo":
         options["critic_recipe"] = replace(RECIPE, learning_rate=CRITIC_RATE, decay=0.0)
