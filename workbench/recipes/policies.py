@@ -64,6 +64,8 @@ A_ROUND = {"group": 8, "problems": 32, "beta": 0.0}
 MUON = replace(RECIPE, matrix_rate=0.006, learning_rate=6e-4)
 CRITIC_RATE = 3e-4  # of the critic's AdamW: tried for four rounds, beside 1e-3
 EVERY = 5  # measures along a run
+# of a log: what the budget counts
+CHARGED = ["train/tokens", "train/trained_tokens", "train/critic_tokens", "train/verifier_tokens"]
 TESTED = 8  # samples of each test problem
 SHIPPED_ARMS = frozen.FOLDER.parent / "learning"  # logs and samples that notebook 06 reads
 
@@ -187,10 +189,14 @@ def all_seeds(found: Mapping[tuple[str, int], NDArray], arm: str) -> NDArray:
 
 
 def write_rounds(rows: Sequence[dict[str, float]], path: Path, *, every: int = 5) -> None:
-    """A training's log, short enough to ship: means over so many rounds, the last of measures."""
+    """A training's log, short enough to ship: means over so many rounds, the last of measures.
+
+    Of tokens, which add up, the last as well.
+    """
     table = pd.DataFrame(rows)
-    kept = ["round", "spent", *(c for c in table if c.startswith("eval/"))]
-    table = table.reindex(columns=[*kept, *(c for c in table if c.startswith("train/"))])
+    kept = ["round", "spent", *(c for c in table if c.startswith("eval/") or c in CHARGED)]
+    others = (c for c in table if c.startswith("train/") and c not in kept)
+    table = table.reindex(columns=[*kept, *others])
     blocks = table.groupby(pd.Series(range(len(table))) // every)
     path.parent.mkdir(parents=True, exist_ok=True)
     short = blocks.mean().assign(**blocks[kept].last())
@@ -228,8 +234,7 @@ def taught(
     settings, reward = settings(**sizes), arm.reward(meter)
     about = {"settings": settings, "reward": reward, "meter": meter, "until": budget}
     for row in method(policy, training_problems(seed), seed=seed, **about, **options):
-        kinds = ("tokens", "trained_tokens", "critic_tokens", "verifier_tokens")
-        yield row | {"spent": sum(row.get(f"train/{kind}", 0) for kind in kinds)}
+        yield row | {"spent": sum(row.get(kind, 0) for kind in CHARGED)}
 
 
 def _fine_tuned(policy: HFPolicy, arm: Arm, seed: int, budget: int, held: dict[str, Any]) -> Rows:
