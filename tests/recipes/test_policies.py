@@ -21,7 +21,7 @@ def small(monkeypatch):
 
 
 ONE_OF_A_KIND = [
-    "rft", "rewrites", "step-dpo", "grpo-process", "grpo-mixed", "grpo-gated", "vine", "appo",
+    "rft", "rewrites", "step-dpo", "grpo-process", "grpo-mixed", "grpo-both", "vine", "appo",
     "prm-held", "gold",
 ]  # fmt: skip
 
@@ -39,7 +39,7 @@ def test_every_arm_spends_its_budget_and_leaves_a_log_a_policy_and_a_pool(arm, s
         "pure",
         "grpo-process",
         "grpo-mixed",
-        "grpo-gated",
+        "grpo-both",
         "likelihood-alone",
     ):
         assert log["train/verifier_tokens"].max() > 0
@@ -64,11 +64,15 @@ def test_what_arms_left_is_found_by_arm_and_seed(monkeypatch, tmp_path):
 
 
 def test_a_short_log_has_means_of_rounds_and_measures_as_they_were(tmp_path):
-    rows = [{"round": i, "spent": 10 * i, "train/loss": float(i)} for i in range(1, 7)]
+    rows = [
+        {"round": i, "spent": 10 * i, "train/loss": float(i), "train/tokens": 5 * i}
+        for i in range(1, 7)
+    ]
     for at, found in ((1, 0.25), (3, 0.75)):
         rows[at]["eval/accuracy"] = found
     policies.write_rounds(rows, tmp_path / "log.csv", every=5)
     log = pd.read_csv(tmp_path / "log.csv")
     assert log["round"].tolist() == [5, 6] and log["spent"].tolist() == [50, 60]
     assert log["train/loss"].tolist() == [3.0, 6.0]
+    assert log["train/tokens"].tolist() == [25, 30]  # they add up
     assert log["eval/accuracy"].fillna(0).tolist() == [0.75, 0.0]
