@@ -60,7 +60,7 @@ def read_all(text):
     timed(cut, text, "ки")
     lines = said_by({"text": text}).split("\n")[:2000]
     for problem in PROBLEMS:
-        truth = timed(KINDS[problem.kind].check_steps, problem, lines)
+        truth = timed(KINDS[problem.kind].explain, problem, lines)
         assert len(truth) == len(lines)
         timed(KINDS[problem.kind].solvable, problem, lines)
     answer = timed(extract_answer, text)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from workbench.problems import practice, stories
+from workbench.problems import check_steps, practice, stories
 from workbench.problems.equations import read_equations, values
 
 TALES = practice.tales(2000, seed=0)
@@ -32,7 +32,7 @@ def test_tales_have_one_to_three_right_steps_of_whole_small_numbers():
     for tale in TALES:
         *steps, last = tale.solution.split("\n")
         assert len(steps) == tale.level and last == f"The answer is {tale.answer}"
-        assert all(stories.check_steps(tale, [*steps, last]))
+        assert all(check_steps(tale, [*steps, last]))
         assert all(0 < int(n) <= practice.LARGEST for n in re.findall(r"= ([0-9]+)", tale.solution))
         assert not re.search(r"[{}]|  ", tale.question)
 

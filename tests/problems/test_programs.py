@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.problems.programs import (
-    check_steps,
-    explain,
-    generate,
-    problem_at,
-    read_question,
-    solvable,
-)
+from workbench.problems import check_steps
+from workbench.problems.programs import explain, generate, problem_at, read_question, solvable
 from workbench.types import Problem
 
 numbered = st.builds(

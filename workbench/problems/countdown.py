@@ -204,11 +204,6 @@ def _played(problem: Problem, steps: Sequence[str]) -> _Game:
     return game
 
 
-def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
-    """Exact truth: for each step (the answer line is one), is it right?"""
-    return [reason is None for reason in explain(problem, steps)]
-
-
 def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
     """For each step None if it is right, else its fault: a kind from `truth.FAULTS`, a colon, what
     was expected."""

@@ -110,11 +110,6 @@ def _meaning(line: str) -> tuple:
     return name, sign, (left, right) if sign == "-" else tuple(sorted((left, right)))
 
 
-def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
-    """Exact truth: for each step (the answer line is one), is it right?"""
-    return [reason is None for reason in explain(problem, steps)]
-
-
 def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
     """For each step None if it is right, else its kind of fault, a colon, and what was expected."""
     return truth.explain(read_question(problem.question), steps, read_step)

@@ -304,11 +304,6 @@ def plot_of(problem: Problem) -> Plot:
     return read_solution(problem.question, problem.solution)
 
 
-def check_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
-    """Exact truth: for each step (the answer line is one), is it right?"""
-    return [reason is None for reason in explain(problem, steps)]
-
-
 def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
     """For each step None if it is right, else its kind of fault, a colon, and what was expected."""
     return judge_steps(plot_of(problem), steps)[0]
@@ -320,7 +315,6 @@ def solvable(problem: Problem, steps: Sequence[str]) -> bool:
 
 
 __all__ = [
-    "STORY_FAULTS",
-    "check_steps", "explain", "generate", "instance", "plot_of", "problem_at", "read_answer",
+    "STORY_FAULTS", "explain", "generate", "instance", "plot_of", "problem_at", "read_answer",
     "read_question", "read_solution", "solvable", "templates",
 ]  # fmt: skip
