@@ -21,8 +21,7 @@ from numpy.typing import ArrayLike
 
 from workbench.analyse import metrics
 from workbench.analyse.metrics import AnswerRow, Flags, Floats, Gold, Ints
-from workbench.problems import answer_of
-from workbench.problems.grading import is_equal
+from workbench.problems import answer_of, is_right
 from workbench.types import SearchResult
 
 CurvePoint = dict[str, Any]
@@ -75,13 +74,7 @@ def correctness(results: Sequence[SearchResult]) -> Flags:
     sizes = {len(result.rollouts) for result in results}
     if len(sizes) != 1:
         raise ValueError(f"pools of {sorted(sizes)} samples: need as many for every problem")
-    rows = []
-    for result, answers in zip(results, answers_of(results)):
-        gold = result.problem.answer
-        if gold is None:
-            raise ValueError(f"{result.problem.id} has no answer: need the original problem")
-        rows.append([is_equal(gold, answer) for answer in answers])
-    return np.array(rows, bool)
+    return np.array([[is_right(r.problem, one) for one in r.rollouts] for r in results], bool)
 
 
 def pool_parts(results: Sequence[SearchResult]) -> tuple[list[list[str | None]], Flags, list[str]]:
