@@ -23,7 +23,7 @@ from collections.abc import Generator
 
 from scipy.special import betainc
 
-from workbench.analyse.metrics import tally
+from workbench.analyse.metrics import majority_vote, tally
 from workbench.problems import answer_of
 from workbench.problems.grading import is_equal
 from workbench.types import Prefix, Problem, Reply, Request, Sample, SearchResult, Stopped
@@ -62,8 +62,7 @@ def adaptive(
     except Stopped:
         pass
     answers = [answer_of(rollout) for rollout in pool]
-    votes = tally(answers)
-    winner = max(votes, key=votes.__getitem__, default=None)
+    winner = majority_vote(answers)
     same = (p for p, x in zip(pool, answers) if winner is not None and x and is_equal(winner, x))
     return SearchResult(problem, tuple(pool), best=next(same, None))
 
