@@ -9,14 +9,12 @@ import torch
 from tiny import TOKENIZER, Ids, tiny_model
 
 from workbench.analyse.verifiers import auc
-from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier, save
-from workbench.problems import is_right, quantities
-from workbench.search import METHODS
+from workbench.problems import quantities
 from workbench.train.learner import Recipe
-from workbench.train.orm import graded, outcome_loss, outcome_rows, train_orm
+from workbench.train.orm import outcome_loss, outcome_rows, train_orm
 from workbench.train.prm import IGNORE, collate, examples, step_loss
 from workbench.types import LabelledSolution, Prefix, Problem
 
@@ -69,15 +67,6 @@ def test_prefixes_texts_steps_and_labelled_rows_are_the_same_solution():
     assert [row.labels for row in made] == [(None,) * (len(steps) - 1) + (1,)] * 4
     assert [row.steps for row in made] == [steps] * 4
     assert [row.source for row in made] == ["", "", "", "grader"]
-
-
-def test_a_pool_is_labelled_by_final_answers():
-    results = solve(PROBLEMS[:4], METHODS["sample"], policy=load_policy("weak"), seed=1, n=4)
-    rows = graded(results)
-    pool = [(r.problem, rollout) for r in results for rollout in r.rollouts]
-    assert [row.steps for row in rows] == [rollout.texts for _, rollout in pool]
-    assert [row.labels[-1] for row in rows] == [int(is_right(p, rollout)) for p, rollout in pool]
-    assert {row.labels[-1] for row in rows} == {0, 1}
 
 
 def test_an_orm_learns_which_solutions_are_right_and_tells_on_new_ones():

@@ -24,9 +24,8 @@ import torch
 
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
-from workbench.problems import is_right
 from workbench.train.prm import step_loss, train_prm
-from workbench.types import LabelledSolution, Prefix, Problem, SearchResult
+from workbench.types import LabelledSolution, Prefix, Problem
 
 Outcome = LabelledSolution | tuple[Problem, Prefix | str | Sequence[str], bool]
 
@@ -60,12 +59,6 @@ def _outcome(row: Outcome) -> LabelledSolution:
         raise ValueError(f"{problem.id}: last label {right!r}, {need}")
     labels = (*[None] * (len(steps) - 1), int(right))
     return LabelledSolution(problem, tuple(steps), labels, source=source, meta=meta)
-
-
-def graded(results: Iterable[SearchResult]) -> list[LabelledSolution]:
-    """A pool of sampled solutions as training rows, each labelled by its final answer."""
-    pool = ((result.problem, rollout) for result in results for rollout in result.rollouts)
-    return outcome_rows((problem, rollout, is_right(problem, rollout)) for problem, rollout in pool)
 
 
 def outcome_loss(
