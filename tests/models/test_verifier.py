@@ -363,8 +363,6 @@ def test_a_row_begins_with_what_the_tokenizer_adds_and_holds_no_more_of_it(befor
     assert rows[0] == [added + rows[1][0], *rows[1][1:]]
     own = replace(form, template="".join(before) + form.template)  # the template brings it
     assert own.segments(tokenizer, PROBLEMS[0], [])[0] == rows[0][0]
-    verifier = StepVerifier(tiny_model(), tokenizer)
-    assert verifier.ids(GOLD[0]) == [i for segment in rows[0] for i in segment]
     assert len(GenerativeVerifier(tiny_model(), tokenizer).score(GOLD[:1])[0]) == len(GOLD[0].steps)
 
 

@@ -3,6 +3,7 @@ back."""
 
 import random
 from collections import Counter, defaultdict
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,8 @@ from tiny import TOKENIZER, tiny_model
 from workbench.analyse.verifiers import auc
 from workbench.models import load_policy, load_verifier
 from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
-from workbench.models.verifier import StepVerifier, save
+from workbench.models.step_format import StepFormat
+from workbench.models.verifier import save
 from workbench.problems import quantities
 from workbench.train import learner
 from workbench.train.learner import Recipe
@@ -130,8 +132,8 @@ def test_batches_and_loss_are_those_of_trl():
     trl = pytest.importorskip("trl.trainer.reward_trainer")
     model = with_scalar_head(tiny_model(), TOKENIZER)
     torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(1))
-    verifier = StepVerifier(model, TOKENIZER, head=ScalarHead(), per="solution")
-    ids = [verifier.ids(Prefix.of(p, p.solution.split("\n"))) for p in PROBLEMS]
+    form = StepFormat().bound(TOKENIZER)
+    ids = [[*chain(*form.segments(TOKENIZER, p, p.solution.split("\n")))] for p in PROBLEMS]
     right, wrong = ids[:4], ids[4:]
     batch = trl.DataCollatorForPreference(pad_token_id=0)(
         [{"chosen_ids": a, "rejected_ids": b} for a, b in zip(right, wrong)]

@@ -138,10 +138,6 @@ class StepVerifier:
                 asked[context.names[-1]] = Question(context, wanted, meter), steps
         return list(asked.values())
 
-    def ids(self, prefix: Prefix) -> list[int]:
-        """The tokens that the model reads; `Unreadable` if they are more than it can."""
-        return self._context(prefix).ids
-
     def _context(self, prefix: Prefix) -> Context:
         if self.per == "solution":
             need_steps(prefix)
