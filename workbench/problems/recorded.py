@@ -24,6 +24,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from scipy.special import expit
+
 from workbench.problems.benchmarks import json_rows, naming, whole_json
 from workbench.problems.grading import extract_answer
 
@@ -141,10 +143,6 @@ def _scores(values: Sequence[Any]) -> tuple[float, ...]:
     return scores
 
 
-def _probability(logit: float) -> float:
-    return math.exp(min(logit, 0.0)) / (1 + math.exp(-abs(logit)))  # overflows nowhere
-
-
 def _crucible(row: dict, number: int) -> RecordedSamples:
     id, gold, traces = str(row["problem_id"]), row["gold"], row["traces"]
     answers = tuple(extract_answer(trace["text"]) for trace in traces)
@@ -160,7 +158,7 @@ def _game24(row: dict, number: int) -> RecordedSamples:
 
 
 def _math_rm(row: dict, number: int) -> RecordedSamples:
-    scores = tuple(tuple(map(_probability, _scores(logits))) for logits in row["pred_score"])
+    scores = tuple(tuple(expit(_scores(logits)).tolist()) for logits in row["pred_score"])
     answers, correct = tuple(row["pred"]), _flags(row["score"])
     return RecordedSamples(f"math-rm/{row['idx']}", row["gt"], answers, correct, scores)
 
