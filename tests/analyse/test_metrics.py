@@ -16,7 +16,6 @@ from workbench.analyse.metrics import (
     AGGREGATES,
     aggregate,
     best_of_n_at_k,
-    bootstrap,
     first_error_counts,
     first_error_scores,
     harmonic_mean,
@@ -168,7 +167,7 @@ def test_missing_answers_never_win():
         lambda: aggregate([1.0], "median"),
         lambda: processbench_f1([1], [1, 2]),
         lambda: paired_bootstrap([1, 0], [1], seed=0),
-        lambda: bootstrap([], seed=0),
+        lambda: resample([], seed=0),
         lambda: wilson(1, 0),
         lambda: wilson(3, 2),
     ],
@@ -239,17 +238,16 @@ def test_wilson():
     assert wilson(7, 10, confidence=0.5)[0] > wilson(7, 10)[0]
 
 
-def test_bootstrap():
+def test_resample():
     values = np.random.default_rng(1).normal(5, 2, size=400)
-    low, high = bootstrap(values, seed=0)
-    assert (low, high) == pytest.approx(
+    found = with_interval(values.mean(), drawn := resample(values, seed=0))
+    assert (found["low"], found["high"]) == pytest.approx(
         (values.mean() - 1.96 * 0.1, values.mean() + 1.96 * 0.1), abs=0.03
     )
-    columns = bootstrap(np.stack([values, 2 * values], axis=1), seed=0)
-    np.testing.assert_allclose(columns, [[low, 2 * low], [high, 2 * high]])  # rows are drawn whole
-    assert bootstrap(values, seed=0) == (low, high) != bootstrap(values, seed=1)
-    assert bootstrap([3.0], seed=0) == (3, 3)
-    assert bootstrap(values, seed=0, statistic=np.median)[0] < np.median(values)
+    columns = resample(np.stack([values, 2 * values], axis=1), seed=0)
+    np.testing.assert_allclose(columns, np.stack([drawn, 2 * drawn], axis=1))  # rows drawn whole
+    assert (resample(values, seed=0) == drawn).all() and (resample(values, seed=1) != drawn).any()
+    assert (resample([3.0], seed=0) == 3).all()
     sums = resample(np.eye(3), seed=1, statistic=np.sum, draws=50)
     assert sums.shape == (50, 3) and (sums.sum(1) == 3).all()
 

@@ -305,20 +305,6 @@ def resample(
     return np.array([statistic(values[rng.integers(n, size=n)], axis=0) for _ in range(draws)])
 
 
-def bootstrap(
-    values: ArrayLike, *, seed: Any, statistic: Callable[..., Any] = np.mean, draws: int = 2000
-) -> tuple[Any, Any]:
-    """95 % percentile band (low, high) of a statistic over problems; see `resample`.
-
-    >>> low, high = bootstrap([[0, 1], [1, 1], [0, 1], [1, 1]], seed=0)
-    >>> low.tolist(), high.tolist()
-    ([0.0, 1.0], [1.0, 1.0])
-    """
-    drawn = resample(values, seed=seed, statistic=statistic, draws=draws)
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return low, high
-
-
 def with_interval(value: float | Floats, drawn: ArrayLike) -> dict[str, float]:
     """{value, low, high}: a value with the 95 % interval of its draws, (draws,).
 

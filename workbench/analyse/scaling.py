@@ -87,10 +87,9 @@ def curve(
     method: str, budgets: Sequence[int], values: Floats, *, seed: int, **more: Any
 ) -> list[CurvePoint]:
     """Points of a method from its values, (problems, budgets); `more` goes into every point."""
-    low, high = metrics.bootstrap(values, seed=seed)
-    means = values.mean(0)
-    names, rows = ("budget", "value", "low", "high"), zip(budgets, means, low, high)
-    return [{"method": method, **dict(zip(names, row)), **more} for row in rows]
+    columns = zip(budgets, values.mean(0), metrics.resample(values, seed=seed).T)
+    found = ((k, metrics.with_interval(mean, drawn)) for k, mean, drawn in columns)
+    return [{"method": method, "budget": k, **own, **more} for k, own in found]
 
 
 def interval(values: ArrayLike, *, seed: int) -> dict[str, float]:
