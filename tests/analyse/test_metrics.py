@@ -17,7 +17,6 @@ from workbench.analyse.metrics import (
     aggregate,
     best_of_n_at_k,
     first_error_counts,
-    first_error_scores,
     harmonic_mean,
     hit_rates,
     majority_at_k,
@@ -193,19 +192,23 @@ def test_aggregates():
     assert all(aggregate([0.3], how) == pytest.approx(0.3) for how in AGGREGATES)
 
 
+def rates(predicted, labels):
+    return hit_rates(first_error_counts(predicted, labels).sum(0)).tolist()
+
+
 def test_processbench_f1():
     assert harmonic_mean(32.4, 91.7) == pytest.approx(47.88, abs=0.005)
     assert processbench_f1([-1] * 4, [0, 1, -1, -1]) == 0  # always "no error"
     assert processbench_f1([1, 0], [0, -1]) == 0  # both are 0
     assert processbench_f1([3, None], [3, None]) == 1
-    assert first_error_scores([1, 1, -1], [1, 2, -1]) == (0.5, 1.0, pytest.approx(2 / 3))
+    assert rates([1, 1, -1], [1, 2, -1]) == [0.5, 1.0, pytest.approx(2 / 3)]
 
 
 def test_a_kind_of_which_there_is_no_solution_has_no_accuracy_and_leaves_no_f1():
     for found, expected in (
-        (first_error_scores([1], [1]), (1, math.nan, math.nan)),
-        (first_error_scores([1, -1], [None, -1]), (math.nan, 0.5, math.nan)),
-        (first_error_scores([], []), (math.nan,) * 3),
+        (rates([1], [1]), [1, math.nan, math.nan]),
+        (rates([1, -1], [None, -1]), [math.nan, 0.5, math.nan]),
+        (rates([], []), [math.nan] * 3),
     ):
         assert found == pytest.approx(expected, nan_ok=True)
     # beside others, too: each row by itself, and 0 only where both accuracies are 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from workbench.analyse.first_errors import best_threshold, f1_interval, first_errors
-from workbench.analyse.metrics import first_error_scores, harmonic_mean
+from workbench.analyse.metrics import first_error_counts, harmonic_mean, hit_rates
 from workbench.analyse.process_bench import (
     ASPECTS,
     prmbench_table,
@@ -124,7 +124,7 @@ def test_the_threshold_of_one_subset_holds_for_the_others():
         False,
         False,
     ]
-    expected = first_error_scores(first_errors(SCORES[:4], t), [1, 0, -1, -1])
+    expected = hit_rates(first_error_counts(first_errors(SCORES[:4], t), [1, 0, -1, -1]).sum(0))
     assert table.loc["gsm8k", ["error", "correct", "f1"]].tolist() == pytest.approx(expected)
     assert (
         table.loc["held out", "f1"] == table.loc["gsm8k", "f1"] and table.loc["held out", "n"] == 4
@@ -156,7 +156,7 @@ def test_processbench_intervals_draw_questions_of_each_subset():
         assert table.loc[subset, ["f1", "f1_low", "f1_high"]].tolist() == pytest.approx(
             list(known.values())
         )
-        error, correct, _ = first_error_scores(guess, labels)
+        error, correct, _ = hit_rates(first_error_counts(guess, labels).sum(0))
         assert table.loc[subset, ["error", "correct"]].tolist() == pytest.approx([error, correct])
         single = [(f"{n}", g, x) for n, (g, x) in enumerate(zip(guess, labels))]
         # not single solutions

@@ -211,29 +211,15 @@ def aggregate(step_scores: Sequence[float], how: str) -> float:
 # -- first errors ----------------------------------------------------------------------------------
 
 
-class FirstErrors(NamedTuple):
-    """Shares of exact hits among solutions with an error and without, and their harmonic mean."""
-
-    error: float
-    correct: float
-    f1: float
-
-
-def first_error_scores(predicted: ErrorSteps, labels: ErrorSteps) -> FirstErrors:
-    """Exact-index accuracies and F1 of ProcessBench (arXiv 2412.06559); see `hit_rates`.
+def processbench_f1(predicted: ErrorSteps, labels: ErrorSteps) -> float:
+    """F1 of ProcessBench (arXiv 2412.06559), in [0, 1]: see `hit_rates`.
 
     Both hold one 0-based index of the first wrong step per solution, -1 or None if there is none.
-    """
-    return FirstErrors(*hit_rates(first_error_counts(predicted, labels).sum(0)).tolist())
-
-
-def processbench_f1(predicted: ErrorSteps, labels: ErrorSteps) -> float:
-    """F1 of `first_error_scores`, in [0, 1].
 
     >>> processbench_f1([2, 0, -1, -1], [2, 1, -1, -1])  # half of the errors, all correct ones
     0.6666666666666666
     """
-    return first_error_scores(predicted, labels).f1
+    return float(hit_rates(first_error_counts(predicted, labels).sum(0))[2])
 
 
 def first_error_counts(predicted: ErrorSteps, labels: ErrorSteps) -> Floats:
