@@ -273,8 +273,8 @@ def test_the_log_is_a_file_of_the_rows(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: list(train(None, [], None, patience=2)), "patience needs keep"),
-        (lambda: list(train(None, [], None, keep="auc")), "keep needs held_out"),
+        (lambda: list(train(point_learner(), [], None, patience=2)), "patience needs keep"),
+        (lambda: list(train(point_learner(), [], None, keep="auc")), "keep needs held_out"),
         (lambda: Recipe(batch_tokens=0), "batch_tokens=0: need at least 1"),
         (lambda: Recipe(decay=2.0), r"decay=2\.0: need"),
     ],

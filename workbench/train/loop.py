@@ -56,7 +56,6 @@ def train(
     `repeat`: held_out, evaluations, keep, patience, log, checkpoints, run. ValueError if the data
     end too early.
     """
-    _check_options(**options)
     begun, stream = learner.done.updates, iter(updates)
     number = None if until is not None else begun + len(updates)
     goal = number if until is None else until
@@ -112,7 +111,9 @@ def repeat(
     ValueError if it was another `run` (see `run_of`), while another one writes there, or for
     options that lack another.
     """
-    _check_options(held_out, keep, patience)
+    if (keep and not held_out) or (patience is not None and not keep):
+        given = f"keep={keep!r}, patience={patience}"
+        raise ValueError(f"{given}: patience needs keep, and keep needs held_out")
     with _alone_in(checkpoints):
         # 1. where the run stands
         file = None if checkpoints is None else Path(checkpoints) / "last.pt"
@@ -163,14 +164,6 @@ def _read_back(
     _set_random_state(kept.pop("random"))
     restore(kept.pop("state", None))
     return kept
-
-
-def _check_options(
-    held_out: object = None, keep: str | None = None, patience: int | None = None, **others: object
-) -> None:
-    if (keep and not held_out) or (patience is not None and not keep):
-        given = f"keep={keep!r}, patience={patience}"
-        raise ValueError(f"{given}: patience needs keep, and keep needs held_out")
 
 
 def _measure(
