@@ -46,7 +46,7 @@ SPENT = 1_000_000  # tokens by which a round improves the policy
 LABELLED = 1_250  # problems whose solutions are labelled in a round
 CHOSEN_OF = 16  # samples of a problem, for search and for the test
 Facts = dict[str, Any]
-# of the policy; notebook 06's ways have a better one since (`policies.MUON`), these rounds not yet
+# of the policy in the shipped rounds; the ways of notebook 06 have Muon since (`policies.MUON`)
 ADAMW = replace(RECIPE, learning_rate=8e-4, vector_rate=0.04, adam_epsilon=1e-4, clip=0.07)
 GO_ON_WITH = replace(verifiers.PRM, epochs=1.0, matrix_rate=0.007)
 
