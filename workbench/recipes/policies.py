@@ -17,6 +17,7 @@
 | `prm-alone`, `likelihood-alone` | the worst step by the PRM, by base's likelihood: no answers |
 | `prm-held` | as `prm-alone`, held to the start by a KL term |
 | `gold` | given solutions, which the others never see: for comparison |
+| `grpo-long`, `rft-long` | as `grpo-answer` and `rft`, at four times the budget |
 
 The budget is one of tokens: sampled, trained on (also by a critic), and read by a verifier. What an
 arm leaves under `runs/recipes/policies` is its log, the policy, and samples of `test` as a pool.
@@ -80,6 +81,7 @@ class Arm:
     method: str  # rft, gold, grpo, ppo or dpo
     settings: dict[str, Any] = field(default_factory=dict)
     reward: Callable[[Meter], Reward] = lambda meter: answer
+    budget: int = BUDGET
 
 
 def prm_reward(meter: Meter, aggregate: str = "min", name: str | Path = "prm_base") -> Reward:
@@ -130,6 +132,8 @@ ARMS = {
     "prm-held": Arm("grpo", {"beta": 0.05}, prm_reward),
     "likelihood-alone": Arm("grpo", {}, likelihood_reward),
     "gold": Arm("gold"),
+    "grpo-long": Arm("grpo", budget=4 * BUDGET),
+    "rft-long": Arm("rft", budget=4 * BUDGET),
 }
 SEEDS = range(3)
 
@@ -218,10 +222,10 @@ def taught(
 ) -> Rows:
     """Train a policy by an arm; yields the rows of its log, each with the tokens spent so far.
 
-    `held` are options of `loop.repeat`; the budget is `BUDGET` and the problems of a round are
+    `held` are options of `loop.repeat`; the budget is the arm's and the problems of a round are
     those of `A_ROUND`, unless they are given. Fine-tuning (RFT, gold) has a recipe of its own.
     """
-    budget = budget or BUDGET
+    budget = budget or arm.budget
     if arm.method in ("rft", "gold"):
         yield from _fine_tuned(policy, arm, seed, budget, held)
         return
