@@ -257,11 +257,21 @@ def test_a_busy_machine_changes_no_verdict():
     assert works()
     children = [child for child in grading._children.queue if child is not None]
     for child in children:
-        child.send_signal(signal.SIGSTOP)
-        Timer(2, child.send_signal, [signal.SIGCONT]).start()
+        os.killpg(child.pid, signal.SIGSTOP)
+        Timer(2, os.killpg, [child.pid, signal.SIGCONT]).start()
     start = time.perf_counter()
     assert is_equal(r"\frac{x + 17}{3}", "(x + 17)/3", timeout_s=1)
     assert time.perf_counter() - start > 1.5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_pair_that_overruns_costs_the_next_one_no_imports():
+    assert works()
+    child = grading._children.queue[-1]
+    for other in ("1", "x", "2"):
+        assert not is_equal("8^{8^{8^{8}}}", f"{other}!", timeout_s=0.2)
+        assert works()  # its own verdict, none that came late
+    assert grading._children.queue[-1] is child and child.poll() is None
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ r"""Find the final answer in a solution text, and decide whether two answers hav
 
 Plain numbers (integers, decimals, fractions, mixed numbers) are compared **exactly** and in this
 process, in microseconds. Everything else goes to Math-Verify (github.com/huggingface/Math-Verify)
-in a child process, which is killed when it overruns: that works from any thread, in a notebook, and
+in a child process, which ends when it overruns: that works from any thread, in a notebook, and
 on input that hangs or crashes the parser.
 
 Stricter than Math-Verify, so that equality may group votes:
@@ -263,7 +263,7 @@ def _ask(gold: str, prediction: str, timeout_s: float) -> bool:
             child = _start()
         # the child counts its own seconds of computing: on a busy machine they take longer
         longest = timeout_s * (BUSY if hasattr(signal, "setitimer") else 1)
-        timer = threading.Timer(longest, lambda: (overrun.set(), child.kill()))
+        timer = threading.Timer(longest, lambda: (overrun.set(), _kill(child)))
         timer.start()
         try:
             child.stdin.write(json.dumps([gold, prediction, timeout_s]) + "\n")
@@ -277,12 +277,13 @@ def _ask(gold: str, prediction: str, timeout_s: float) -> bool:
     finally:  # also after an interrupt: a late reply would be taken for the next pair's
         usable = reply and not overrun.is_set()
         if child is not None and not usable:
-            child.kill()
+            _kill(child)
             child.communicate()
         _children.put(child if usable else None)
-    if not usable:
+    verdict = json.loads(reply) if usable else None
+    if verdict is None:
         raise TimeoutError(f"no verdict on {gold!r} and {prediction!r} within {timeout_s} s")
-    return json.loads(reply)
+    return verdict
 
 
 def _start() -> subprocess.Popen:
@@ -291,28 +292,45 @@ def _start() -> subprocess.Popen:
     command = [sys.executable, "-c", "from workbench.problems.grading import _serve; _serve()"]
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE) | {"stderr": subprocess.DEVNULL}
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(command, **pipes, encoding="utf-8", env=env)
+    child = subprocess.Popen(command, **pipes, encoding="utf-8", env=env, start_new_session=True)
     if child.stdout.readline() != "ready\n":
         hint = "is math-verify[antlr4_13_2] installed?"
         raise RuntimeError(f"the grading process did not start: {hint}")
     return child
 
 
+def _kill(child: subprocess.Popen) -> None:
+    """It and its fork; neither may be there any more."""
+    if not hasattr(os, "killpg"):
+        child.kill()
+    elif child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+
+
 @atexit.register
 def _stop() -> None:
     while not _children.empty():
         if (child := _children.get()) is not None:
-            child.kill()
+            _kill(child)
             child.communicate()
 
 
 def _serve() -> None:
-    """What a child does: a line with a pair in, one with a verdict out, while its parent lives."""
+    """What a child does: a line with a pair in, one with a verdict out, while its parent lives.
+
+    Where it can, it has a fork of itself do so: if that dies of a pair, the next one needs no
+    imports, which take longer than most pairs. Such a pair's verdict is null.
+    """
     replies, sys.stdout = sys.stdout, sys.stderr
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory()
     _compare("x", "y")  # imports
     print("ready", file=replies, flush=True)
+    while hasattr(os, "fork") and (fork := os.fork()):
+        _, status = os.waitpid(fork, 0)
+        if os.WIFEXITED(status):  # it has read all that there is
+            return
+        print("null", file=replies, flush=True)
     for line in sys.stdin:
         gold, prediction, timeout_s = json.loads(line)
         if hasattr(signal, "setitimer"):
@@ -322,9 +340,9 @@ def _serve() -> None:
             verdict = _compare(gold, prediction)
         except Exception:
             verdict = False
-        print(json.dumps(verdict), file=replies, flush=True)
         if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)  # before the reply: a pair has one
+        print(json.dumps(verdict), file=replies, flush=True)
 
 
 def _limit_memory(gib: int = 4) -> None:
