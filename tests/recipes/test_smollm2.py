@@ -7,7 +7,10 @@ from importlib.util import find_spec
 
 import pandas as pd
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from workbench.models import smollm2 as smollm2_places
 from workbench.models.smollm2 import CONVERTED, in_package
 from workbench.problems import check_steps
 from workbench.recipes import RECIPES, lessons, smollm2, story_samples, verifiers
@@ -65,7 +68,17 @@ def test_all_that_is_learnt_from_real_problems_has_steps_that_the_checker_accept
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path):
+def shallow(monkeypatch, tmp_path):
+    """The real model's first layers: what they write means nothing, but it goes the same ways."""
+    place = smollm2_places.smollm2()
+    AutoTokenizer.from_pretrained(place).save_pretrained(tmp_path / "shallow")
+    model = AutoModelForCausalLM.from_pretrained(place, num_hidden_layers=3, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path / "shallow")
+    monkeypatch.setattr(smollm2_places, "CONVERTED", tmp_path / "shallow")
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path, shallow):
     """Every stage with a few short rows, and a folder of its own for what is shipped."""
     lora = replace(smollm2.LORA, batch_tokens=300, micro_tokens=300, rank=2, epochs=1.0)
     for name, value in {
