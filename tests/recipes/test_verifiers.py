@@ -16,12 +16,20 @@ from workbench.train.genrm import Verdict
 from workbench.types import LabelledSolution, Prefix, Problem
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Few labels, a short training, and few solutions to measure it by."""
+    recipe, whole = replace(verifiers.PRM, epochs=1, batch_tokens=600), frozen.pool
+    for name, value in {
+        "PROBLEMS": {"base": 6}, "SOLUTIONS": 4, "EVALUATIONS": 1, "PRM": recipe,
+        "GO_ON": {"recipe": recipe, "keep": "eval/auc"},
+    }.items():  # fmt: skip
+        monkeypatch.setattr(verifiers, name, value)
+    monkeypatch.setattr(frozen, "pool", lambda *of, **options: whole(*of, **options)[::20])
+
+
 @pytest.mark.slow
-def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(verifiers, "PROBLEMS", {"base": 6})
-    monkeypatch.setattr(verifiers, "SOLUTIONS", 4)
-    monkeypatch.setattr(verifiers, "EVALUATIONS", 1)
-    monkeypatch.setattr(verifiers, "PRM", replace(verifiers.PRM, epochs=1, batch_tokens=600))
+def test_labels_then_a_verifier_whose_training_can_be_called_again(small, tmp_path):
     with pytest.raises(ValueError, match=r"labels_base\.jsonl is missing: python -m workbench"):
         RECIPES["prm-base"](tmp_path)
     assert "labelled solutions" in RECIPES["labels-base"](tmp_path)
@@ -40,13 +48,7 @@ def test_labels_then_a_verifier_whose_training_can_be_called_again(tmp_path, mon
 
 
 @pytest.mark.slow
-def test_verifiers_that_learn_from_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr(verifiers, "PROBLEMS", {"base": 6})
-    monkeypatch.setattr(verifiers, "SOLUTIONS", 4)
-    monkeypatch.setattr(verifiers, "EVALUATIONS", 1)
-    small = replace(verifiers.PRM, epochs=1, batch_tokens=600)
-    monkeypatch.setattr(verifiers, "PRM", small)
-    monkeypatch.setattr(verifiers, "GO_ON", {"recipe": small, "keep": "eval/auc"})
+def test_verifiers_that_learn_from_answers(small, tmp_path):
     for kind, begin in (("orm", "prm"), ("reward", "orm"), ("outcomes", "alone")):
         with pytest.raises(ValueError, match=rf"{begin}_base is missing: .* recipe {begin}-base"):
             RECIPES[f"{kind}-base"](tmp_path)
@@ -60,9 +62,7 @@ def test_verifiers_that_learn_from_answers(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_verifier_that_writes_learns_from_the_same_labels(tmp_path, monkeypatch):
-    monkeypatch.setattr(verifiers, "EVALUATIONS", 1)
-    monkeypatch.setattr(verifiers, "PRM", replace(verifiers.PRM, batch_tokens=600))
+def test_a_verifier_that_writes_learns_from_the_same_labels(small, tmp_path):
     problems = quantities.generate(6, levels=[3], seed=0, split="train")
     solved = [p.solution.split("\n") for p in problems]
     rows = [LabelledSolution(p, tuple(s), (1,) * len(s)) for p, s in zip(problems, solved)]
