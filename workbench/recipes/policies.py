@@ -81,7 +81,7 @@ class Arm:
     method: str  # rft, gold, grpo, ppo or dpo
     settings: dict[str, Any] = field(default_factory=dict)
     reward: Callable[[Meter], Reward] = lambda meter: answer
-    budget: int = BUDGET
+    times: int = 1  # of the budget
 
 
 def prm_reward(meter: Meter, aggregate: str = "min", name: str | Path = "prm_base") -> Reward:
@@ -132,8 +132,8 @@ ARMS = {
     "prm-held": Arm("grpo", {"beta": 0.05}, prm_reward),
     "likelihood-alone": Arm("grpo", {}, likelihood_reward),
     "gold": Arm("gold"),
-    "grpo-long": Arm("grpo", budget=4 * BUDGET),
-    "rft-long": Arm("rft", budget=4 * BUDGET),
+    "grpo-long": Arm("grpo", times=4),
+    "rft-long": Arm("rft", times=4),
 }
 SEEDS = range(3)
 
@@ -222,10 +222,10 @@ def taught(
 ) -> Rows:
     """Train a policy by an arm; yields the rows of its log, each with the tokens spent so far.
 
-    `held` are options of `loop.repeat`; the budget is the arm's and the problems of a round are
+    `held` are options of `loop.repeat`; the budget is the arm's own and the problems of a round are
     those of `A_ROUND`, unless they are given. Fine-tuning (RFT, gold) has a recipe of its own.
     """
-    budget = budget or arm.budget
+    budget = budget or arm.times * BUDGET
     if arm.method in ("rft", "gold"):
         yield from _fine_tuned(policy, arm, seed, budget, held)
         return
