@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each process computes with its share 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `nohup make test &`
     signal.signal(signal.SIGINT, signal.default_int_handler)
+LONG = ["timeout", "slow"]  # what has a limit of its own takes longest
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -17,7 +18,9 @@ def pytest_collection_modifyitems(items):
     """A file stays in one process, whose fixtures it shares; so do all users of one batch.
 
     Only solutions of notebooks, which take long and share nothing, go wherever there is room.
+    What takes minutes begins first, and what takes a moment last: so both processes end together.
     """
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in LONG])
     for item in items:
         group = item.path.as_posix()
         if "batch" in getattr(item, "fixturenames", ()):
