@@ -17,7 +17,7 @@
 | `prm-alone`, `likelihood-alone` | the worst step by the PRM, by base's likelihood: no answers |
 | `prm-held` | as `prm-alone`, held to the start by a KL term |
 | `gold` | given solutions, which the others never see: for comparison |
-| `grpo-long`, `rft-long` | as `grpo-answer` and `rft`, at four times the budget |
+| `grpo-answer-long`, `grpo-gated-long`, `rft-long` | the same at four times the budget |
 
 The budget is one of tokens: sampled, trained on (also by a critic), and read by a verifier. What an
 arm leaves under `runs/recipes/policies` is its log, the policy, and samples of `test` as a pool.
@@ -132,7 +132,8 @@ ARMS = {
     "prm-held": Arm("grpo", {"beta": 0.05}, prm_reward),
     "likelihood-alone": Arm("grpo", {}, likelihood_reward),
     "gold": Arm("gold"),
-    "grpo-long": Arm("grpo", times=4),
+    "grpo-answer-long": Arm("grpo", times=4),
+    "grpo-gated-long": Arm("grpo", {}, gated_reward, times=4),
     "rft-long": Arm("rft", times=4),
 }
 SEEDS = range(3)
