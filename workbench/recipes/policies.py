@@ -132,10 +132,9 @@ ARMS = {
     "prm-held": Arm("grpo", {"beta": 0.05}, prm_reward),
     "likelihood-alone": Arm("grpo", {}, likelihood_reward),
     "gold": Arm("gold"),
-    "grpo-answer-long": Arm("grpo", times=4),
-    "grpo-gated-long": Arm("grpo", {}, gated_reward, times=4),
-    "rft-long": Arm("rft", times=4),
 }
+for name in ("grpo-answer", "grpo-gated", "rft"):
+    ARMS[f"{name}-long"] = replace(ARMS[name], times=4)
 SEEDS = range(3)
 
 
