@@ -103,6 +103,9 @@ def test_budget_ends_a_problem_with_its_best_so_far():
     assert pool.stopped == "budget" and len(pool.rollouts) == pool.meter.samples == 5
     with pytest.raises(ValueError, match="use samples, tokens or flops"):
         Budget(5, "dollars")
+    for amount in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="need a finite number, 0 or more"):
+            Budget(amount, "samples")
 
 
 def test_a_method_that_ignores_the_end_of_its_budget_is_ended():

@@ -8,13 +8,15 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from walking import PROBLEMS, Scripted, run
+from walking import PROBLEMS, Scripted, run, walk
 
 from workbench import jsonl
 from workbench.drive import solve
+from workbench.search import METHODS
 from workbench.supervise import replay
 from workbench.types import LabelledSolution, Meter, Prefix, Sample, SearchResult, Step, sees_answer
 
@@ -55,6 +57,9 @@ def test_a_result_file_of_another_run_or_with_a_corrupt_line_is_refused(tmp_path
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:3], lines[3][:20], *lines[4:]]) + "\n")
     with pytest.raises(ValueError, match=r"results.jsonl, line 4: not JSON"):
+        run(save=file)
+    file.write_text("\n".join([*lines[:3], '{"note": 1}', *lines[4:]]) + "\n")
+    with pytest.raises(ValueError, match=r"results.jsonl, line 4: no result"):
         run(save=file)
 
 
@@ -155,6 +160,25 @@ def test_options_are_compared_by_content_not_by_how_they_print(tmp_path):
     go(1), go(1)
     with pytest.raises(ValueError, match="option table was"):
         go(2)
+
+
+def test_a_partial_and_numbers_of_numpy_are_the_same_run_again(tmp_path):
+    def go(width, seed):
+        method = partial(walk, width=width)
+        return run(method, PROBLEMS[:2], seed=seed, save=tmp_path / "r.jsonl")
+
+    assert go(2, 3) == go(2, np.int64(3))
+    with pytest.raises(ValueError, match="another run"):
+        go(3, 3)
+    for temperature in (0.5, np.float64(0.5)):
+        about = {"n": 1, "temperature": temperature, "save": tmp_path / "sampled.jsonl"}
+        run(METHODS["sample"], PROBLEMS[:1], **about)
+
+
+def test_a_problem_that_holds_nan_is_read_back(tmp_path):
+    odd = [replace(PROBLEMS[0], meta={"year": float("nan")})]
+    first, again = (run(problems=odd, save=tmp_path / "r.jsonl") for _ in range(2))
+    assert first[0].rollouts[0].texts == again[0].rollouts[0].texts
 
 
 def test_another_problem_under_the_same_id_is_refused(tmp_path):

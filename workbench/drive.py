@@ -48,6 +48,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from workbench import jsonl
 from workbench.fingerprint import PLAIN, digest
 from workbench.replies import answer_all, name_of
@@ -152,7 +154,9 @@ def _read_back(
     """The results that the file holds; ValueError where one is of another problem."""
     for at in _numbered(problems):
         if result := file.get(*at.key):
-            if result.problem != at.problem:
+            same = result.problem == at.problem
+            # as written: there NaN equals itself
+            if not same and jsonl.written(result.problem) != jsonl.written(at.problem):
                 held = f"{file.path} holds another problem by the id {at.problem.id!r}"
                 raise ValueError(f"{held}: name a new file")
             yield at.index, result
@@ -170,16 +174,18 @@ def _identity(work: Work) -> dict[str, str]:
     """What a result file belongs to beside its models, in words: what is run, and how."""
 
     def content(value: Any) -> str:
+        value = value.item() if isinstance(value, np.generic) else value
         plain = isinstance(value, PLAIN) and len(repr(value)) < 80
         return repr(value) if plain else f"{type(value).__name__} {digest(value)}"
 
     method = work.method
-    name = f"{method.__module__.rpartition('.')[2]}.{method.__qualname__}"
+    own = getattr(method, "__qualname__", None)  # a partial or a callable object has none
+    name = f"{method.__module__.rpartition('.')[2]}.{own or type(method).__qualname__}"
     # made on the way (a lambda, a partial, a cell): its code and what it holds count
-    made = "<" in name or name.startswith("__main__")
+    made = own is None or "<" in name or name.startswith("__main__")
     about = {"method": f"{name} {digest(method)}" if made else name}
     about |= {f"option {key}": content(value) for key, value in sorted(work.options.items())}
-    return about | {"seed": repr(work.seed), "budget": repr(work.budget)}
+    return about | {"seed": content(work.seed), "budget": repr(work.budget)}
 
 
 def _elsewhere(

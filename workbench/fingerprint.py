@@ -62,7 +62,8 @@ def _pieces(value: Any, above: tuple[int, ...]) -> Iterable[str | bytes]:
     if is_dataclass(value):
         return parts(getattr(value, field.name) for field in fields(value))
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return _of_array(value)
+        objects = value.dtype == object  # whose bytes are addresses
+        return parts([value.shape, value.tolist()]) if objects else _of_array(value)
     if hasattr(value, "__dict__"):
         return [_digest(vars(value), above)]
     remedy = f"give {type(value).__name__} a method fingerprint() -> str"

@@ -102,6 +102,11 @@ def _fields(record: Any, problem: Problem | None = None) -> dict[str, Any]:
     return out
 
 
+def written(value: Any) -> str:
+    """A value as a file would hold it, by which two can be compared."""
+    return json.dumps(to_plain(value), sort_keys=True)
+
+
 def from_plain(value: Any, problem: Problem | None = None) -> Any:
     """What `to_plain` wrote, with `problem` where the mark stands.
 
@@ -188,11 +193,15 @@ class ResultFile:
         """Remember where each result stands; drop what follows the last newline, so that the
         next line starts on its own."""
         end = 0
-        for row, start, stop in _placed_lines(self.path, drop_cut_off=True):
+        lines = _placed_lines(self.path, drop_cut_off=True)
+        for number, (row, start, stop) in enumerate(lines, 1):
             if start == 0:
                 self._compare(row.get("run"), run)
             else:
-                self._lines[row["problem"]["id"], row["occurrence"]] = start
+                try:
+                    self._lines[row["problem"]["id"], row["occurrence"]] = start
+                except (KeyError, TypeError):
+                    raise ValueError(f"{self.path}, line {number}: no result") from None
             end = stop
         if not end and not self._begins_as_ours():
             raise ValueError(f"{self.path} holds something else than results: name a new file")

@@ -186,6 +186,10 @@ class Budget:
     def __post_init__(self) -> None:
         if self.unit not in ("samples", "tokens", "flops"):
             raise ValueError(f"budget unit {self.unit!r}: use samples, tokens or flops")
+        if not 0 <= self.amount < float("inf"):
+            raise ValueError(
+                f"budget of {self.amount} {self.unit}: need a finite number, 0 or more"
+            )
 
     def left(self, meter: Meter) -> float:
         """What remains of it; below 0 if it was overrun."""

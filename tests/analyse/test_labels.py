@@ -63,6 +63,13 @@ def test_the_table_holds_steps_to_the_fault_but_not_the_last():
     assert table.fault[1] == "arithmetic slip" and set(table.fault[2:]) == {""}
 
 
+def test_draws_without_a_bad_label_are_left_out_of_its_interval():
+    rows = [(f"p{i}", 1, 1.0, True) for i in range(9)] + [("p9", 0, 0.0, False)]
+    table = pd.DataFrame(rows, columns=["problem", "label", "value", "right"])
+    found = label_quality(table, truth="right", seed=0)
+    assert found["precision"] == {"value": 1.0, "low": 1.0, "high": 1.0} == found["recall"]
+
+
 def test_quality_counts_bad_as_found():
     a, b = PROBLEMS[:2]
     rows = [

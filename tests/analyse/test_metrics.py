@@ -166,6 +166,7 @@ def test_missing_answers_never_win():
         lambda: aggregate([1.0], "median"),
         lambda: processbench_f1([1], [1, 2]),
         lambda: paired_bootstrap([1, 0], [1], seed=0),
+        lambda: paired_bootstrap([float("nan"), 1], [0, 0], seed=0),
         lambda: resample([], seed=0),
         lambda: wilson(1, 0),
         lambda: wilson(3, 2),
@@ -270,6 +271,8 @@ def test_paired_bootstrap():
         (-better.difference, -better.high, -better.low)
     )
     assert paired_bootstrap(b, b, seed=0) == (0, 0, 0, 1)
+    rounded = np.full(9, 0.3), np.full(9, 0.1 + 0.2)  # equal but for the last digit
+    assert paired_bootstrap(*rounded, seed=0) == (0, 0, 0, 1)
     chance = paired_bootstrap(rng.random(500) < 0.5, rng.random(500) < 0.5, seed=0)
     assert chance.low < 0 < chance.high and chance.p > 0.05
 

@@ -261,6 +261,7 @@ def test_selection_of_64_samples_is_quick():
     [
         ({"name": "prm_median_max"}, "aggregate 'median'"),
         ({"name": "prm_max"}, "selection 'prm_max'"),
+        ({"name": "best"}, "selection 'best'"),
         ({"name": "prm_min_best"}, "selection 'prm_min_best'"),
         ({"name": "orm_max"}, "one score per solution"),
         ({"step_scores": None}, "need scores for 4 problems of 8 samples"),

@@ -170,6 +170,11 @@ def test_interval_draws_whole_problems(by):
     )
 
 
+def test_equal_scores_are_ties_even_at_minus_infinity():
+    table = random_table(8, seed=2).assign(score=-np.inf)
+    assert auc_interval(table, seed=0)["value"] == 0.5
+
+
 def test_interval_is_wider_than_steps_alone_would_make_it():
     table = random_table(40, grid=1000)
     # nothing new is known

@@ -46,6 +46,7 @@ def test_other_assumptions_give_other_numbers(capsys, tmp_path):
         ("-p speed=1", "-p speed: unknown assumption"),
         ("-p source=me", "-p source: unknown assumption"),
         ("-p steps=0", "-p steps=0: must be above 0"),
+        ("-p copies=-3", "-p copies=-3: must be 0 or more"),
         ("-p steps=1.5", "-p steps=1.5: must be int"),
         ("--fill -p steps=4", "--fill writes the page of the defaults"),
     ],

@@ -46,7 +46,7 @@ def test_table_and_csv(file, tmp_path, capsys):
         ("run.json --format game24", "run.json, row 1: not a game24 record"),
         ("run.json", "the following arguments are required: --format"),
         ("--format game24", "the following arguments are required: FILE"),
-        ("run.json --format crucible --to gone/x.csv", "--to gone/x.csv: "),
+        ("run.json --format crucible --to gone/x.csv", "--to gone/x.csv: Cannot save file"),
     ],
 )
 def test_bad_input_is_one_line(file, tmp_path, monkeypatch, capsys, words, complaint):

@@ -130,6 +130,10 @@ def test_processbench_labels(tmp_path):
     assert [r.labels for r in (one, none, first)] == [(1, 0, None), (1, 1, 1), (0, None, None)]
     assert [r.problem.id for r in (one, none, first)] == ["math-7", "math-7#2", "math-7#3"]
     assert one.meta == {"subset": "math", "generator": "G", "final_answer_correct": False}
+    nameless = {k: x for k, x in PROCESS.items() if k != "id"} | {"label": 1}
+    bare = write(tmp_path / "bare.jsonl", *[nameless] * 2)
+    rows = load("processbench", path=bare, split="gsm8k")
+    assert [row.meta["subset"] for row in rows] == ["gsm8k"] * 2
     with pytest.raises(ValueError, match=r"math\.jsonl:1: .*label 3 for 3 steps"):
         load("processbench", path=write(path, PROCESS | {"label": 3}))
 
@@ -234,11 +238,16 @@ def test_errors_name_file_and_line_in_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_cut_off_gz(tmp_path):
+def test_cut_off_and_corrupt_gz(tmp_path):
     path = write(tmp_path / "p.jsonl.gz", *[PRM | {"idx": str(i)} for i in range(2000)])
-    path.write_bytes(path.read_bytes()[:-200])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-200])
     with pytest.raises(ValueError, match=r"p\.jsonl\.gz:\d+: corrupt or cut-off"):
         load("prmbench", path=path)
+    for at in range(20, len(whole) - 20, len(whole) // 60):  # a bit turned anywhere
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        with pytest.raises(ValueError, match=r"p\.jsonl\.gz:\d+: "):
+            load("prmbench", path=path)
 
 
 def test_names_and_paths(tmp_path):

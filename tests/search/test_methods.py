@@ -223,6 +223,7 @@ def test_a_verifier_of_whole_solutions_will_do(name):
 
 WRONG = [
     ("best_of_n", {"n": 0}, "n=0"),
+    ("best_of_n", {"aggregate": "median"}, "aggregate 'median'"),
     ("beam_search", {"beam_width": 0}, "beam_width=0"),
     ("beam_search", {"aggregate": "median"}, "aggregate 'median': use min"),
     ("dvts", {"subtrees": 0}, "subtrees=0"),

@@ -9,7 +9,7 @@ from workbench.drive import solve
 from workbench.problems import is_right, quantities
 from workbench.search import METHODS
 from workbench.search.particle_filter import annealed, drawn, odds
-from workbench.types import Problem
+from workbench.types import Budget, Problem
 
 PROBLEM = Problem("p", "math", "?")
 PROBLEMS = quantities.generate(40, levels=[4], seed=3)
@@ -95,6 +95,14 @@ def test_resampling_finds_what_independent_particles_do_not():
         return np.mean([is_right(r.problem, r.best) for r in found])
 
     assert accuracy() > accuracy(resampling="none") + 0.2
+
+
+@pytest.mark.parametrize("how", ["none", "systematic"])
+def test_particles_that_a_budget_does_not_reach_stay_as_they_are(how):
+    models = {"policy": Walker(PROBLEMS[:1]), "verifier": oracle(PROBLEMS)}
+    options = {"particles": 4, "resampling": how, "budget": Budget(5, "samples")}
+    (found,) = solve(PROBLEMS[:1], METHODS["particle_filter"], **models, **options)
+    assert sorted(len(rollout.steps) for rollout in found.rollouts) == [1, 1, 1, 2]
 
 
 def test_draws_of_resampling_follow_what_was_said_alone():

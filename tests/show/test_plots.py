@@ -137,6 +137,17 @@ def test_training_curve(runs, metrics):
     assert (fig.legends != []) == (len(runs) > 1)
 
 
+def test_a_run_looks_the_same_in_all_panels_and_all_runs_are_named():
+    data = training(("a", "b", "c"), ("train/reward", "train/kl"), updates=5)
+    data = data[(data["metric"] == "train/reward") | (data["run"] != "a")]  # no KL of its own
+    data = data[(data["metric"] == "train/kl") | (data["run"] != "c")]
+    fig, looks = plots.training_curve(data, title="Down", subtitle="seed 0"), {}
+    for line in (line for ax in fig.axes for line in ax.get_lines()):
+        looks.setdefault(line.get_label(), set()).add(line.get_color())
+    assert all(len(own) == 1 for own in looks.values()) and len(set(map(min, looks.values()))) == 3
+    assert {text.get_text() for text in fig.legends[0].get_texts()} == {"a", "b", "c"}
+
+
 def test_single_run_without_a_run_column():
     data = training(("std",), ("train/loss",), updates=5).drop(columns="run")
     assert_readable(plots.training_curve(data, title="Down", subtitle="seed 0"))

@@ -23,10 +23,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from workbench.analyse.metrics import Floats, paired_bootstrap, same_length
+from workbench.analyse.metrics import ROUNDING, Floats, paired_bootstrap, same_length
 
 ALPHA = 0.05  # of `verdict`
-ROUNDING = 1e-9  # results no further apart than this are equal
 
 
 class Paired(NamedTuple):

@@ -163,7 +163,7 @@ def _interval(
 
 def _share(sums: Floats) -> Floats:
     hits, of = np.moveaxis(sums, -1, 0)
-    return np.asarray(hits / np.maximum(of, 1e-12))
+    return np.where(of > 0, hits / np.maximum(of, 1), np.nan)  # a draw without any is left out
 
 
 def _gap(sums: Floats) -> Floats:

@@ -37,6 +37,7 @@ Flags = NDArray[np.bool_]
 AnswerRow = Sequence[str | None]  # (n,): of one problem's samples, None where there is none
 StepRows = Sequence[Sequence[float]]  # (solutions,): of each a score per step
 ErrorSteps = Sequence[int | None]  # (solutions,): first wrong step, 0-based; -1 or None: no error
+ROUNDING = 1e-9  # results no further apart than this are equal
 
 
 # -- from one pool of n samples to the expectation at k --------------------------------------------
@@ -334,7 +335,11 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, seed: int, draws: int = 10_0
     difference = a - b  # (problems,)
     if difference.ndim != 1 or not len(difference):
         raise ValueError(f"results of shape {difference.shape}, need (problems,), at least one")
+    if not np.isfinite(difference).all():
+        raise ValueError("results hold NaN or infinity: need a number for each problem")
+    difference[np.abs(difference) <= ROUNDING] = 0.0  # else equal methods are surely different
     means = resample(difference, seed=seed, draws=draws)
+    means[np.abs(means) <= ROUNDING] = 0.0
     low, high = np.percentile(means, [2.5, 97.5])
     tail = min(np.sum(means <= 0), np.sum(means >= 0))
     p = min(1.0, 2 * (1 + int(tail)) / (1 + draws))

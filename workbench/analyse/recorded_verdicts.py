@@ -109,5 +109,8 @@ def _grouped(record: RecordedSamples) -> tuple[list[str | None], Gold]:
     equal = operator.eq if record.gold is None else is_equal
     values, group = group_by_value(record.answers, equal)
     flags = np.array(record.correct)
+    if (bare := np.flatnonzero(flags & (group < 0))).size:
+        said = f"sample {bare[0] + 1} without an answer is marked correct"
+        raise ValueError(f"problem {record.id}: {said}: it must count as wrong")
     right = tuple(str(i) for i in range(len(values)) if np.mean(flags[group == i]) > 0.5)
     return [str(i) if i >= 0 else None for i in group], right

@@ -230,7 +230,7 @@ def _majority_values(answers: Answers, golds: Sequence[Gold], budgets: Sequence[
 
 def _solution_scores(name: str, step_scores: PoolScores | None, shape: tuple[int, ...]) -> Floats:
     """One number per solution, (problems, n), as the name of the method says."""
-    kind, *how, rule = name.split("_")
+    kind, *how, rule = name.split("_") if "_" in name else (name, "", "")
     if (kind, len(how)) not in (("prm", 1), ("orm", 0)) or rule not in ("max", "vote"):
         others = "orm_max, orm_vote, majority or pass@k"
         raise ValueError(f"selection {name!r}: use {', '.join(SELECTIONS)}, {others}")

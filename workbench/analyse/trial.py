@@ -227,7 +227,8 @@ def _best_of_n(method: str, results: Pool, scores: Sequence[StepScores], seed: i
     budgets, curves = scaling.doublings(len(known[0])), {}  # of (problems, budgets)
     for name, rule in (("best of n", method), ("majority", "majority"), ("pass@k", "pass@k")):
         curves[name] = np.stack([scaling.values_at(rule, k, *pool, seed=seed) for k in budgets], 1)
-    curves["best of n minus majority"] = (best := curves["best of n"]) - curves["majority"]
+    minus = (best := curves["best of n"]) - curves["majority"]
+    curves["best of n minus majority"] = np.where(np.abs(minus) > metrics.ROUNDING, minus, 0.0)
     half = np.random.default_rng(seed).permutation(n) % 2  # (problems,)
     peaks = [best[half != own].mean(0).argmax() if n > 1 else -1 for own in half]
     curves["best of n past its peak"] = best[:, -1:] - best[np.arange(n), peaks, None]

@@ -105,16 +105,17 @@ class _Pairs:
     def __init__(self, table: pd.DataFrame, by: str | Sequence[str]) -> None:
         by = [by] if isinstance(by, str) else list(by)
         scores, right = _checked(table["score"], table["right"])
+        ranks = np.unique(scores, return_inverse=True)[1]  # inf - inf is no number
         group = np.zeros(len(table), int)
         if by:
             group = table.groupby(by, dropna=False).ngroup().to_numpy()
-        order = np.lexsort((scores, group))
-        scores, group = scores[order], group[order]
+        order = np.lexsort((ranks, group))
+        ranks, group = ranks[order], group[order]
         self.right = right[order]  # (steps,)
         self.problem = pd.factorize(table["problem"])[0][order]
         starts = np.diff(group, prepend=-1) != 0
         # where a new score begins, and which of these places begin a group
-        self.ties = np.flatnonzero(starts | (np.diff(scores, prepend=np.nan) != 0))  # (ties,)
+        self.ties = np.flatnonzero(starts | (np.diff(ranks, prepend=-1) != 0))  # (ties,)
         self.groups = np.flatnonzero(starts[self.ties])  # (groups,)
         self.own_problem = "problem" in by
         if np.isnan(self.auc()):

@@ -59,6 +59,7 @@ def _of(part: Any, rest: dict[str, str]) -> dict[str, Any]:
     names = [f.name for f in fields(part) if f.name in rest and f.name != "source"]
     values: Any = {n: parse_value(n, rest.pop(n), type(getattr(part, n))) for n in names}
     for name, value in values.items():
-        if value <= 0 and name != "copies":
-            raise ValueError(f"-p {name}={value}: must be above 0")
+        if value < 0 or (value == 0 and name != "copies"):
+            least = "0 or more" if name == "copies" else "above 0"
+            raise ValueError(f"-p {name}={value}: must be {least}")
     return values

@@ -20,7 +20,7 @@ def print_verdicts(arguments: Namespace, base: Path) -> int:
         if to is not None:
             table.to_csv(to, index=False)
     except OSError as error:
-        raise ValueError(f"--to {to}: {error.strerror}") from None
+        raise ValueError(f"--to {to}: {error.strerror or error}") from None
     problems, n = len({record.id for record in records}), len(records[0].answers)
     print(f"{problems} problems, {len(records)} pools of {n} samples; %, 95 % intervals\n")
     print(plain_table([_in_words(row) for row in table.to_dict("records")]))

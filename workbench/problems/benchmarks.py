@@ -24,6 +24,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,7 +127,7 @@ def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield f"{file}:{number}", json.loads(line)
-    except (ValueError, RecursionError, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, RecursionError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{file}:{number}: corrupt or cut-off JSON line: {error}") from None
 
 
@@ -243,8 +244,9 @@ def _processbench(row: dict, id: str) -> LabelledSolution:
         raise ValueError(f"label {first} for {len(steps)} steps, need -1 to {len(steps) - 1}")
     right = len(steps) if first == -1 else first
     labels = tuple(1 if i < right else 0 if i == first else None for i in range(len(steps)))
+    subset = str(row["id"]).split("-")[0] if "id" in row else id.split("/")[1]
     id = str(row.get("id", id))
-    meta = {"subset": id.split("-")[0], **_some(row, "generator", "final_answer_correct")}
+    meta = {"subset": subset, **_some(row, "generator", "final_answer_correct")}
     problem = Problem(id, "math", row["problem"])
     return LabelledSolution(problem, steps, labels, source="processbench", meta=meta)
 

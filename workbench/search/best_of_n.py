@@ -18,8 +18,9 @@ def best_of_n(
 
     Of several the first. Votes over the same pool are functions of the result's `step_scores`
     (`analyse.scaling`), no further runs. When the budget ends before the scores: the first.
-    ValueError unless n >= 1.
+    ValueError unless n >= 1, and for an unknown aggregate.
     """
+    combine([1.0], aggregate)  # before anything is paid
     if n < 1:
         raise ValueError(f"n={n} solutions to choose from: need at least 1")
     rollouts = yield Sample([Prefix(problem)], n=n, temperature=temperature, scored_by="verifier")

@@ -86,11 +86,14 @@ def particle_filter(
     try:
         for step in range(1, max_steps + 1):
             ended = [one for one in swarm if one.prefix.ended]
-            growing = [one.prefix for one in swarm if not one.prefix.ended]
+            growing = [one for one in swarm if not one.prefix.ended]
             if not growing:
                 break
-            children = yield from grown(growing, temperature=temperature)
-            swarm = [*ended, *(yield from judged(children, aggregate))]
+            children = yield from grown([one.prefix for one in growing], temperature=temperature)
+            missed = growing[len(children) :]  # by a reply that the budget cut short
+            swarm = [*ended, *(yield from judged(children, aggregate)), *missed]
+            if missed:  # redrawn, they would become copies of what was reached
+                continue
             if all(one.prefix.ended for one in swarm):
                 break
             weights = odds(scores := [one.score for one in swarm])

@@ -196,19 +196,22 @@ def training_curve(
         known = ", ".join(df["metric"].unique())
         raise ValueError(f"metrics {', '.join(unknown)} are not in the data; there are {known}")
     fig, axes = _panels(len(metrics), title, subtitle)
+    drawn = df[df["metric"].isin(metrics)]
+    runs = list(drawn["run"].unique()) if "run" in df else ["run"]  # one style each in all panels
     for ax, metric in zip(axes.flat, metrics):
-        _training_panel(ax, df[df["metric"] == metric], smooth)
+        _training_panel(ax, df[df["metric"] == metric], smooth, runs)
         ax.set_title(metric, loc="left")
-    named = {line.get_label(): line for line in axes[0, 0].get_lines()}
+    named = {line.get_label(): line for ax in axes.flat for line in ax.get_lines()}
     lines = {label: line for label, line in named.items() if not label.startswith("_")}
     _below(fig, xlabel, lines if len(lines) > 1 else {})
     return fig
 
 
-def _training_panel(ax, rows: pd.DataFrame, smooth: int) -> None:
-    runs = list(rows["run"].unique()) if "run" in rows else ["run"]
+def _training_panel(ax, rows: pd.DataFrame, smooth: int, runs: Sequence[str]) -> None:
     for i, run in enumerate(runs):
         part = (rows[rows["run"] == run] if "run" in rows else rows).sort_values("update")
+        if part.empty:  # it has no such metric
+            continue
         style = style_of(run, i)
         marker = style.marker if len(part) <= 30 else "None"
         if smooth > 1:
