@@ -156,7 +156,7 @@ def _read_back(
         if result := file.get(*at.key):
             same = result.problem == at.problem
             # as written: there NaN equals itself
-            if not same and jsonl.written(result.problem) != jsonl.written(at.problem):
+            if not same and jsonl.as_written(result.problem) != jsonl.as_written(at.problem):
                 held = f"{file.path} holds another problem by the id {at.problem.id!r}"
                 raise ValueError(f"{held}: name a new file")
             yield at.index, result

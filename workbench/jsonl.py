@@ -102,7 +102,7 @@ def _fields(record: Any, problem: Problem | None = None) -> dict[str, Any]:
     return out
 
 
-def written(value: Any) -> str:
+def as_written(value: Any) -> str:
     """A value as a file would hold it, by which two can be compared."""
     return json.dumps(to_plain(value), sort_keys=True)
 
