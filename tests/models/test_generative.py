@@ -382,3 +382,14 @@ def test_a_critique_is_one_line_whatever_token_ends_it():
     texts = tokenizer.batch_decode(rows)
     assert not any("<|im_end|>" in text for text in texts)
     assert any(text.endswith(".\n") for text in texts)  # what the last token said is kept
+
+
+def test_it_comes_back_as_it_drew(tmp_path):
+    form = GenerativeFormat(ask=ASKS["cot"], critiques=2)
+    kept = GenerativeVerifier(tiny_model(), TOKENIZER, form, longest=6, temperature=0.5, seed=3)
+    save(kept, tmp_path)
+    again = load_verifier(tmp_path)
+    problem = quantities.generate(1, levels=[2], seed=0)[0]
+    whole = [Prefix.of(problem, problem.solution.split("\n"))]
+    assert again.fingerprint() == kept.fingerprint() and again.score(whole) == kept.score(whole)
+    assert load_verifier(tmp_path, longest=9).longest == 9

@@ -9,7 +9,7 @@ from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy
 
 from workbench.drive import solve
 from workbench.models import load_verifier
-from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
+from workbench.models.heads import LabelHead, ScalarHead, head_outputs, padded, with_scalar_head
 from workbench.models.step_format import StepFormat
 from workbench.models.tokenizer import build_tokenizer
 from workbench.models.verifier import StepVerifier, save
@@ -188,3 +188,9 @@ def test_whole_checkpoints_come_back_as_what_they_were(kind, tmp_path):
     assert (loaded.form, loaded.head, loaded.per) == (made.form, made.head, "solution")
     assert loaded.name == kind and loaded.fingerprint() == made.fingerprint()
     assert numbers(loaded.score(GOLD)) == pytest.approx(numbers(made.score(GOLD)), abs=1e-6)
+
+
+def test_an_untrained_judge_reads_on_whatever_device_the_logits_are():
+    form = StepFormat(ids=((5,), 1, 2), likelihood=1.0, end=3)
+    odds = LabelHead(labels=False).odds(form, torch.zeros(4, 10, device="meta"), [4, 6, 5])
+    assert odds.device.type == "meta"

@@ -1,17 +1,20 @@
 """Policies on disk: whole or as adapters, each writes as before, and finds its base by name."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from tiny import tiny_policy
 
 from workbench.drive import solve
 from workbench.models import load_policy
+from workbench.models.deeper import deeper
 from workbench.models.policy import HFPolicy
-from workbench.models.saved_policy import save_policy
+from workbench.models.saved_policy import ADAPTER, save_policy
 from workbench.problems import quantities
 from workbench.search import METHODS
-from workbench.train.iterate import fine_tune
+from workbench.train.iterate import fine_tune, fine_tuning
 from workbench.train.learner import Recipe
 from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
@@ -56,3 +59,42 @@ def test_adapters_alone_are_written_and_find_a_shipped_base_by_its_name(tmp_path
     assert note["base_model_name_or_path"] == "base"
     assert sum(f.stat().st_size for f in (tmp_path / "own").glob("*.safetensors")) < 1_000_000
     assert texts(load_policy(tmp_path / "own")) == texts(policy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", ["whole", "by a loaded adapter", "deeper", "in its own folder"])
+def test_adapters_on_a_base_that_changed_are_saved_as_a_whole(changed, tmp_path):
+    recipe = Recipe(rank=4, batch_tokens=600, learning_rate=1e-2, warmup=1)
+
+    def learn(policy, recipe):
+        how = {"tokens": 600, "seed": 0, "dtype": torch.float32, "recipe": recipe}
+        list(fine_tuning(policy, [Lesson(p) for p in PROBLEMS], **how))
+
+    start = load_policy("base")
+    if changed == "whole":
+        learn(start, replace(recipe, rank=0))
+    if changed == "deeper":
+        deeper(start.model, 1)
+    if changed == "by a loaded adapter":
+        first = HFPolicy(with_lora(start.model, recipe), start.tokenizer)
+        learn(first, recipe)
+        save_policy(first, tmp_path / "first")
+        start = load_policy(tmp_path / "first")
+    if changed == "in its own folder":
+        save_policy(start, tmp_path / "own")
+        start = load_policy(tmp_path / "own")
+    policy = HFPolicy(with_lora(start.model, recipe), start.tokenizer)
+    learn(policy, recipe)
+    save_policy(policy, tmp_path / "own")
+    ids = torch.arange(20)[None]
+    again = load_policy(tmp_path / "own").model(ids).logits
+    torch.testing.assert_close(again, policy.model(ids).logits, atol=1e-3, rtol=1e-4)
+    assert not (tmp_path / "own" / ADAPTER).exists() and policy.model.peft_config
+
+
+def test_other_files_beside_a_policy_are_not_lost(tmp_path):
+    save_policy(tiny_policy(), tmp_path / "own")
+    (tmp_path / "own" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files than a policy"):
+        save_policy(tiny_policy(), tmp_path / "own")
+    assert (tmp_path / "own" / "notes.txt").read_text() == "mine"

@@ -81,3 +81,11 @@ def test_what_was_not_recorded_is_refused():
         recorded.sample([Prefix(problem)], [0], until="step", meters=[Meter()])
     (result,) = solve([problem], given(completions, POOLS), policy=Walker(PROBLEMS), n=0)
     assert "n=0 completions a prefix" in result.error
+
+
+@pytest.mark.parametrize("labeller", [shepherd, omegaprm])
+def test_solutions_that_are_not_over_are_not_graded(labeller):
+    problems = quantities.generate(3, levels=[2], seed=0)
+    pools = {p.id: [Prefix.of(p, p.solution.split("\n")[:1])] for p in problems}  # right so far
+    results = solve(problems, given(labeller.label, pools), policy=Walker(problems, p=0.0), n=4)
+    assert all("need whole ones" in (result.error or "") for result in results)

@@ -17,8 +17,9 @@ from workbench.search import METHODS
 from workbench.train import clipped, drawn, rewards, rounds, sft
 from workbench.train.grpo import GRPO, grpo, rejection_lessons
 from workbench.train.grpo import RECIPE as OURS
-from workbench.train.learner import Learner
+from workbench.train.learner import Learner, Recipe
 from workbench.train.rl import group_advantages, token_logps
+from workbench.train.verifiers import with_lora
 from workbench.types import Prefix, Problem, SearchResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit
@@ -261,6 +262,16 @@ def test_a_reference_that_is_given_is_reported_and_left_alone(beta, even):
     # as it is now, not as it will be
     first, second = run(policy, rounds=2, beta=beta, ref_policy=policy)
     assert first["train/kl"] == 0.0 < second["train/kl"]
+
+
+def test_a_reference_under_the_policys_own_adapters_stays_where_it_was():
+    base = tiny_policy(max_tokens=16)
+    policy = HFPolicy(with_lora(base.model, Recipe(rank=4)), TOKENIZER, max_tokens=16)
+    recipe = replace(OURS, learning_rate=3e-2, rank=4)
+    how = {"settings": GRPO(group=4, problems=2), "recipe": recipe, "seed": 0, "rounds": 2}
+    reward = lambda problem, rollout: float(sum(rollout.ids) % 5)  # noqa: E731
+    rows = list(grpo(policy, PROBLEMS[:4], reward=reward, ref_policy=base, **how))
+    assert rows[-1]["train/kl"] > 0.01
 
 
 def test_a_reference_that_is_renewed_is_the_policy_of_then(even):

@@ -8,10 +8,11 @@ import torch
 from tiny import tiny_policy
 
 from workbench.drive import solve
+from workbench.models.checkpoints import weights_digest
 from workbench.models.policy import HFPolicy
 from workbench.problems import quantities
 from workbench.search import METHODS
-from workbench.train.iterate import GENTLE, fine_tune, iterate, lessons_of
+from workbench.train.iterate import GENTLE, fine_tune, fine_tuning, iterate, lessons_of
 from workbench.train.learner import Recipe
 from workbench.train.sft import Lesson, batches
 from workbench.train.verifiers import with_lora
@@ -110,3 +111,34 @@ def test_lessons_are_texts_without_their_hint():
     assert lessons_of([SearchResult(PROBLEMS[0], labelled=(row, wrong))]) == [
         Lesson(PROBLEMS[0], "solve", "a\nb")
     ]
+
+
+def test_a_training_goes_on_only_where_the_same_one_stood(tmp_path):
+    small = replace(GENTLE, batch_tokens=256, matrix_rate=None)
+    lessons = [Lesson(p) for p in quantities.generate(6, levels=[1], seed=0, split="train")]
+
+    def run(some, seed):
+        policy = tiny_policy()
+        kept = {"recipe": small, "checkpoints": tmp_path}
+        list(fine_tuning(policy, some, tokens=1500, seed=seed, **kept))
+        return weights_digest(policy.model)
+
+    assert run(lessons[:3], 0) == run(lessons[:3], 0)
+    for others in ((lessons[3:], 0), (lessons[:3], 1)):
+        with pytest.raises(ValueError, match="is of another run"):
+            run(*others)
+
+
+def test_a_training_left_in_the_middle_leaves_no_dropout_behind():
+    policy = tiny_policy("gpt2")  # which has dropout
+    lessons = [Lesson(p) for p in quantities.generate(6, levels=[1], seed=0, split="train")]
+    next(
+        fine_tuning(policy, lessons, tokens=5000, seed=0, recipe=replace(GENTLE, batch_tokens=256))
+    )
+    assert not policy.model.training
+
+
+def test_a_recipe_with_adapters_does_not_train_all_weights():
+    with pytest.raises(ValueError, match="rank=4, but the model has no adapters"):
+        fine_tune(tiny_policy(), [Lesson(p) for p in quantities.generate(2, levels=[1], seed=0)],
+                  tokens=100, seed=0, recipe=Recipe(rank=4))  # fmt: skip

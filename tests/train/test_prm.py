@@ -296,3 +296,24 @@ def test_what_the_model_cannot_read_is_cut_with_a_warning():
         UserWarning, match=rf"1 of \d+ labelled steps lie beyond the {longest - 1} tokens"
     ):
         train_prm(model, TOKENIZER, rows, recipe=Recipe(rank=2, epochs=1), seed=0)
+
+
+def test_a_gradient_that_is_no_number_ends_the_training_and_harms_nothing():
+    rows = [LabelledSolution(Problem(str(i), "math", "a ?"), ("a b",), (i % 2,)) for i in range(20)]
+    calls = []
+
+    def broken(*args, **named):
+        calls.append(1)
+        return step_loss(*args, **named) * (float("nan") if len(calls) == 2 else 1)
+
+    model, recipe = tiny_model(), Recipe(rank=0, batch_tokens=32, micro_tokens=None)
+    with pytest.raises(ValueError, match="update 2: loss nan"):
+        train_prm(model, TOKENIZER, rows, recipe=recipe, seed=0, loss=broken)
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("target", [-1, float("nan"), 5.0])
+def test_a_target_is_a_probability(target):
+    rows = [LabelledSolution(Problem("p", "math", "a ?"), ("a b",), (target,))]
+    with pytest.raises(ValueError, match=r"target .* of a step, need None or 0 to 1"):
+        train_prm(tiny_model(), TOKENIZER, rows, recipe=Recipe(rank=0), seed=0)

@@ -3,12 +3,13 @@ every method learns."""
 
 import json
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 from bandit import ARMS, FAST, PROBLEMS, bandit, even, even_steps, run, weights
-from tiny import TOKENIZER, tiny_model
+from tiny import TOKENIZER, tiny_model, tiny_policy
 
 from workbench.drive import solve
 from workbench.jsonl import read_lines
@@ -336,3 +337,12 @@ def test_logs_are_json_with_a_round_in_each_line(tmp_path):
     names = "reward accuracy entropy kl clip_fraction zero_signal length gradient_norm loss tokens"
     names += " trained_tokens value_loss explained_variance sampler_gap ratio_error rate"
     assert {f"train/{name}" for name in names.split()} <= set(lines[-1])
+
+
+def test_recorded_rollouts_that_teach_nothing_end_a_run_by_tokens():
+    policy = tiny_policy(max_tokens=12)
+    problems = quantities.generate(4, levels=[1], seed=0, split="train")
+    recorded = solve(problems, METHODS["sample"], policy=policy, seed=0, n=4)  # all wrong
+    settings = GRPO(group=2, problems=2, beta=0)
+    with pytest.raises(ValueError, match="spent no tokens"), pytest.warns(UserWarning):
+        list(islice(grpo(policy, recorded, settings=settings, seed=0, until=100), 100))

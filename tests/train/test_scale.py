@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from bandit import PROBLEMS, bandit, even, even_steps
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from workbench.models.policy import HFPolicy
 from workbench.train import rewards
 from workbench.train.advantages import ends_of, process_advantages
+from workbench.types import Problem
 
 scale = pytest.importorskip("workbench.train.scale", reason="needs trl")
+WORDS = ["<s>", "</s>", "How", "many", "?"]
 LAUNCHED = Path(__file__).with_name("two_processes.py")
 
 
@@ -90,3 +95,18 @@ def test_two_processes_learn_together(tmp_path):
     said = [(tmp_path / f"process_{number}").read_text().split() for number in (0, 1)]
     (before, after, digest), (*_, other) = said
     assert float(after) > float(before) + 0.15 and digest == other
+
+
+def test_trl_reads_one_beginning_of_text():
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.add_special_tokens(["<s>", "</s>"])
+    core.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size"), 16)
+    sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": len(WORDS)}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, bos_token_id=0, eos_token_id=1))
+    policy = HFPolicy(model, tokenizer, templates={"solve": "<s>{question}"})  # as Llama 3's chat
+    problem = Problem("p", "math", "How many ?", "1")
+    (text,) = scale.dataset_of(policy, [problem])["prompt"]
+    assert tokenizer(text).input_ids == policy.prompt_ids(problem) == [0, 2, 3, 4]

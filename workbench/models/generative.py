@@ -205,12 +205,13 @@ class GenerativeVerifier:
 
     def settings(self) -> dict:
         """How it is asked, as `verifier.json` holds it."""
-        return {"kind": self.kind, "form": asdict(self.form)}
+        draws = {name: getattr(self, name) for name in ("seed", "temperature", "longest")}
+        return {"kind": self.kind, "form": asdict(self.form), "draws": draws}
 
     def fingerprint(self) -> str:
         """What this verifier is: a digest of its weights, settings, and what fixes its draws."""
-        draws = {name: getattr(self, name) for name in ("seed", "temperature", "longest")}
-        return fingerprint_of(self.model, self.settings() | draws)
+        settings = self.settings()
+        return fingerprint_of(self.model, settings | settings.pop("draws"))
 
     def _to_judge(self, prefix: Prefix, meter: Meter) -> list[StepToJudge]:
         lines, steps = self.form.lines.segments(self.tokenizer, prefix.problem, prefix.texts), []

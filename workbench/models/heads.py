@@ -79,7 +79,8 @@ class LabelHead:
         odds = found.new_zeros(())
         if good is not None:
             if not self.labels:
-                found = found.index_copy(1, torch.tensor(bad), found[:, good, None])
+                places = torch.tensor(bad, device=found.device)
+                found = found.index_copy(1, places, found[:, good, None])
             odds = found[-1, good] - found[-1, bad]
         if form.likelihood:
             words = ids[: len(found) - 2]

@@ -7,13 +7,16 @@ separator, and how long a solution may be. What `save_policy` wrote, `load_polic
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.models.checkpoints import portable, without_library_notes
-from workbench.models.quantised import is_quantised
+import torch
+
+from workbench.models.checkpoints import locate, portable, without_library_notes
+from workbench.models.quantised import is_quantised, load_model
 from workbench.models.templates import OF_METHODS
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 WAY_OF_WRITING = "policy.json"
 ADAPTER = "adapter_config.json"
+KINDS = {".json", ".safetensors", ".jinja", ".model", ".bin"}  # of files that a policy consists of
+NAMES = {"README.md", "merges.txt", "vocab.txt"}
 
 
 def save_policy(policy: HFPolicy, folder: str | Path) -> None:
@@ -30,7 +35,9 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
     """
     folder = Path(folder)
     a_policy = any((folder / name).is_file() for name in ("config.json", ADAPTER))
-    if folder.is_dir() and any(folder.iterdir()) and not a_policy:
+    held = [*folder.iterdir()] if folder.is_dir() else []
+    others = [p for p in held if p.is_dir() or (p.suffix not in KINDS and p.name not in NAMES)]
+    if held and (others or not a_policy):
         raise ValueError(f"{folder} holds other files than a policy: name another folder")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a writing that was stopped
@@ -46,11 +53,40 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
 
 
 def save_weights(model, folder: Path) -> None:
-    """Write a model, or its adapters alone, which will find a shipped base in another clone."""
+    """Write a model, or its adapters alone, which will find a shipped base in another clone.
+
+    Adapters whose base has changed since it was read would be put on other weights when they are
+    read again: these are written merged, as a whole model.
+    """
     adapters = getattr(model, "peft_config", {})
+    if not all(_stands_on(model, own.base_model_name_or_path, folder) for own in adapters.values()):
+        model, adapters = copy.deepcopy(model).merge_and_unload(), {}
     for config in adapters.values():
         config.base_model_name_or_path = portable(config.base_model_name_or_path)
     model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
+
+
+def _stands_on(model, name: str | None, folder: Path) -> bool:
+    """Does the checkpoint hold the weights that the adapters stand on, and stay where it is?
+
+    Reads it once more; bases in 4 bits do not train and are believed.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not name or is_quantised(model):
+        return True
+    if Path(name).resolve() in (folder.resolve(), folder.with_suffix("").resolve()):
+        return False
+    as_here = {"dtype": model.dtype, "device": "cpu", "quantise": False}
+    there = dict(load_model(AutoModelForCausalLM, locate(name), **as_here).named_parameters())
+    own = {n.replace(".base_layer", ""): p for n, p in model.get_base_model().named_parameters()}
+    # a scalar head is saved with the adapters
+    own = {n: p for n, p in own.items() if "lora_" not in n and not n.startswith("score.")}
+    # rounded, for it may have been trained in another dtype than it was read in
+    return all(
+        n in there and there[n].shape == p.shape
+        and torch.equal(p.cpu().bfloat16(), there[n].bfloat16()) for n, p in own.items()
+    )  # fmt: skip
 
 
 def way_of_writing(folder: str | Path) -> dict[str, Any]:

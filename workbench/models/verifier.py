@@ -227,18 +227,18 @@ def load_verifier(
     scalar = isinstance(judge.get("head"), ScalarHead)
     model, tokenizer = _load_host(folder, scalar, dtype=dtype or "float32", **settings)
     options = {"name": folder.name, **judge, **options}
-    if judge:
+    if "head" in judge:
         return StepVerifier(model, tokenizer, form, **options)
     form = replace(form, critiques=options.pop("critiques", form.critiques))
     return GenerativeVerifier(model, tokenizer, form, **options)
 
 
 def _read_settings(file: Path) -> tuple[StepFormat | GenerativeFormat, dict]:
-    """The format; `head` and `per` of a `StepVerifier`, nothing of one that is asked in words."""
+    """The format; `head` and `per` of a `StepVerifier`, the draws of a `GenerativeVerifier`."""
     try:
         note = json.loads(file.read_text(encoding="utf-8"))
         if note["kind"] == GenerativeVerifier.kind:
-            return GenerativeFormat.read(note["form"]), {}
+            return GenerativeFormat.read(note["form"]), note.get("draws", {})
         head = HEADS[note["kind"]](**note["head"])
         return StepFormat.read(note["form"]), {"head": head, "per": note["per"]}
     except (KeyError, TypeError, ValueError) as error:

@@ -39,6 +39,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 
 from workbench.problems import is_right
+from workbench.supervise.shepherd import need_whole
 from workbench.tree import Node, grow, walk
 from workbench.types import (
     LabelledSolution,
@@ -209,6 +210,7 @@ def label(
     """
     if n < 1:
         raise ValueError(f"n={n} rollouts a node: need at least 1")
+    need_whole(problem, pool)
     known = Known(problem, Node(Step(problem.question)), n, None, temperature, by)
     known.enter(known.root, 0, pool)
     with suppress(Stopped):

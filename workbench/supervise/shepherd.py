@@ -66,6 +66,7 @@ def label(
     """
     if n < 1:
         raise ValueError(f"n={n} completions a step: need at least 1")
+    need_whole(problem, pool)
     values: dict[tuple[str, ...], float] = {}  # by the texts of the prefix, which goes on
     with suppress(Stopped):  # the driver notes its reason
         for depth in range(1, max((len(s.steps) for s in pool), default=0)):
@@ -86,6 +87,12 @@ def label(
                 for i, texts in enumerate(open_prefixes):
                     values[texts] = sum(right[i * n : (i + 1) * n]) / n
     return [_row(problem, solution, values, n) for solution in pool]
+
+
+def need_whole(problem: Problem, pool: Sequence[Prefix]) -> None:
+    """ValueError for a solution that is not over: its last step would be graded as an answer."""
+    if unfinished := [solution.texts for solution in pool if not solution.ended]:
+        raise ValueError(f"{problem.id}: a solution of the steps {unfinished[0]}: need whole ones")
 
 
 def _row(

@@ -224,7 +224,10 @@ class Reference:
         self.model, self.renewed = None, 0
         if given is not None or settings.beta:
             model = policy.model if given is None else given.model
-            self.model = (copy.deepcopy(model) if model is policy.model else model).eval()
+            # a model that adapters were put on holds them, too: it would learn with the policy
+            own = {id(p) for p in policy.model.parameters()}
+            shared = any(id(p) in own for p in model.parameters())
+            self.model = (copy.deepcopy(model) if shared else model).eval()
 
     def renew(self, number: int) -> bool:
         """Take over the policy if round `number` is due, and say if so."""

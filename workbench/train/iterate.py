@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from workbench.fingerprint import digest
 from workbench.models.policy import HFPolicy
 from workbench.models.quantised import fast_dtype
-from workbench.train.learner import Learner, Recipe
-from workbench.train.loop import train
+from workbench.train.learner import Learner, Recipe, check_rank
+from workbench.train.loop import run_of, train
 from workbench.train.rows import passes, window
 from workbench.train.sft import RECIPE, Lesson, batches, next_token_loss
 from workbench.types import SearchResult
@@ -70,6 +71,10 @@ def fine_tuning(
     if not lessons or tokens < 1:
         given = f"{len(lessons)} lessons, tokens={tokens}"
         raise ValueError(f"{given}: need at least one of each to fine-tune on")
+    check_rank(policy.model, recipe)
+    if options.get("checkpoints") is not None and "run" not in options:
+        known = {"lessons": digest(repr(lessons)), "policy": policy.fingerprint()}
+        options["run"] = run_of(recipe, **known, tokens=tokens, seed=seed, order=order)
     data = batches(
         chain.from_iterable(passes(lessons, f"{order}/{seed}")), policy.tokenizer,
         batch_tokens=recipe.batch_tokens, micro_tokens=recipe.micro_tokens, seed=seed,
@@ -77,8 +82,10 @@ def fine_tuning(
         chunk=min(1024, len(lessons)),  # one pass, else an update holds copies of a lesson
     )  # fmt: skip
     learner = Learner(policy.model, recipe, dtype=dtype)
-    yield from train(learner, data, next_token_loss, until=tokens, **options)
-    policy.model.eval()
+    try:
+        yield from train(learner, data, next_token_loss, until=tokens, **options)
+    finally:  # left in the middle, too, it must not go on sampling with dropout
+        policy.model.eval()
 
 
 def iterate(

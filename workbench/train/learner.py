@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -181,6 +182,9 @@ class Learner:
         if processes > 1:
             value = self._add_over_processes(value)
         norm = self.master.clip_gradients(self.recipe.clip)
+        if not isfinite(norm):  # a step along it would leave no weight a number
+            given = f"update {self.done.updates + 1}: loss {value.item()}, gradient of norm {norm}"
+            raise ValueError(f"{given}: need finite ones; try a lower learning rate, or float32")
         # 2. the step, in float32
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -247,6 +251,13 @@ class Learner:
         for name, weight in self.master.weights.items():
             weight.copy_(weights[name])
         self.master.write()
+
+
+def check_rank(model: torch.nn.Module, recipe: Recipe) -> None:
+    """ValueError for a recipe with adapters where there are none: all weights would train."""
+    if recipe.rank and not any("lora_" in name for name, _ in model.named_parameters()):
+        instead = "put adapters on first (verifiers.with_lora), or say rank=0"
+        raise ValueError(f"rank={recipe.rank}, but the model has no adapters: {instead}")
 
 
 def _optimizers(

@@ -103,6 +103,9 @@ def _wanted(row: LabelledSolution, soft: bool, past_error: bool) -> tuple[float 
     """The targets of a solution's steps, up to the first one labelled bad unless `past_error`."""
     if soft and row.values is None:
         raise ValueError(f"{row.problem.id} has no values: soft targets need them")
+    wanted = [t for t in (row.values if soft else row.labels) if t is not None]
+    if wrong := [t for t in wanted if not 0 <= t <= 1]:
+        raise ValueError(f"{row.problem.id}: target {wrong[0]} of a step, need None or 0 to 1")
     end = len(row.labels) if past_error or row.first_error is None else row.first_error + 1
     return (row.values if soft else row.labels)[:end]
 

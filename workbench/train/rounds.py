@@ -36,7 +36,7 @@ from workbench.train.drawn import (
     measures,
     why_silent,
 )
-from workbench.train.learner import Learner, gathered, this_process
+from workbench.train.learner import Learner, check_rank, gathered, this_process
 from workbench.train.loop import rate_at, repeat, run_of
 from workbench.train.rewards import Earned, Reward, answer
 from workbench.train.rows import passes
@@ -85,6 +85,7 @@ def take_rounds(
     """
     if (goal := rounds if until is None else until) is None or None not in (rounds, until):
         raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
+    check_rank(policy.model, learner.recipe)
     cards = source if isinstance(source[0], Problem) else groups_of(source, settings.group)
     books = Books()
 
@@ -93,7 +94,7 @@ def take_rounds(
 
     def turn() -> dict[str, float] | None:
         # 1. draw and learn
-        number, read = books.round, meter.verifier if meter else 0
+        number, read, before = books.round, meter.verifier if meter else 0, stood()
         drawn = _draw(policy, cards, settings, reward, seed, number, meter or Meter())
         rate = rate_at(learner.recipe, number, stood() / goal, rounds)
         if drawn is None or (learnt := learn(drawn, rate)) is None:
@@ -101,6 +102,10 @@ def take_rounds(
         metrics, silent = learnt
         # 2. keep the books
         books.enter(drawn, metrics, meter.verifier - read if meter else 0)
+        books.idle = 0 if stood() > before else books.idle + 1
+        if books.idle * settings.problems > len(cards):  # each has come once, and none taught
+            why = why_silent(drawn.right, silent)
+            raise ValueError(f"until={until}: a pass over the rollouts spent no tokens: {why}")
         books.warned |= _warn(drawn, silent, again=not books.warned)
         # 3. say how it went
         spent = {"tokens": books.tokens, "trained_tokens": learner.done.tokens}
@@ -129,6 +134,7 @@ class Books:
     verifier: int = 0  # read by the reward's verifier
     critic: int = 0  # trained on by a critic of its own
     warned: bool = False  # that most groups teach nothing
+    idle: int = 0  # rounds in a row that spent nothing
 
     @property
     def spent(self) -> int:

@@ -27,15 +27,23 @@ from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOTrainer
 
 from workbench.models.policy import HFPolicy
-from workbench.models.templates import render
+from workbench.models.templates import front_ids, render
 from workbench.train.advantages import ends_of, process_advantages
 from workbench.train.rewards import Earned, Reward, rewards_of
 from workbench.types import Prefix, Problem
 
 
 def dataset_of(policy: HFPolicy, problems: Sequence[Problem]) -> Dataset:
-    """What TRL samples from: columns prompt (text) and number (of the problem)."""
+    """What TRL samples from: columns prompt (text) and number (of the problem).
+
+    TRL's tokenizer begins every text with BOS where it has one: one that a template brings goes.
+    """
     prompts = [render(policy.templates, "solve", problem) for problem in problems]
+    front = policy.tokenizer.decode(front_ids(policy.tokenizer))
+    prompts = [text.removeprefix(front) for text in prompts]
+    for problem, text in zip(problems, prompts):
+        if policy.tokenizer(text).input_ids != policy.prompt_ids(problem):
+            raise ValueError(f"{problem.id}: TRL would read other tokens than the policy does")
     return Dataset.from_dict({"prompt": prompts, "number": list(range(len(problems)))})
 
 

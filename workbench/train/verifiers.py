@@ -86,7 +86,9 @@ def fit(
     options["beside"] = {"train/trivial_loss": trivial_loss}
     # 3. updates
     updates = Updates(data, collate, recipe, seed, length)
-    with without_library_notes():
-        log = list(train(learner, updates, share_of_loss, **options))
-    verifier.model.eval()
+    try:
+        with without_library_notes():
+            log = list(train(learner, updates, share_of_loss, **options))
+    finally:
+        verifier.model.eval()
     return verifier, log
