@@ -33,6 +33,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 
@@ -304,7 +305,8 @@ def _kill(child: subprocess.Popen) -> None:
     if not hasattr(os, "killpg"):
         child.kill()
     elif child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, PermissionError):  # it ended just now
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 @atexit.register
