@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 
 WAY_OF_WRITING = "policy.json"
 ADAPTER = "adapter_config.json"
-KINDS = {".json", ".safetensors", ".jinja", ".model", ".bin"}  # of files that a policy consists of
-NAMES = {"README.md", "merges.txt", "vocab.txt"}
+OWN_SUFFIXES = {
+    ".json",
+    ".safetensors",
+    ".jinja",
+    ".model",
+    ".bin",
+}  # of files that a policy consists of
+OWN_NAMES = {"README.md", "merges.txt", "vocab.txt"}
 
 
 def save_policy(policy: HFPolicy, folder: str | Path) -> None:
@@ -36,7 +42,9 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
     folder = Path(folder)
     a_policy = any((folder / name).is_file() for name in ("config.json", ADAPTER))
     held = [*folder.iterdir()] if folder.is_dir() else []
-    others = [p for p in held if p.is_dir() or (p.suffix not in KINDS and p.name not in NAMES)]
+    others = [
+        p for p in held if p.is_dir() or (p.suffix not in OWN_SUFFIXES and p.name not in OWN_NAMES)
+    ]
     if held and (others or not a_policy):
         raise ValueError(f"{folder} holds other files than a policy: name another folder")
     part = folder.with_name(f"{folder.name}.part")
