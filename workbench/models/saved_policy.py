@@ -24,13 +24,8 @@ if TYPE_CHECKING:
 
 WAY_OF_WRITING = "policy.json"
 ADAPTER = "adapter_config.json"
-OWN_SUFFIXES = {
-    ".json",
-    ".safetensors",
-    ".jinja",
-    ".model",
-    ".bin",
-}  # of files that a policy consists of
+# what a policy's folder consists of
+OWN_SUFFIXES = {".json", ".safetensors", ".jinja", ".model", ".bin"}
 OWN_NAMES = {"README.md", "merges.txt", "vocab.txt"}
 
 
@@ -42,10 +37,8 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
     folder = Path(folder)
     a_policy = any((folder / name).is_file() for name in ("config.json", ADAPTER))
     held = [*folder.iterdir()] if folder.is_dir() else []
-    others = [
-        p for p in held if p.is_dir() or (p.suffix not in OWN_SUFFIXES and p.name not in OWN_NAMES)
-    ]
-    if held and (others or not a_policy):
+    own = [file for file in held if file.suffix in OWN_SUFFIXES or file.name in OWN_NAMES]
+    if held and (len(own) < len(held) or not a_policy):
         raise ValueError(f"{folder} holds other files than a policy: name another folder")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a writing that was stopped
