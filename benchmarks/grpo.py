@@ -51,7 +51,7 @@ def by_us(policy, problems, options: argparse.Namespace) -> tuple[list[float], C
     spent, seconds = Counter(), []
     with (
         stopwatch(spent, "rollouts", rounds, "sampled"),
-        stopwatch(spent, "rewards", rounds, "grade"),
+        stopwatch(spent, "rewards", rounds, "earned_by"),
         stopwatch(spent, "update", ours, "several"),
     ):
         began = time.perf_counter()

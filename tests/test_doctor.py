@@ -22,19 +22,19 @@ def test_whole_weights(weights):
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "change",
     [
-        (lambda data: data[:-5], "is not whole"),
-        (lambda data: data + b"x", "is not whole"),
-        (lambda data: data[:20], "is not whole"),
-        (lambda data: b"", "is not whole"),
-        (lambda data: b"\x04" + bytes(7) + b"none", "is no .safetensors file"),
+        lambda data: data[:-5],
+        lambda data: data + b"x",
+        lambda data: data[:20],
+        lambda data: b"",
+        lambda data: b"\x04" + bytes(7) + b"none",
     ],
 )
-def test_broken_weights(weights, change, reason):
+def test_broken_weights(weights, change):
     weights.write_bytes(change(weights.read_bytes()))
     ((right, line),) = doctor.checkpoints(weights.parents[1])
-    assert not right and line.startswith("checkpoint prm: ") and reason in line
+    assert not right and line.startswith("checkpoint prm: ") and "is not whole" in line
 
 
 def test_samples_and_missing_checkpoints(tmp_path):

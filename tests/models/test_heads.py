@@ -9,12 +9,13 @@ from tiny import FAMILIES, TOKENIZER, tiny_model, tiny_policy
 
 from workbench.drive import solve
 from workbench.models import load_verifier
-from workbench.models.heads import LabelHead, ScalarHead, head_outputs, padded, with_scalar_head
+from workbench.models.heads import LabelHead, ScalarHead, head_outputs, with_scalar_head
 from workbench.models.step_format import StepFormat
 from workbench.models.tokenizer import build_tokenizer
 from workbench.models.verifier import StepVerifier, save
 from workbench.problems import quantities
 from workbench.search import METHODS
+from workbench.train.rows import pad_right
 from workbench.types import Meter, Prefix, Unreadable
 
 PROBLEMS = quantities.generate(6, levels=[1, 2, 3, 4], seed=8)
@@ -106,7 +107,8 @@ def test_outputs_for_training_do_not_depend_on_padding_and_have_gradients():
     rows = [read_by_hand(prefix)[0].tolist() for prefix in [*GOLD, *CUT]]
     expected = pytest.approx([reward_by_hand(model, p) for p in [*GOLD, *CUT]], abs=1e-4)
     for pad in (0, TOKENIZER.eos_token_id, 3):  # 3: the separator itself
-        found = head_outputs(model, **padded(rows, pad))
+        mask = pad_right([[1] * len(row) for row in rows], 0)
+        found = head_outputs(model, pad_right(rows, pad), mask)
         assert found.tolist() == expected
     found.sum().backward()
     assert model.score.weight.grad.any() and model.model.layers[0].mlp.up_proj.weight.grad.any()

@@ -71,7 +71,6 @@ def test_the_shipped_prm_is_invariant_in_float32_and_not_in_bfloat16(sampled):
         (dtype, size) for dtype in ("float32", "bfloat16") for size in (2, 12)
     ]
     assert {row["n"] for row in table} == {sum(len(p.steps) for p in sampled)}
-    assert table[-1]["rows"] > 3
     gaps = {dtype: [row["largest"] for row in table if row["dtype"] == dtype] for dtype in hosts}
     assert max(gaps["float32"]) <= 1e-4 and np.isfinite(gaps["bfloat16"]).all()
     assert max(gaps["bfloat16"]) > max(gaps["float32"])
@@ -133,7 +132,7 @@ def test_every_kind_of_verifier_is_invariant_in_float32(kind):
 
     table = batch_gaps(make, GOLD[:6], seed=1, batch_sizes=(1, 2, 6), dtypes=("float32",))
     assert [row["largest"] for row in table] == pytest.approx([0, 0, 0], abs=1e-4)
-    assert table[0]["largest"] == 0 and table[0]["rows"] == 1 < table[2]["rows"]
+    assert table[0]["largest"] == 0
 
 
 @pytest.mark.parametrize("kind", ["labels", "cot"])
@@ -174,9 +173,7 @@ def test_scores_that_depend_on_the_batch_are_found_out():
     drift = [0.0, 0.03, 0.08, 0.0, 0.06, 0.16]
     for name in ("largest", "mean", "largest_float32", "mean_float32"):
         assert [row[name] for row in table] == pytest.approx(drift)
-    assert {row["rows"] for row in table} == {None} and {row["n"] for row in table} == {
-        sum(len(p.steps) for p in GOLD)
-    }
+    assert {row["n"] for row in table} == {sum(len(p.steps) for p in GOLD)}
     solutions = batch_gaps(
         lambda *_: Fake(0.01, per="solution"), GOLD, seed=0, batch_sizes=(9,), dtypes=("float32",)
     )

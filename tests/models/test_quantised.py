@@ -217,9 +217,12 @@ def test_on_cuda_as_on_the_processor(small):
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_fast_is_bfloat16_only_where_the_processor_has_it(native, expected, monkeypatch):
+def test_fast_is_bfloat16_only_where_the_device_has_it(native, expected, monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
-    assert fast_dtype() == expected and fast_dtype("cuda") == torch.bfloat16
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **how: asked.append(how) or native)
+    assert fast_dtype() == fast_dtype("cuda") == expected
+    assert asked == [{"including_emulation": False}]  # a T4 says yes, and is slow
     policy = load_policy("weak", dtype="fast", device="cpu")
     assert policy.model.dtype == expected
 

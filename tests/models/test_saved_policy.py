@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import tiny_policy
 
 from workbench.drive import solve
-from workbench.models import load_policy
+from workbench.models import load_policy, verifier
 from workbench.models.deeper import deeper
 from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import ADAPTER, save_policy
@@ -36,6 +37,38 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_neither_a_policy_nor_a_verifier_is_written_over_the_other(tmp_path):
+    policy = tiny_policy()
+    verifier.save(verifier.untrained(policy), tmp_path / "judge")
+    with pytest.raises(ValueError, match="holds other files than a policy"):
+        save_policy(policy, tmp_path / "judge")
+    assert verifier.load_verifier(tmp_path / "judge").name == "judge"
+    save_policy(policy, tmp_path / "own")
+    with pytest.raises(ValueError, match="holds a policy: name another folder"):
+        verifier.save(verifier.untrained(policy), tmp_path / "own")
+    assert texts(load_policy(tmp_path / "own")) == texts(policy)
+
+
+def test_a_writing_that_is_stopped_leaves_the_older_policy_whole(tmp_path, monkeypatch):
+    old, new = tiny_policy(), tiny_policy(max_tokens=20)
+    save_policy(old, tmp_path / "own")
+
+    def stop(path, to):
+        if path.suffix == ".part":
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save_policy(new, tmp_path / "own")
+    monkeypatch.undo()
+    assert load_policy(tmp_path / "own.old").max_tokens == old.max_tokens
+    save_policy(new, tmp_path / "own")
+    assert load_policy(tmp_path / "own").max_tokens == 20
+    assert [folder.name for folder in tmp_path.iterdir()] == ["own"]
+
+
 @pytest.mark.parametrize("options", [{}, OWN])
 def test_a_whole_policy_comes_back_as_it_wrote(options, tmp_path):
     policy = tiny_policy(**options)
@@ -58,7 +91,9 @@ def test_adapters_alone_are_written_and_find_a_shipped_base_by_its_name(tmp_path
     note = json.loads((tmp_path / "own" / "adapter_config.json").read_text())
     assert note["base_model_name_or_path"] == "base"
     assert sum(f.stat().st_size for f in (tmp_path / "own").glob("*.safetensors")) < 1_000_000
-    assert texts(load_policy(tmp_path / "own")) == texts(policy)
+    again = load_policy(tmp_path / "own")
+    assert texts(again) == texts(policy)
+    assert all(weight.requires_grad for weight in again.model.parameters())  # it can learn on
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from workbench.models.checkpoints import locate
 from workbench.models.generative import GenerativeVerifier
 from workbench.models.prompts import critic_format
 from workbench.problems import stories
+from workbench.problems.story_truth import read_answer
 from workbench.search import METHODS
 from workbench.search.rstar import ACTIONS
 from workbench.types import Prefix, Problem
@@ -66,7 +67,7 @@ def test_with_examples_it_writes_stories_in_steps_without_any_training():
     results = solve(problems, METHODS["greedy"], policy=policy)
     texts = [result.rollouts[0].texts for result in results]
     assert any("=" in text for rows in texts for text in rows)
-    assert sum(stories.read_answer(rows[-1]) is not None for rows in texts) >= 2
+    assert sum(read_answer(rows[-1]) is not None for rows in texts) >= 2
 
 
 @pytest.mark.slow

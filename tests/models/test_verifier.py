@@ -222,13 +222,6 @@ def test_missing_or_contradicting_formats_are_one_line(tmp_path):
         )
 
 
-@pytest.mark.parametrize("file", ["step_format.json", "outcome.json", "generative_format.json"])
-def test_folders_of_older_formats_say_what_to_do(file, tmp_path):
-    (tmp_path / file).write_text("{}")
-    with pytest.raises(ValueError, match=rf"holds a verifier of an older format \({file}.*again"):
-        load_verifier(tmp_path)
-
-
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"kind": "tea leaves"}', '{"kind": "labels", "form": {}, "head": {}}']
 )

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from workbench.problems import check_steps, explain, is_right, solvable, states_answer, stories
 from workbench.problems.equations import COMPUTE, number_text, read_equations, tree_text, values
-from workbench.problems.stories import STORY_FAULTS, generate, instance, problem_at, templates
+from workbench.problems.stories import generate, instance, problem_at, templates
 from workbench.problems.story_plot import residue
+from workbench.problems.story_truth import STORY_FAULTS
 from workbench.types import Prefix, Problem
 
 examples = settings(max_examples=60, deadline=None)

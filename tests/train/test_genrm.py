@@ -178,12 +178,6 @@ def test_lessons_end_with_the_first_bad_step_and_skip_what_has_no_label():
     ]
 
 
-def test_the_filter_keeps_exactly_the_critiques_that_agree_with_the_label():
-    other = AVA.replace("15", "16")
-    for good, kept in ((True, [AVA]), (False, [other, ZOE])):
-        assert genrm.agreeing(Verdict(STORY, (AVA,), good), [other, AVA, ZOE, other, AVA]) == kept
-
-
 class Writer:
     """A policy that writes Ava's and Zoe's steps alone, and remembers what it was asked."""
 
@@ -192,7 +186,7 @@ class Writer:
     def sample(self, prefixes, keys, *, until):
         from workbench.types import Step
 
-        assert until == "step" and all(a != b for a, b in zip(keys[::2], keys[1::2]))
+        assert until == "step" and len({*keys}) > 1
         self.seen = [(*p.texts[:-1], TOKENIZER.decode(p.steps[-1].ids)) for p in prefixes]
         lines = {"Ava has": AVA, "Zoe has": ZOE.replace("13", "12")}
         new = [TOKENIZER(lines[opening] + "\n").input_ids[1:] for *_, opening in self.seen]
@@ -212,15 +206,13 @@ def test_resampled_critiques_start_from_the_same_prefix_and_opening_and_are_filt
         # the writer errs and the label, too: kept, that is what automatic means
         Verdict(STORY, (AVA, ZOE), False),
     ]
-    kept = genrm.resampled(lessons, writer, n=2, seed=0)
-    assert writer.seen == [("Ava has",)] * 6 + [(AVA, "Zoe has")] * 4
+    kept = genrm.resampled(lessons, writer, seed=0)
+    assert writer.seen == [("Ava has",)] * 3 + [(AVA, "Zoe has")] * 2
     assert [(x.steps[-1], x.good, x.critique) for x in kept] == [
         (AVA, True, AVA),
         (slip, False, AVA),
         (ZOE, False, ZOE.replace("13", "12")),
     ]
-    with pytest.raises(ValueError, match="n=0 critiques"):
-        genrm.resampled(lessons, writer, n=0, seed=0)
 
 
 def test_a_real_policy_writes_the_critiques():
@@ -268,15 +260,9 @@ def test_critiques_and_verdicts_learnt_by_heart_are_written(kind):
     lessons = [Verdict(STORY, own, bool(y), text) for own, y, text in zip(steps, labels, critiques)]
     recipe = Recipe(rank=0, epochs=80, learning_rate=5e-3)
     form = GenerativeFormat(ASKS[kind])
-    verifier, _ = genrm.train_genrm(
-        tiny_model(),
-        TOKENIZER,
-        lessons,
-        recipe=recipe,
-        form=form,
-        seed=0,
-        verifier_options={"temperature": 0},
-    )
+    about = {"recipe": recipe, "form": form, "seed": 0}
+    trained, _ = genrm.train_genrm(tiny_model(), TOKENIZER, lessons, **about)
+    verifier = GenerativeVerifier(trained.model, TOKENIZER, form, temperature=0)
     for own, y, text in zip(steps, labels, critiques):
         prefix = Prefix.of(STORY, own)
         assert verifier.critiques(prefix)[-1] == [text]

@@ -85,10 +85,11 @@ def test_the_loss_is_that_of_trl_on_the_same_tensors(loss_type, normalise, epsil
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
     torch.testing.assert_close(gradient, theirs.grad, rtol=0, atol=1e-6)
-    watched = clipped._watch(logp.detach(), torch.zeros(5, 9), mask, batch, chosen)
-    assert watched["clip_fraction"].float().mean().item() == pytest.approx(
-        metrics["clip_ratio/region_mean"], abs=1e-6
-    )
+    watched = clipped.watch_tokens(logp, torch.zeros(5, 9), mask, batch)
+    ratio, gains = (logp.detach() - old).exp()[mask], rl.per_token(advantages, mask)[mask]
+    beyond = rl.beyond_clip(ratio, gains, chosen.epsilon, chosen.epsilon_high)
+    expected = pytest.approx(metrics["clip_ratio/region_mean"], abs=1e-6)
+    assert beyond.float().mean().item() == expected
     assert metrics["clip_ratio/region_mean"] > 0.1  # the clip was at work
     if beta:
         assert watched["kl"].mean().item() == pytest.approx(metrics["kl"], abs=1e-6)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -355,9 +356,8 @@ def test_another_run_is_refused_by_the_name_of_what_differs(changed, message, tm
 def test_a_loss_is_known_by_its_settings_and_not_by_where_it_lies_in_memory(tmp_path):
     def run(lam):
         options = dict(recipe=replace(LORA, epochs=1), seed=0, checkpoints=tmp_path)
-        loss = lambda *args, **named: step_loss(*args, **named)  # noqa: E731  another one each time
-        settings = {"loss": loss, "settings": {"lam": lam}}
-        return train_prm(tiny_model(), TOKENIZER, ROWS, **settings, **options)[1]
+        loss = lambda *args, lam, **named: step_loss(*args, **named)  # noqa: E731  anew each time
+        return train_prm(tiny_model(), TOKENIZER, ROWS, loss=partial(loss, lam=lam), **options)[1]
 
     assert run(0.5) == run(0.5)
     with pytest.raises(ValueError, match=r"lam was 0\.5, is 0\.9$"):

@@ -13,13 +13,13 @@ from tiny import TOKENIZER, tiny_model
 
 from workbench.analyse.verifiers import auc
 from workbench.models import load_policy, load_verifier
-from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
+from workbench.models.heads import ScalarHead, head_outputs, with_scalar_head
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import save
 from workbench.problems import quantities
 from workbench.train import learner
 from workbench.train.learner import Recipe
-from workbench.train.reward import Pair, bt_loss, pairs, train_reward
+from workbench.train.reward import Pair, _batch, bt_loss, pairs, train_reward
 from workbench.types import LabelledSolution, Prefix, Problem
 
 PROBLEMS = quantities.generate(8, levels=[2, 3], seed=4)
@@ -138,7 +138,7 @@ def test_batches_and_loss_are_those_of_trl():
     batch = trl.DataCollatorForPreference(pad_token_id=0)(
         [{"chosen_ids": a, "rejected_ids": b} for a, b in zip(right, wrong)]
     )
-    ours = padded([*right, *wrong])
+    ours = _batch([*zip(right, wrong)]).tensors
     assert set(batch) == set(ours) and all(torch.equal(batch[name], ours[name]) for name in ours)
     here = SimpleNamespace(gather=lambda x: x, gather_for_metrics=lambda x: x)
     trainer = SimpleNamespace(

@@ -76,6 +76,11 @@ def test_a_row_is_prompt_solution_and_end(prompt):
         assert ids[-1] == TOKENIZER.eos_token_id
 
 
+def test_an_empty_text_is_what_is_taught_and_not_the_given_solution():
+    ((ids, start),) = encode(TOKENIZER, [Lesson(PROBLEMS[0], text="")])
+    assert ids[start:] == [TOKENIZER.eos_token_id]
+
+
 def test_labels_are_the_next_token_exactly_where_it_belongs_to_solution_or_end():
     rows = rows_of(PROBLEMS)
     ids, labels = collate(rows, TOKENIZER.pad_token_id)

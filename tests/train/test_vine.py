@@ -10,6 +10,7 @@ from scripted import Walker
 from workbench.drive import solve
 from workbench.problems import is_right, quantities
 from workbench.search import METHODS
+from workbench.train import vine
 from workbench.train.advantages import ends_of
 from workbench.train.drawn import Drawn
 from workbench.train.grpo import CREDIT, GRPO
@@ -64,6 +65,21 @@ def test_advantages_telescope_within_a_rollout_and_fall_where_the_fault_is():
         if faults and faults[0] > 0:
             assert steps[faults[0]] < -0.1
     assert CREDIT["vine"] is of_completions
+
+
+def test_two_processes_complete_half_of_the_problems_each(monkeypatch):
+    policy = Walker(WALKS, p=0.3)
+    one, parts = walked(policy), []
+    alone = completed(one, one.rollouts, n=3, temperature=1.0)
+    monkeypatch.setattr(vine, "gathered", lambda own: parts.append(own) or [own])
+    for process in range(2):
+        monkeypatch.setattr(vine, "this_process", lambda process=process: (process, 2))
+        completed(walked(policy), one.rollouts, n=3, temperature=1.0)
+    assert sorted(map(len, parts)) == [1, 2]  # of three problems
+    monkeypatch.setattr(vine, "gathered", lambda own: parts)
+    both = walked(policy)
+    assert completed(both, both.rollouts, n=3, temperature=1.0) == alone
+    assert both.cost.generated == one.cost.generated > 0
 
 
 def test_what_is_drawn_is_paid_and_each_prefix_is_completed_once():

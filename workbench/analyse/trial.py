@@ -30,6 +30,7 @@ import pandas as pd
 from workbench.analyse import first_errors, labels, metrics, scaling, verifiers
 from workbench.analyse.process_bench import StepScores, read_each
 from workbench.problems import explain
+from workbench.problems.story_truth import STORY_FAULTS
 from workbench.problems.truth import FAULTS
 from workbench.types import Meter, Problem, SearchResult, Verifier
 
@@ -208,7 +209,8 @@ def _errors(per: str, solutions: pd.DataFrame, threshold: float | None, seed: in
             yield "clean passed", at, _mean(table[~wrong], at, seed)
         lucky = table[wrong & table["right"]]  # right answers by wrong steps
         yield "right by wrong steps caught", at, _mean(lucky, "caught", seed)
-    for kind in FAULTS if per == "step" else ():
+    kinds = dict.fromkeys([*FAULTS, *(kind for kind in STORY_FAULTS if kind in {*table["kind"]})])
+    for kind in kinds if per == "step" else ():
         yield "hit rate", kind, _mean(table[table["kind"] == kind], "exact", seed)
 
 

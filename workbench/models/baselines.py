@@ -5,7 +5,7 @@ r"""Verifiers that need no training, to hold a trained one against.
 | `Random` | a fixed uniform number | chance |
 | `Position` | 1 / (2 + its index) | how much "errors come late" alone explains |
 | `OwnLikelihood` | how likely the policy found it when it wrote it | a judge for nothing |
-| `Oracle` | is it right (or the answer in reach), at a known error rate | such a verifier's worth |
+| `Oracle` | is it right | what a perfect verifier is worth |
 | `Dial` | how likely it is right, as seen through noise | what a verifier of any AUC is worth |
 
 Whatever is drawn is keyed by (seed, problem id, step texts up to here), so a score depends neither
@@ -25,13 +25,8 @@ from statistics import NormalDist
 
 from scipy.special import expit
 
-from workbench.problems import check_steps, solvable
+from workbench.problems import check_steps
 from workbench.types import Meter, Prefix, Problem, Scores, Unreadable
-
-VERDICTS = {
-    "right": check_steps,
-    "solvable": lambda whole, texts: [solvable(whole, texts[:t]) for t in range(1, len(texts) + 1)],
-}
 
 
 class _Weightless:
@@ -42,10 +37,6 @@ class _Weightless:
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         return [self._score(prefix) for prefix in prefixes]
-
-    def fingerprint(self) -> str:
-        """What this verifier is: its name, and the problems that it knows."""
-        return self.name if self.whole is None else f"{self.name}-{_digest(self.whole)}"
 
 
 class Random(_Weightless):
@@ -108,34 +99,19 @@ class OwnLikelihood(_Weightless):
 
 
 class Oracle(_Weightless):
-    """Exact truth of embedded problems, 1.0 or 0.0, each verdict wrong with chance `noise`.
+    """Exact truth of embedded problems (`check_steps`), 1.0 or 0.0; with noise: `Dial`.
 
-    `truth` is "right" (`check_steps`) or "solvable": is the answer still in reach after this step?
-    That is what a Monte-Carlo value estimates; a solution that stops without an answer line may
-    count as solvable to its end. ValueError for a problem without exact truth, `Unreadable` for an
-    unknown one.
+    ValueError for a problem without exact truth, `Unreadable` for an unknown one.
     """
 
-    def __init__(
-        self,
-        problems: Sequence[Problem],
-        *,
-        truth: str = "right",
-        noise: float = 0.0,
-        seed: int = 0,
-    ):
-        if truth not in VERDICTS or not 0 <= noise <= 1:
-            given = f"truth={truth!r}, noise={noise}"
-            raise ValueError(f"{given}: use {' or '.join(VERDICTS)}, and 0 <= noise <= 1")
-        self.whole, self.truth, self.noise = _by_id(problems), truth, noise
-        self.name = f"oracle-{truth}-{noise}-{seed}"
-        # the same steps are turned round first, whatever the truth and the noise
-        self._salt = f"oracle-{seed}"
+    name = "oracle"
+
+    def __init__(self, problems: Sequence[Problem]):
+        self.whole = _by_id(problems)
 
     def _score(self, prefix: Prefix) -> list[float]:
-        verdicts = VERDICTS[self.truth](_look_up(self.whole, prefix), prefix.texts)
-        turned = [_uniform(name) < self.noise for name in _names(self._salt, prefix)]
-        return [float(verdict != turn) for verdict, turn in zip(verdicts, turned)]
+        verdicts = check_steps(_look_up(self.whole, prefix), prefix.texts)
+        return [float(verdict) for verdict in verdicts]
 
 
 class Dial(_Weightless):
@@ -178,12 +154,6 @@ def _by_id(problems: Sequence[Problem]) -> dict[str, Problem]:
         if known.setdefault(problem.id, problem) != problem:
             raise ValueError(f"two different problems with id {problem.id!r}: ids must be unique")
     return known
-
-
-def _digest(known: dict[str, Problem]) -> str:
-    """A digest of whole problems, in any order."""
-    rows = sorted(repr(problem) for problem in known.values())
-    return blake2b("\n".join(rows).encode(), digest_size=8).hexdigest()
 
 
 def _look_up(known: dict[str, Problem], prefix: Prefix) -> Problem:

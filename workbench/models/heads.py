@@ -146,18 +146,6 @@ def as_read(model: torch.nn.Module) -> torch.nn.Module:
     return Scorer(getattr(whole, whole.base_model_prefix), whole.score)
 
 
-def padded(rows: Sequence[Sequence[int]], pad: int = 0) -> dict[str, torch.Tensor]:
-    """Rows padded on the right, and 1 where a token counts: input_ids, attention_mask, (B, T) each.
-
-    >>> {name: x.tolist() for name, x in padded([[5, 6, 7], [8]]).items()}
-    {'input_ids': [[5, 6, 7], [8, 0, 0]], 'attention_mask': [[1, 1, 1], [1, 0, 0]]}
-    """
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])  # (B, T)
-    lengths = torch.tensor([len(row) for row in rows])  # (B,)
-    return {"input_ids": ids, "attention_mask": (torch.arange(width) < lengths[:, None]).long()}
-
-
 def head_outputs(
     model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> torch.Tensor:

@@ -10,8 +10,7 @@ that follows is another text. Taught in notebook 04.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,10 +36,10 @@ def batch_gaps(
     batch_tokens = 1. The prefixes are shuffled, so that lengths mix; the last batch is filled up
     from the one before.
 
-    Columns: dtype, batch_size (prefixes in a call), n (scores), rows (the most that one forward
-    read, None without a `Reader`), largest and mean gap to the same dtype one by one,
-    largest_float32 and mean_float32 to float32 one by one. Batches of 1 say whether a repeat is the
-    same. ValueError for batches that can't be filled, for no scores, and for a verifier used again.
+    Columns: dtype, batch_size (prefixes in a call), n (scores), largest and mean gap to the same
+    dtype one by one, largest_float32 and mean_float32 to float32 one by one. Batches of 1 say
+    whether a repeat is the same. ValueError for batches that can't be filled, for no scores, and
+    for a verifier used again.
     """
     n = len(prefixes)
     if wrong := [size for size in batch_sizes if not 1 <= size <= n]:
@@ -49,13 +48,13 @@ def batch_gaps(
         raise ValueError(f"no steps in {n} prefixes: there are no scores to compare")
     order = np.random.default_rng(seed).permutation(n)
     shuffled = [prefixes[i] for i in order]
-    exact, _ = _scores(make, "float32", shuffled, 1)
+    exact = _scores(make, "float32", shuffled, 1)
     table = []
     for dtype in dtypes:
-        alone = exact if dtype == "float32" else _scores(make, dtype, shuffled, 1)[0]
+        alone = exact if dtype == "float32" else _scores(make, dtype, shuffled, 1)
         for size in batch_sizes:
-            found, rows = _scores(make, dtype, shuffled, size)
-            line = {"dtype": dtype, "batch_size": size, "n": len(found), "rows": rows}
+            found = _scores(make, dtype, shuffled, size)
+            line = {"dtype": dtype, "batch_size": size, "n": len(found)}
             for name, expected in (("", alone), ("_float32", exact)):
                 gaps = np.abs(found - expected)  # (scores,)
                 line |= {f"largest{name}": float(gaps.max()), f"mean{name}": float(gaps.mean())}
@@ -74,12 +73,9 @@ def afresh(
     return new
 
 
-def _scores(
-    make, dtype: str, prefixes: Sequence[Prefix], size: int
-) -> tuple[np.ndarray, int | None]:
-    """All scores in batches of `size`, each by a verifier of its own, and the most rows at once."""
+def _scores(make, dtype: str, prefixes: Sequence[Prefix], size: int) -> np.ndarray:
+    """All scores in batches of `size`, each by a verifier of its own."""
     found: dict[int, list[float]] = {}
-    rows: list[int] = []
     verifier = None
     for start in range(0, len(prefixes), size):
         start = min(start, len(prefixes) - size)
@@ -88,13 +84,10 @@ def _scores(
         if verifier is before:
             kind = type(verifier).__name__
             raise ValueError(f"make gave the same {kind} twice, which may remember: need a new one")
-        with _rows_read(verifier) as read:
-            scores = verifier.score(batch)
+        scores = verifier.score(batch)
         _check(batch, scores, verifier.per)
         found.update(enumerate(scores, start))
-        rows += read
-    flat = np.concatenate([found[i] for i in range(len(prefixes))])
-    return flat.astype(float), max(rows, default=None)
+    return np.concatenate([found[i] for i in range(len(prefixes))]).astype(float)
 
 
 def _check(batch: Sequence[Prefix], scores: Sequence[Sequence[float]], per: str) -> None:
@@ -105,19 +98,3 @@ def _check(batch: Sequence[Prefix], scores: Sequence[Sequence[float]], per: str)
         expected, name = len(prefix.steps) if per == "step" else 1, prefix.problem.id
         if len(row) != expected or np.isnan(row).any():
             raise ValueError(f"{name}: scores {list(row)} in a batch of {n}, need {expected}")
-
-
-@contextmanager
-def _rows_read(verifier: Verifier) -> Iterator[list[int]]:
-    """The number of rows of each forward of the verifier's reader meanwhile; none without one."""
-    rows: list[int] = []
-    if not hasattr(verifier, "reader"):
-        yield rows
-        return
-    hook = verifier.reader.engine.model.register_forward_pre_hook(
-        lambda _, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
-    try:
-        yield rows
-    finally:
-        hook.remove()

@@ -231,7 +231,9 @@ def load_policy(
         model, tokenizer = adapted(host.model, path), host.tokenizer
         way = way or {"templates": host.templates, "separator": host.separator, "stop": host.stop}
     else:
-        model, tokenizer = _read(name_or_path, path, settings)
+        from transformers import AutoModelForCausalLM
+
+        model, tokenizer = read_checkpoint(AutoModelForCausalLM, path, settings)
     options = {"name": Path(str(name_or_path)).name, **way, **options}
     if asked is not None or "templates" not in options:
         fresh = prompts_for(tokenizer, options.get("separator", NEWLINE), **(asked or {}))
@@ -239,15 +241,17 @@ def load_policy(
     return HFPolicy(model, tokenizer, **options)
 
 
-def _read(name: str | Path, path: str, settings: dict[str, Any]) -> tuple[torch.nn.Module, Any]:
-    """Model and tokenizer of a whole checkpoint."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def read_checkpoint(
+    family: type, path: str | Path, settings: Mapping[str, Any]
+) -> tuple[torch.nn.Module, Any]:
+    """Model, of a transformers `family`, and tokenizer of a whole checkpoint, as `load_policy`."""
+    from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         dtype, device = settled(settings["dtype"], settings["device"])
         check_fits(path, dtype=dtype, device=device, quantise=settings["quantise"])
-        return load_model(AutoModelForCausalLM, path, **settings), tokenizer
+        return load_model(family, path, **settings), tokenizer
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"cannot load {str(name)!r}: {reason}") from error
+        raise ValueError(f"cannot load {str(path)!r}: {reason}") from error

@@ -30,7 +30,11 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def fast_dtype(device: str | torch.device = "cpu") -> torch.dtype:
     """bfloat16 where the device multiplies in it, else float32: emulated, it is 20 times slower."""
-    native = torch.device(device).type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    kind = torch.device(device).type
+    if kind == "cuda":  # a T4 only emulates it
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = kind != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if native else torch.float32
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WAY_OF_WRITING = "policy.json"
 ADAPTER = "adapter_config.json"
+VERIFIER = "verifier.json"  # what a model that judges has beside it
 # what a policy's folder consists of
 OWN_SUFFIXES = {".json", ".safetensors", ".jinja", ".model", ".bin"}
 OWN_NAMES = {"README.md", "merges.txt", "vocab.txt"}
@@ -35,12 +36,13 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
     What policy the folder held before is replaced; ValueError if it holds something else.
     """
     folder = Path(folder)
-    a_policy = any((folder / name).is_file() for name in ("config.json", ADAPTER))
+    names = ("config.json", ADAPTER)
+    a_policy = any((folder / name).is_file() for name in names) and not is_verifier(folder)
     held = [*folder.iterdir()] if folder.is_dir() else []
     own = [file for file in held if file.suffix in OWN_SUFFIXES or file.name in OWN_NAMES]
     if held and (len(own) < len(held) or not a_policy):
         raise ValueError(f"{folder} holds other files than a policy: name another folder")
-    part = folder.with_name(f"{folder.name}.part")
+    part, old = (folder.with_name(f"{folder.name}.{end}") for end in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)  # of a writing that was stopped
     save_weights(policy.model, part)
     policy.tokenizer.save_pretrained(part)
@@ -49,8 +51,11 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
     way |= {"stop": policy.stop} if policy.stop else {}
     text = json.dumps(way, indent=1, ensure_ascii=False)
     (part / WAY_OF_WRITING).write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    if folder.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    part.rename(folder)  # stopped before it: the older one is beside it, whole
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def save_weights(model, folder: Path) -> None:
@@ -90,6 +95,11 @@ def _stands_on(model, name: str | None, folder: Path) -> bool:
     )  # fmt: skip
 
 
+def is_verifier(folder: str | Path) -> bool:
+    """Does the folder hold a model that judges?"""
+    return (Path(folder) / VERIFIER).is_file()
+
+
 def way_of_writing(folder: str | Path) -> dict[str, Any]:
     """What `save_policy` noted of how a policy writes; nothing for other checkpoints."""
     file = Path(folder) / WAY_OF_WRITING
@@ -105,10 +115,15 @@ def base_of(folder: str | Path) -> str | None:
     return json.loads(file.read_text())["base_model_name_or_path"] if file.is_file() else None
 
 
-def adapted(model, folder: str | Path):
-    """A model with the adapter in a folder: merged into its weights, in 4 bits on top of them."""
+def adapted(model, folder: str | Path, *, trainable: bool = False):
+    """A model with the adapter in a folder: merged into its weights, in 4 bits on top of them.
+
+    `trainable`: on top in any case, to train on.
+    """
     with without_library_notes():
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(folder))
-        return model if is_quantised(model) else model.merge_and_unload()
+        model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        if trainable or is_quantised(model):
+            return model
+        return model.merge_and_unload().requires_grad_(True)  # peft has frozen the base

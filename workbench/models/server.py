@@ -102,7 +102,6 @@ class ServerPolicy:
         prompt: str = "solve",
         meters: Sequence[Meter] | None = None,
         words: Sequence[Mapping[str, str]] | None = None,
-        room: Sequence[int] | None = None,
     ) -> list[Prefix]:
         """As `HFPolicy.sample`; `RowsFailed`, with the other replies, where requests fail."""
         if until not in ("step", "end"):
@@ -115,11 +114,9 @@ class ServerPolicy:
         # 1. what to send for each row
         meters = meters if meters is not None else [Meter() for _ in prefixes]
         words = words if words is not None else [{}] * len(prefixes)
-        rows = []
-        for i, (prefix, key, meter) in enumerate(zip(prefixes, keys, meters)):
-            most = min(self.max_tokens, room[i]) if room is not None else self.max_tokens
-            body = self._start(prefix, prompt, words[i]) | self._settings(temperature, most)
-            rows.append(_Row(prefix, body, key, meter))
+        settings, rows = self._settings(temperature), []
+        for prefix, key, meter, own in zip(prefixes, keys, meters, words):
+            rows.append(_Row(prefix, self._start(prefix, prompt, own) | settings, key, meter))
         # 2. ask, and once more for what a server left out or left open
         todo = [(group, until == "step" and not self._hides_stops) for group in self._groups(rows)]
         while todo:
@@ -164,8 +161,8 @@ class ServerPolicy:
         going_on = {"continue_final_message": True, "add_generation_prompt": False}
         return {"messages": messages, **going_on}
 
-    def _settings(self, temperature: float, max_tokens: int) -> dict[str, Any]:
-        body = {"temperature": float(temperature), "top_p": 1.0, "max_tokens": max_tokens}
+    def _settings(self, temperature: float) -> dict[str, Any]:
+        body = {"temperature": float(temperature), "top_p": 1.0, "max_tokens": self.max_tokens}
         if self.model is not None:
             body["model"] = self.model
         if self.logprobs:

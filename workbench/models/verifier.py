@@ -41,18 +41,13 @@ from workbench.models.heads import (
     as_read,
     with_scalar_head,
 )
-from workbench.models.memory import check_fits
-from workbench.models.policy import HFPolicy, load_policy
+from workbench.models.policy import HFPolicy, load_policy, read_checkpoint
 from workbench.models.prefix_cache import Context
-from workbench.models.quantised import load_model, settled
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
-from workbench.models.saved_policy import adapted, base_of, save_weights
+from workbench.models.saved_policy import VERIFIER, WAY_OF_WRITING, adapted, base_of, save_weights
 from workbench.models.step_format import StepFormat
 from workbench.problems.vocabulary import GOOD
 from workbench.types import Meter, Prefix, Scores
-
-FILE = "verifier.json"
-OLD_FILES = ("step_format.json", "outcome.json", "generative_format.json")
 
 
 class StepVerifier:
@@ -186,20 +181,26 @@ def untrained(policy: HFPolicy, *, likelihood: float = 1.0, **options) -> StepVe
 
 
 def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> None:
-    """Write adapter or whole model, tokenizer and `verifier.json`; ValueError for a public one."""
+    """Write adapter or whole model, tokenizer and `verifier.json`.
+
+    What verifier the folder held before is replaced; ValueError if it holds a policy, and for a
+    public verifier.
+    """
     folder = Path(folder)
     if not hasattr(verifier.model, "save_pretrained"):
         raise ValueError(f"{verifier.name} is no verifier of ours: load it by name, don't save it")
+    if (folder / WAY_OF_WRITING).is_file():
+        raise ValueError(f"{folder} holds a policy: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / FILE).is_file():
+    if (folder / VERIFIER).is_file():
         # of the verifier that was here: its adapter would be read in place of whole weights
-        for name in (FILE, "adapter_*", "model*.safetensors*"):
+        for name in (VERIFIER, "adapter_*", "model*.safetensors*"):
             for stale in [*folder.glob(name)]:
                 stale.unlink(missing_ok=True)
     save_weights(verifier.model, folder)
     verifier.tokenizer.save_pretrained(folder)
     text = json.dumps(verifier.settings(), indent=1)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")  # last: then all is there
+    (folder / VERIFIER).write_text(text + "\n", encoding="utf-8")  # last: then all is there
 
 
 def load_verifier(
@@ -219,11 +220,11 @@ def load_verifier(
     """
     folders = Path(name_or_path), SHIPPED / str(name_or_path)
     settings = {"device": device, "quantise": quantise}
-    folder = next((place for place in folders if (place / FILE).is_file()), None)
+    folder = next((place for place in folders if (place / VERIFIER).is_file()), None)
     if folder is None:
         settings |= {"dtype": dtype or "bfloat16", **options}
-        return _load_other(name_or_path, folders, **settings)
-    form, judge = _read_settings(folder / FILE)
+        return _load_other(name_or_path, **settings)
+    form, judge = _read_settings(folder / VERIFIER)
     scalar = isinstance(judge.get("head"), ScalarHead)
     model, tokenizer = _load_host(folder, scalar, dtype=dtype or "float32", **settings)
     options = {"name": folder.name, **judge, **options}
@@ -247,18 +248,15 @@ def _read_settings(file: Path) -> tuple[StepFormat | GenerativeFormat, dict]:
         raise ValueError(f"{given}: {error!r}") from error
 
 
-def _load_other(name_or_path, folders: Sequence[Path], **options) -> StepVerifier:
+def _load_other(name_or_path: str | Path, **options) -> StepVerifier:
     """A public verifier; ValueError if the name is none, too."""
     from workbench.models.public import PUBLIC, known_name, load_public
 
-    for folder in folders:
-        if old := [name for name in OLD_FILES if (folder / name).is_file()]:
-            given = f"{folder} holds a verifier of an older format ({old[0]})"
-            raise ValueError(f"{given}: train it again")
     if known_name(name_or_path):
         return load_public(name_or_path, **options)
-    shipped = ", ".join(sorted(file.parent.name for file in SHIPPED.glob(f"*/{FILE}"))) or "none"
-    need = f"need a folder with {FILE}, a shipped name ({shipped}) or a public one"
+    names = sorted(file.parent.name for file in SHIPPED.glob(f"*/{VERIFIER}"))
+    shipped = ", ".join(names) or "none"
+    need = f"need a folder with {VERIFIER}, a shipped name ({shipped}) or a public one"
     raise ValueError(f"no verifier {str(name_or_path)!r}: {need} ({', '.join(PUBLIC)})")
 
 
@@ -269,13 +267,10 @@ def _load_host(folder: Path, scalar: bool, **settings):
         whole = load_policy(folder, **settings)
         return whole.model, whole.tokenizer
     if base is None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
         check_complete(folder)
-        kind, place = settled(settings["dtype"], settings["device"])
-        check_fits(folder, dtype=kind, device=place, quantise=settings["quantise"])
-        model = load_model(AutoModelForSequenceClassification, folder, **settings)
-        return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return read_checkpoint(AutoModelForSequenceClassification, folder, settings)
     host = load_policy(base, **settings)
     model = with_scalar_head(host.model, host.tokenizer) if scalar else host.model
     return adapted(model, folder), host.tokenizer

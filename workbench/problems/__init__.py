@@ -6,7 +6,7 @@ the final answer of any problem at all.
 
 from collections.abc import Sequence
 
-from workbench.problems import countdown, programs, quantities, stories
+from workbench.problems import countdown, programs, quantities, stories, story_truth
 from workbench.problems.grading import extract_answer, is_equal
 from workbench.problems.truth import ANSWER
 from workbench.types import Prefix, Problem
@@ -57,7 +57,7 @@ def states_answer(problem: Problem, step: str) -> bool:
     [False, True, True]
     """
     if problem.kind == "stories":  # money, decimals and percent signs are answers there
-        return stories.read_answer(step) is not None
+        return story_truth.read_answer(step) is not None
     if problem.kind in KINDS:
         return ANSWER.fullmatch(step.strip()) is not None
     # a stated answer stays the same whatever number follows; a last number does not

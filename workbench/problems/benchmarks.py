@@ -117,7 +117,7 @@ def json_rows(file: Path) -> Iterator[tuple[str, dict]]:
     Raises ValueError, with file and line, where it is corrupt or cut off.
     """
     if file.suffix == ".json":
-        if not isinstance(rows := whole_json(file), list | dict):
+        if not isinstance(rows := whole_json(file), list):
             raise ValueError(f"{file}: not a JSON array, but a {type(rows).__name__}")
         yield from ((f"{file}, row {i}", row) for i, row in enumerate(rows, start=1))
         return

@@ -23,7 +23,7 @@ from functools import cache, cached_property, lru_cache
 from workbench.problems.equations import Tree, formula, number_text, put, read_equations, values
 from workbench.problems.story_plot import Plot
 from workbench.problems.story_templates import PEOPLE, STORIES, WORDS
-from workbench.problems.story_truth import STORY_FAULTS, judge_steps, read_answer
+from workbench.problems.story_truth import judge_steps
 from workbench.types import Problem
 
 # by a template's place among its level's
@@ -312,9 +312,3 @@ def explain(problem: Problem, steps: Sequence[str]) -> list[str | None]:
 def solvable(problem: Problem, steps: Sequence[str]) -> bool:
     """False iff a wrong value stands for what the answer needs, or the answer line is wrong."""
     return judge_steps(plot_of(problem), steps)[1]
-
-
-__all__ = [
-    "STORY_FAULTS", "explain", "generate", "instance", "plot_of", "problem_at", "read_answer",
-    "read_question", "read_solution", "solvable", "templates",
-]  # fmt: skip

@@ -29,6 +29,7 @@ import numpy as np
 
 from workbench.analyse.metrics import aggregate, weighted_vote
 from workbench.analyse.scaling import correctness
+from workbench.files import write_whole
 from workbench.models import load_policy, load_verifier
 from workbench.models.policy import HFPolicy
 from workbench.models.saved_policy import save_policy
@@ -36,7 +37,7 @@ from workbench.problems import answer_of, frozen, quantities
 from workbench.recipes import policies, verifiers
 from workbench.train.grpo import RECIPE
 from workbench.train.iterate import fine_tune
-from workbench.train.prm import step_loss, train_prm
+from workbench.train.prm import train_prm
 from workbench.train.sft import Lesson
 from workbench.types import Meter, Prefix, SearchResult, Verifier
 
@@ -132,9 +133,7 @@ def relabel(place: Path, prm_name, number: int) -> Facts:
     problems, writer = quantities.generate(LABELLED, **of), str(place / "policy")
     pool = verifiers.distinct(problems, {writer: place / "solutions.jsonl"}, meter=meter)
     rows = verifiers.agreed(pool, writer, meter=meter)
-    weights = {"language": verifiers.LANGUAGE, "within": verifiers.WITHIN}
-    about = {"loss": partial(step_loss, **weights), "settings": weights}
-    about |= {"recipe": GO_ON_WITH, "held_out": verifiers.learnt}
+    about = {"loss": verifiers.PRM_LOSS, "recipe": GO_ON_WITH, "held_out": verifiers.learnt}
     host = load_policy(prm_name, dtype="float32")
     verifiers.trained(train_prm, rows, place / "prm", host, **about)
     trained = json.loads((place / "prm" / "training.json").read_text())["tokens"]
@@ -163,8 +162,8 @@ def _finish(place: Path, judges: list, facts: Facts) -> str:
 
 
 def _write(facts: Facts, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    text = json.dumps(facts) + "\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def in_steps(scores: np.ndarray, results: Sequence[SearchResult]) -> list[list[list[float]]]:

@@ -48,9 +48,8 @@ from workbench.problems import frozen, quantities
 from workbench.search import METHODS
 from workbench.train.drawn import Drawn, grade, measures
 from workbench.train.grpo import GRPO, RECIPE, grpo, rejection_lessons
-from workbench.train.iterate import GENTLE, fine_tuning
+from workbench.train.iterate import fine_tuning
 from workbench.train.learner import Recipe
-from workbench.train.loop import run_of
 from workbench.train.ppo import PPO, ppo
 from workbench.train.preferences import DPO, dpo
 from workbench.train.rewards import Reward, answer, by_verifier, exact, gated, mixed
@@ -133,8 +132,8 @@ ARMS = {
     "likelihood-alone": Arm("grpo", {}, likelihood_reward),
     "gold": Arm("gold"),
 }
-for name in ("grpo-answer", "grpo-gated", "rft"):
-    ARMS[f"{name}-long"] = replace(ARMS[name], times=4)
+LONG = ("grpo-answer", "grpo-gated", "rft")
+ARMS |= {f"{name}-long": replace(ARMS[name], times=4) for name in LONG}
 SEEDS = range(3)
 
 
@@ -248,8 +247,8 @@ def _fine_tuned(policy: HFPolicy, arm: Arm, seed: int, budget: int, held: dict[s
         lessons, spent = [Lesson(problem) for problem in problems], 0
     else:
         lessons, spent = _own_right(policy, problems, arm.settings, seed, budget // 2)
-    held = held | {"order": "rft", "run": run_of(GENTLE, seed=seed, budget=budget)}
-    for row in fine_tuning(policy, lessons, tokens=budget - spent, seed=seed, **held):
+    about = {"tokens": budget - spent, "seed": seed, "order": "rft"}
+    for row in fine_tuning(policy, lessons, **about, **held):
         yield {"round": row["update"], **row, "spent": spent + row["train/tokens"]}
 
 

@@ -25,27 +25,27 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from workbench.analyse.scaling import correctness
 from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
-from workbench.models.checkpoints import SHIPPED, without_library_notes
+from workbench.models.checkpoints import SHIPPED
 from workbench.models.ensemble import Ensemble
 from workbench.models.policy import HFPolicy
-from workbench.models.saved_policy import ADAPTER, save_policy
+from workbench.models.saved_policy import ADAPTER, adapted, save_policy
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import untrained
 from workbench.problems import frozen, practice, process_data
 from workbench.recipes import lessons
-from workbench.recipes.policies import sampled_by, write_rounds
-from workbench.recipes.verifiers import LANGUAGE, LOG, WITHIN, learnt, trained
+from workbench.recipes.policies import CHARGED, sampled_by, write_rounds
+from workbench.recipes.verifiers import LOG, PRM_LOSS, learnt, trained
 from workbench.supervise.omegaprm import omegaprm
 from workbench.supervise.shepherd import shepherd
 from workbench.train.grpo import GRPO, grpo
 from workbench.train.iterate import fine_tuning
 from workbench.train.learner import Recipe
-from workbench.train.loop import run_of
-from workbench.train.prm import step_loss, train_prm
+from workbench.train.prm import train_prm
 from workbench.train.rewards import answer, by_verifier, mixed
 from workbench.train.sft import Lesson
 from workbench.train.verifiers import with_lora
@@ -55,12 +55,10 @@ WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "ma
 LORA = Recipe(
     learning_rate=1e-3, batch_tokens=1024, warmup=20, rank=8, alpha=16,
 )  # fmt: skip
-JUDGE_LOSS = {"language": LANGUAGE, "within": WITHIN}
 AS_A_JUDGE = {  # how the PRM reads and learns: the same adapter goes on
     "form": StepFormat(good="+", bad="-", template=WAY_TO_WRITE["templates"]["solve"]),
     "recipe": replace(LORA, rank=0, epochs=1.0, batch_tokens=4096, micro_tokens=1024),
-    "loss": partial(step_loss, **JUDGE_LOSS),
-    "settings": JUDGE_LOSS,
+    "loss": PRM_LOSS,
 }
 SFT_STORIES, SFT_TALES, SFT_SUMS, SFT_TOKENS = 5_000, 5_000, 2_500, 1_200_000
 LABELLERS = {  # how, how many stories, sizes; the PRM learns from the first
@@ -85,13 +83,10 @@ def teachable(name: str | Path = "smollm2", *, adapter: Path | None = None) -> H
     base = load_policy(name, dtype="fast", **WAY_TO_WRITE)
     dtype = base.model.dtype
     if adapter is None:
+        torch.manual_seed(0)  # new adapters are drawn
         model = with_lora(base.model, LORA)
     else:
-        from peft import PeftModel
-
-        place = str(finished(adapter))
-        with without_library_notes():
-            model = PeftModel.from_pretrained(base.model, place, is_trainable=True)
+        model = adapted(base.model, finished(adapter), trainable=True)
     return HFPolicy(model.to(dtype), base.tokenizer, name=str(name), **WAY_TO_WRITE)
 
 
@@ -121,7 +116,6 @@ def story_sft(folder: Path) -> str:
     problems = lessons.training_stories(SFT_STORIES, seed=1) + lessons.real_lessons()
     problems += practice.tales(SFT_TALES, seed=1) + practice.sums(SFT_SUMS, seed=1)
     options = _kept(place) | {"held_out": partial(solved_stories, policy), "order": "stories"}
-    options["run"] = run_of(LORA, problems=len(problems), tokens=SFT_TOKENS)
     taught, about = [Lesson(problem) for problem in problems], {"recipe": LORA, "seed": 0}
     rows = list(fine_tuning(policy, taught, tokens=SFT_TOKENS, **about, **options))
     write_rounds([{"round": row["update"], **row} for row in rows], place.with_suffix(".csv"))
@@ -198,8 +192,7 @@ def story_grpo(folder: Path) -> str:
         grpo(policy, problems, settings=settings, recipe=recipe, seed=0,
              until=GRPO_TOKENS, reward=reward, **options)
     )  # fmt: skip
-    kinds = ("tokens", "trained_tokens", "verifier_tokens")
-    spent = [{"spent": sum(row[f"train/{kind}"] for kind in kinds), **row} for row in rows]
+    spent = [{"spent": sum(row.get(kind, 0) for kind in CHARGED), **row} for row in rows]
     write_rounds(spent, place.with_suffix(".csv"))
     save_policy(policy, place)
     return _told(rows)

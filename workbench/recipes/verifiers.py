@@ -61,6 +61,7 @@ LAYERS = 2  # on top of the host
 LOG, EVALUATIONS = "log.csv", 20  # the log lies beside a verifier's weights
 LANGUAGE = 0.3  # weight of going on to write good steps
 WITHIN = 1.0  # weight of labels within steps, word by word
+PRM_LOSS = partial(step_loss, language=LANGUAGE, within=WITHIN)
 PLANTED = 9_000  # solutions with a planted fault, and as many of the others beside them
 ANSWERS = 20_000  # solutions that those who judge whole ones learn from
 LESSONS = 16_000  # of a verifier that writes, half of them bad steps if there are as many
@@ -145,8 +146,8 @@ def prm(folder: Path, host_name: str, *, plain: bool = False) -> str:
     `plain`: without labels within steps, and no head begins by looking back.
     """
     rows = _labels(folder, host_name)
-    weights = {"language": LANGUAGE, "within": 0.0 if plain else WITHIN}
-    about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
+    loss = partial(step_loss, language=LANGUAGE) if plain else PRM_LOSS
+    about = {"loss": loss, "held_out": learnt}
     place = folder / f"{'plain' if plain else 'prm'}_{host_name}"
     return trained(train_prm, rows, place, _deeper(host_name, look_back=not plain), **about)
 
@@ -155,17 +156,16 @@ def with_planted(folder: Path, host_name: str) -> str:
     """Go on from the process reward model, with planted faults beside the policy's own."""
     begin, rows = _made(folder, f"prm_{host_name}"), _labels(folder, host_name)
     rows = [*planted(rows, seed=SEED)[:PLANTED], *rows[:PLANTED]]
-    weights = {"language": LANGUAGE, "within": WITHIN}
-    about = {"loss": partial(step_loss, **weights), "settings": weights, "held_out": learnt}
-    about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.007)
+    recipe = replace(PRM, epochs=1.0, matrix_rate=0.007)
+    about = {"loss": PRM_LOSS, "held_out": learnt, "recipe": recipe}
     place = folder / f"planted_{host_name}"
     return trained(train_prm, rows, place, load_policy(begin, dtype="float32"), **about)
 
 
 def orm(folder: Path, host_name: str, *, alone: bool = False) -> str:
     """Go on from the process reward model, with final answers; or learn from these `alone`."""
-    rows, weights = _answers(folder, host_name), {"within": WITHIN}
-    about = {"loss": partial(outcome_loss, **weights), "settings": weights, "held_out": chooses}
+    rows = _answers(folder, host_name)
+    about = {"loss": partial(outcome_loss, within=WITHIN), "held_out": chooses}
     if alone:
         about["recipe"] = replace(PRM, epochs=1.0)
         return trained(train_orm, rows, folder / f"alone_{host_name}", _deeper(host_name), **about)

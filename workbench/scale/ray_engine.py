@@ -281,8 +281,7 @@ class _Run:
 
     def close(self) -> None:
         """Let the workers end what they do; they stay for the next run."""
-        for place in self.engine.places:
-            place.actor.stop.remote(self.number)
+        self.stop()
         self.calls = {}
 
 

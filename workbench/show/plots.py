@@ -184,18 +184,20 @@ def training_curve(
     metrics: Sequence[str] | None = None,
     smooth: int = 1,
     xlabel: str = "update",
+    sharey: bool = False,
 ) -> Figure:
     """Metrics over updates (or what `xlabel` calls the column `update`), one panel each.
 
     `df` has columns update, metric, value and maybe run, low, high. With `smooth` > 1 the line is a
-    running mean over that many updates and the raw values stay behind it, faint.
+    running mean over that many updates and the raw values stay behind it, faint. Panels of one unit
+    can have one scale (`sharey`).
     """
     _columns(df, ("update", "metric", "value"))
     metrics = list(metrics or df["metric"].unique())
     if unknown := [m for m in metrics if m not in set(df["metric"])]:
         known = ", ".join(df["metric"].unique())
         raise ValueError(f"metrics {', '.join(unknown)} are not in the data; there are {known}")
-    fig, axes = _panels(len(metrics), title, subtitle)
+    fig, axes = _panels(len(metrics), title, subtitle, sharey=sharey)
     drawn = df[df["metric"].isin(metrics)]
     runs = list(drawn["run"].unique()) if "run" in df else ["run"]  # one style each in all panels
     for ax, metric in zip(axes.flat, metrics):

@@ -98,10 +98,23 @@ def batches_of(
     return batches, {"weight": sum(weights)}
 
 
-def fill(batches: Sequence[Batch], name: str, values: Sequence[torch.Tensor]) -> None:
-    """Put one number a token, (T,) for every rollout of the round, where the rollouts stand."""
+def tokens_of(batch: Batch) -> torch.Tensor:
+    """1 where a sampled token stands, (B, T)."""
+    return batch.tensors["labels"] != rl.IGNORE
+
+
+def fill(
+    batches: Sequence[Batch],
+    name: str,
+    values: Sequence[torch.Tensor],
+    places: Callable[[Batch], torch.Tensor] = tokens_of,
+) -> None:
+    """Put a rollout's numbers, (T,) for every one of the round, where its tokens stand.
+
+    Or where `places` says: those of actions, (A,).
+    """
     for batch in batches:
-        mask = batch.tensors["labels"] != rl.IGNORE  # (B, T)
+        mask = places(batch)  # (B, T)
         own = torch.cat([values[i] for i in batch.tensors["rollout"].tolist()])  # (N,)
         batch.tensors[name] = rl.placed(own.to(mask.device), mask)  # (B, T)
 
@@ -130,8 +143,12 @@ def clipped_parts(
     """
     logp, entropy, mask = logps_of_batch(model, batch, settings)
     batch.tensors.setdefault("old", logp.detach())
-    watched = _watch(logp.detach(), entropy, mask, batch.tensors, settings)
-    return objective(logp, mask, batch.tensors, settings), watched
+    tensors = batch.tensors
+    watched = watch_tokens(logp, entropy, mask, tensors)
+    ratio = (logp.detach() - tensors["old"]).exp()  # (B, T)
+    beyond = rl.beyond_clip(ratio, tensors["advantages"], settings.epsilon, settings.epsilon_high)
+    watched["clip_fraction"] = beyond[mask]
+    return objective(logp, mask, tensors, settings), watched
 
 
 def update(
@@ -190,20 +207,15 @@ def logps_of_batch(
     return rl.token_logps(model, ids, labels, settings.temperature)
 
 
-def _watch(
+def watch_tokens(
     logp: torch.Tensor,
     entropy: torch.Tensor,
     mask: torch.Tensor,
     tensors: Mapping[str, torch.Tensor],
-    settings: Clipped,
 ) -> Watched:
     """What is worth knowing of every sampled token of a batch, (N,) each."""
-    epsilons = settings.epsilon, settings.epsilon_high
-    ratio = (logp - tensors["old"])[mask].exp()  # (N,)
-    advantages = rl.per_token(tensors["advantages"], mask)[mask]  # (N,)
-    clipped = rl.beyond_clip(ratio, advantages, *epsilons)  # (N,)
-    off = logp[mask] - tensors["sampled"]
-    watched = {"entropy": entropy[mask], "clip_fraction": clipped, "off": off}
+    logp = logp.detach()
+    watched = {"entropy": entropy[mask], "off": logp[mask] - tensors["sampled"]}
     return watched | ({"kl": rl.kl_k3(logp, tensors["ref"])[mask]} if "ref" in tensors else {})
 
 

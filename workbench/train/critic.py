@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from workbench.train import rl
 from workbench.train.advantages import ends_of, normalised, step_gae, step_sums
+from workbench.train.clipped import fill
 from workbench.train.drawn import Drawn
 from workbench.train.learner import Batch
 from workbench.train.rewards import Earned
@@ -143,10 +145,7 @@ def prepare(
     advantages = normalised(advantages) if settings.whiten else advantages
     for name, x in (("returns", returns), ("advantages", advantages)):
         parts = x.split([len(row) for *_, row in rows])  # (A,) each
-        for batch in batches:
-            own = torch.cat([parts[i] for i in batch.tensors["rollout"].tolist()])
-            counts = acts(batch, settings)
-            batch.tensors[name] = rl.placed(own.to(counts.device), counts)
+        fill(batches, name, parts, partial(acts, settings=settings))
     # 4. foretold against earned: from values of 0 and with lambda 1 there is nothing but rewards
     alone = replace(settings, lam=1.0)
     earned = torch.cat([estimate(*one, torch.zeros_like(row), alone) for *one, row in rows])

@@ -64,6 +64,5 @@ def train_every_step(
     solutions = outcome_rows(rows)
     whole = [replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in solutions]
     share = fmean(row.labels[-1] for row in solutions)
-    about = {"loss": every_step_loss, "settings": {"of": "every step"}}
-    about["trivial_loss"] = float(entropy([share, 1 - share]))
+    about = {"loss": every_step_loss, "trivial_loss": float(entropy([share, 1 - share]))}
     return train_prm(model, tokenizer, whole, past_error=True, seed=seed, **about, **options)

@@ -71,16 +71,12 @@ def verdicts(rows: Sequence[LabelledSolution]) -> list[Verdict]:
     return out
 
 
-def resampled(
-    lessons: Sequence[Verdict], policy: HFPolicy, *, n: int = 1, seed: int
-) -> list[Verdict]:
-    """The lessons with up to `n` critiques that the policy wrote and that agree with the label.
+def resampled(lessons: Sequence[Verdict], policy: HFPolicy, *, seed: int) -> list[Verdict]:
+    """The lessons with a critique that the policy wrote, where it agrees with the label.
 
-    They are different ones; lessons without any are left out. ValueError unless n >= 1.
+    It agrees if it equals the judged step and that is good, or does not and that is bad.
     """
-    if n < 1:
-        raise ValueError(f"n={n} critiques a step: need at least 1")
-    # 1. each step from its opening on, n times
+    # 1. each step from its opening on
     lasts = [x.steps[-1] for x in lessons]
     openings = [ids[:1] for ids in map(partial(plain_ids, policy.tokenizer), lasts)]
     starts = [
@@ -88,25 +84,18 @@ def resampled(
         for x, opening in zip(lessons, openings)
     ]
     names = [repr((x.problem.question, x.steps)).encode() for x in lessons]
-    keys = [stream_of(seed, name, k) for name in names for k in range(n)]
-    sampled = policy.sample([start for start in starts for _ in range(n)], keys, until="step")
+    keys = [stream_of(seed, name, 0) for name in names]
+    sampled = policy.sample(starts, keys, until="step")
     # 2. what agrees
-    out = []
-    for i, (lesson, opening, start) in enumerate(zip(lessons, openings, starts)):
-        own = [p.ids[len(start.ids) :] for p in sampled[i * n : (i + 1) * n]]
-        rows = [[*opening, *ids] for ids in own]
-        decoded = policy.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        texts = [text.strip() for text in decoded]
+    own = [[*first, *p.ids[len(s.ids) :]] for first, p, s in zip(openings, sampled, starts)]
+    texts = [t.strip() for t in policy.tokenizer.batch_decode(own, skip_special_tokens=True)]
+    return [
+        replace(lesson, critique=text)
+        for lesson, opening, text in zip(lessons, openings, texts)
         # text cannot say an unknown word, so none can begin with it
-        told = [text for text in texts if plain_ids(policy.tokenizer, text)[:1] == opening]
-        out += [replace(lesson, critique=text) for text in agreeing(lesson, told)]
-    return out
-
-
-def agreeing(lesson: Verdict, texts: Sequence[str]) -> list[str]:
-    """Those critiques, each once, that equal the judged step if and only if it is good."""
-    step = lesson.steps[-1].strip()
-    return [text for text in dict.fromkeys(texts) if (text == step) == lesson.good]
+        if plain_ids(policy.tokenizer, text)[:1] == opening
+        and (text == lesson.steps[-1].strip()) == lesson.good
+    ]
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -235,27 +224,24 @@ def train_genrm(
     form: GenerativeFormat | None = None,
     within: float = 0.0,
     seed: int,
-    verifier_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[GenerativeVerifier, list[dict[str, float]]]:
     """Fine-tune `model` (changed in place) on verdicts; returns the verifier and the log.
 
-    `within` weighs the labels of words (see above). `verifier_options` go to `GenerativeVerifier`,
-    `options` are those of `verifiers.fit`: held_out, evaluations, keep, checkpoints, log, bf16.
-    Warns of lessons longer than the model reads, which are left out; ValueError if none is left,
-    and for `within` where no step follows a critique.
+    `within` weighs the labels of words (see above), `options` are those of `verifiers.fit`. Warns
+    of lessons longer than the model reads, which are left out; ValueError if none is left, and for
+    `within` where no step follows a critique.
     """
     if within and not (form and 0 <= form.ask.find("{critique}") < form.ask.find("{step}")):
         raise ValueError(f"within={within}: need an ask in which the step follows a critique")
     form, longest = (form or GenerativeFormat()).bound(tokenizer), window(model)
     data = verdict_rows(lessons, tokenizer, form, longest=longest)
     check_window(len(data), len(lessons), longest, "verdicts")
-    made = {"tokenizer": tokenizer, "form": form, **(verifier_options or {})}
     return fit(
-        model, partial(GenerativeVerifier, **made), data,
+        model, partial(GenerativeVerifier, tokenizer=tokenizer, form=form), data,
         partial(verdict_loss, form=form, within=within),
         collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
-        trivial_loss=_trivial_loss(data), settings={"form": form, "within": within}, **options,
+        trivial_loss=_trivial_loss(data), **options,
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def fine_tuning(
         given = f"{len(lessons)} lessons, tokens={tokens}"
         raise ValueError(f"{given}: need at least one of each to fine-tune on")
     check_rank(policy.model, recipe)
-    if options.get("checkpoints") is not None and "run" not in options:
+    if options.get("checkpoints") is not None:
         known = {"lessons": digest(repr(lessons)), "policy": policy.fingerprint()}
         options["run"] = run_of(recipe, **known, tokens=tokens, seed=seed, order=order)
     data = batches(

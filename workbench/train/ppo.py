@@ -39,7 +39,15 @@ import torch
 from workbench.models.checkpoints import weights_digest
 from workbench.models.policy import HFPolicy
 from workbench.train import rl
-from workbench.train.clipped import Clipped, Reference, Watched, batches_of, logps_of_batch, several
+from workbench.train.clipped import (
+    Clipped,
+    Reference,
+    Watched,
+    batches_of,
+    logps_of_batch,
+    several,
+    watch_tokens,
+)
 from workbench.train.critic import Valued, acts, before, prepare, summed, with_ends
 from workbench.train.drawn import Drawn, Source, check_source
 from workbench.train.grpo import RECIPE
@@ -107,12 +115,11 @@ def _of_policy(logp, entropy, mask, batch: Batch, settings: PPO) -> tuple[torch.
     ratio = summed(logp - old, batch, settings).exp()  # (B, A)
     clip = ratio, tensors["advantages"], settings.epsilon, settings.epsilon_high
     loss = _average(-rl.clipped_gain(*clip), counts, settings)
-    off = logp.detach()[mask] - tensors["sampled"]
-    watched = {"entropy": entropy[mask], "off": off, "clip_fraction": rl.beyond_clip(*clip)[counts]}
+    watched = watch_tokens(logp, entropy, mask, tensors)
+    watched["clip_fraction"] = rl.beyond_clip(*clip)[counts]
     if "ref" in tensors:
         kl = rl.kl_k3(logp, tensors["ref"])  # (B, T)
         loss = loss + settings.beta * _average(summed(kl, batch, settings), counts, settings)
-        watched["kl"] = kl.detach()[mask]
     return loss, watched
 
 

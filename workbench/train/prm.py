@@ -252,7 +252,6 @@ def train_prm(
     form: StepFormat | None = None,
     seed: int,
     loss: Callable[..., torch.Tensor] = step_loss,
-    settings: Mapping[str, Any] | None = None,
     trivial_loss: float | None = None,
     verifier_options: Mapping[str, Any] | None = None,
     **options: Any,
@@ -260,11 +259,9 @@ def train_prm(
     """Fine-tune `model` (changed in place) on labelled solutions; returns the verifier and the log.
 
     `soft`: targets are `values` instead of `labels`. `past_error`: steps after the first one
-    labelled bad count, too. `loss` takes what `step_loss` takes; `settings` names what it depends
-    on, `trivial_loss` what it is for one who knows nothing (the entropy of the labels).
-    `verifier_options` go to `StepVerifier`, `options` are those of `verifiers.fit`: `held_out`
-    (measures the verifier), evaluations, keep, checkpoints, log, bf16.
-    `models.verifier.save` keeps the verifier.
+    labelled bad count, too. `loss` takes what `step_loss` takes; `trivial_loss` is what it is for
+    one who knows nothing (the entropy of the labels). `verifier_options` go to `StepVerifier`,
+    `options` are those of `verifiers.fit`. `models.verifier.save` keeps the verifier.
 
     Warns of steps cut off because the model reads no further. ValueError if no row holds a labelled
     step, and for options without what they need.
@@ -283,7 +280,7 @@ def train_prm(
     return fit(
         model, partial(StepVerifier, **made), data, partial(loss, form=form),
         collate=partial(_batch, pad=pad_id(tokenizer)), recipe=recipe or Recipe(), seed=seed,
-        trivial_loss=trivial_loss, settings={"form": form, **(settings or {})},
+        trivial_loss=trivial_loss,
         outputs=partial(_logits_of_steps, mark=len(form.ids[0])), **options,
     )  # fmt: skip
 

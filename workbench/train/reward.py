@@ -28,12 +28,12 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
-from workbench.models.heads import ScalarHead, head_outputs, padded, with_scalar_head
+from workbench.models.heads import ScalarHead, head_outputs, with_scalar_head
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.train.learner import Batch, Recipe
 from workbench.train.orm import Outcome, outcome_rows
-from workbench.train.rows import check_window, window
+from workbench.train.rows import check_window, pad_right, window
 from workbench.train.verifiers import fit
 from workbench.types import Prefix, Problem
 
@@ -103,8 +103,8 @@ def train_reward(
 ) -> tuple[StepVerifier, list[dict[str, float]]]:
     """Put a scalar head on a causal LM (changed in place) and train it on `pairs` of solutions.
 
-    At most `most` pairs a problem. `options` are those of `verifiers.fit` (held_out, which measures
-    with a shift of 0, evaluations, keep, checkpoints, bf16 ...). Returns the verifier and the log;
+    At most `most` pairs a problem. `options` are those of `verifiers.fit` (`held_out` measures with
+    a shift of 0). Returns the verifier and the log;
     `save` keeps it. Warns of pairs longer than the model reads. Raises ValueError without pairs
     that it can read.
     """
@@ -119,7 +119,7 @@ def train_reward(
         list(kept.values()), _share_of_loss, collate=_batch,
         outputs=lambda model, tensors: head_outputs(model, **tensors),
         length=lambda two: 2 * max(map(len, two)), recipe=recipe or Recipe(), seed=seed,
-        trivial_loss=math.log(2), settings={"form": form}, **options,
+        trivial_loss=math.log(2), **options,
     )  # fmt: skip
     seen = {(p.problem, steps): None for p in kept for steps in (p.chosen, p.rejected)}
     rewards = verifier.log_odds([Prefix.of(*solution, ended=True) for solution in seen])
@@ -136,7 +136,9 @@ def _ids(pair: Pair, tokenizer, form: StepFormat) -> list[list[int]]:
 def _batch(rows: Sequence[Sequence[list[int]]]) -> Batch:
     """Right ones first, then wrong ones."""
     ids = [two[side] for side in (0, 1) for two in rows]
-    return Batch(padded(ids), {"pairs": len(rows)}, sum(map(len, ids)), len(rows))
+    read = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]}
+    tensors = {name: pad_right(numbers, 0) for name, numbers in read.items()}  # (2 B, T)
+    return Batch(tensors, {"pairs": len(rows)}, sum(map(len, ids)), len(rows))
 
 
 def _share_of_loss(

@@ -187,9 +187,9 @@ def _draw(
         results, earned = parts
         cost.generated = sum(result.meter.generated for result in results)
     else:
-        earned = _earned(reward, results)
-    right = grade(results)  # (P, G)
-    earned = right.flatten().tolist() if reward is answer else earned
+        earned = earned_by(reward, results)
+    graded = torch.tensor(earned).view(len(results), -1) if reward is answer else None
+    right = grade(results) if graded is None else graded  # (P, G)
     own = {"policy": policy, "reward": reward, "seed": of_round, "cost": cost}
     return Drawn(results, earned, right, **own, number=number, online=online)
 
@@ -210,21 +210,14 @@ def _drawn_together(
     mine, read = [p for p in problems if owner[p.id] == process], meter.verifier
     sizes = {"n": settings.group, "temperature": settings.temperature}
     results = sampled(METHODS["sample"], mine, policy, Meter(), seed=seed, **sizes)
-    earned = _earned(reward, results or [])
+    earned = earned_by(reward, results) if results else []
     parts = gathered((results, earned, meter.verifier - read))
     meter.verifier = read + sum(own for *_, own in parts)
     if any(results is None for results, *_ in parts):
         return None
     drawn, paid = zip(*[(iter(results), iter(earned)) for results, earned, _ in parts])
     whole = [next(drawn[owner[problem.id]]) for problem in problems]
-    if reward is answer:
-        return whole, []
     return whole, [x for p in problems for x in islice(paid[owner[p.id]], settings.group)]
-
-
-def _earned(reward: Reward, results: Sequence[SearchResult]) -> list[Earned]:
-    """What rollouts earn, group after group; nothing for right answers, which are graded anyway."""
-    return earned_by(reward, results) if results and reward is not answer else []
 
 
 def sampled(

@@ -100,7 +100,7 @@ def encode(
     else; an end that it adds to every text stands at the row's end alone.
     """
     prompts = [render(templates, lesson.prompt, lesson.problem) for lesson in lessons]
-    solutions = [lesson.text or lesson.problem.solution for lesson in lessons]
+    solutions = [x.problem.solution if x.text is None else x.text for x in lessons]
     texts = [written_as(text, separator) for text in solutions]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     front, plain = front_ids(tokenizer), {"add_special_tokens": False}

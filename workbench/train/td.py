@@ -108,5 +108,5 @@ def train_td(
     """
     solutions = outcome_rows(rows)
     rollouts = [replace(row, labels=(row.labels[-1],) * len(row.steps)) for row in solutions]
-    loss = {"loss": partial(td_loss, lam=lam), "settings": {"lam": lam}}
-    return train_prm(model, tokenizer, rollouts, past_error=True, seed=seed, **loss, **options)
+    about = {"loss": partial(td_loss, lam=lam), "past_error": True, "seed": seed}
+    return train_prm(model, tokenizer, rollouts, **about, **options)

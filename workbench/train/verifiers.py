@@ -56,7 +56,6 @@ def fit(
     recipe: Recipe,
     seed: int,
     trivial_loss: float,
-    settings: Mapping[str, Any],
     held_out: Callable[[Any], dict[str, float]] | None = None,
     bf16: bool = False,
     length: Callable[[Any], int] = lambda row: len(row["input_ids"]),
@@ -65,8 +64,8 @@ def fit(
 ) -> tuple[Any, list[dict[str, float]]]:
     """Train a model, changed in place, on rows of data; returns its verifier and the log.
 
-    `loss(outputs(model, tensors), tensors, totals=...)` is a batch's share of the update's loss.
-    `settings` are the method's own, by name: a run with other ones is not gone on with. `held_out`
+    `loss(outputs(model, tensors), tensors, totals=...)` is a batch's share of the update's loss. A
+    run with another one, or with other keywords of a `partial`, is not gone on with. `held_out`
     measures the verifier, `bf16` computes in bfloat16, `options` are those of `loop.train`:
     evaluations, keep, log, checkpoints.
     """
@@ -77,7 +76,8 @@ def fit(
     # 1. what tells this run from others
     if options.get("checkpoints") is not None:  # before there are adapters: the seed says which
         known = {"data": digest(repr(data)), "host weights": weights_digest(model)}
-        options["run"] = run_of(recipe, **known, **settings, seed=seed, bf16=bf16)
+        known |= {"loss": digest(getattr(loss, "func", loss)), **getattr(loss, "keywords", {})}
+        options["run"] = run_of(recipe, **known, seed=seed, bf16=bf16)
     # 2. the verifier, and how it learns
     torch.manual_seed(seed)
     verifier = verifier_of(with_lora(model, recipe))

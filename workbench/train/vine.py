@@ -13,6 +13,7 @@ problem are completed once; advantages are not normalised over the batch. Taught
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,9 +22,10 @@ from workbench.supervise.replay import completions, given
 from workbench.task import stream_key
 from workbench.train.advantages import ends_of, over_tokens, vine_advantages
 from workbench.train.drawn import Drawn
+from workbench.train.learner import gathered, this_process
 from workbench.train.rewards import rewards_of
 from workbench.train.rounds import sampled
-from workbench.types import Prefix
+from workbench.types import Meter, Prefix
 
 if TYPE_CHECKING:
     from workbench.train.grpo import GRPO
@@ -61,9 +63,14 @@ def completed(
             raise ValueError(f"two problems have the id {rollout.problem.id!r}, need one each")
         pools[rollout.problem.id].append(rollout)
     options = {"seed": stream_key(drawn.seed, "vine", 0, 0, 0), "n": n, "temperature": temperature}
-    method, asked = given(completions, pools), list(problems.values())
-    if (results := sampled(method, asked, drawn.policy, drawn.cost, **options)) is None:
+    # of several processes each completes its share of the problems
+    (process, processes), whole = this_process(), list(problems.values())
+    mine, method = whole[process::processes], given(completions, pools)
+    parts = gathered(sampled(method, mine, drawn.policy, Meter(), **options))
+    if any(part is None for part in parts):
         return None
+    results = list(chain.from_iterable(parts))
+    drawn.cost.generated += sum(result.meter.generated for result in results)
     rows = [row for result in results for row in result.labelled]
     ends = [end for row in rows for end in row.meta["ends"]]
     earned = rewards_of(drawn.reward, [problems[end.problem.id] for end in ends], ends)

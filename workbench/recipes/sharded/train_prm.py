@@ -18,11 +18,12 @@ from pathlib import Path
 from transformers import HfArgumentParser, Trainer, TrainingArguments
 
 from workbench.models import load_policy
+from workbench.models.saved_policy import VERIFIER
 from workbench.models.step_format import StepFormat
-from workbench.models.verifier import FILE, StepVerifier
+from workbench.models.verifier import StepVerifier
 from workbench.problems import process_data
 from workbench.train.prm import collate, examples, step_loss
-from workbench.train.rows import pad_id, window
+from workbench.train.rows import check_window, pad_id, window
 
 
 @dataclass
@@ -45,8 +46,7 @@ class ShardedPRM(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         logits = model(input_ids=inputs["input_ids"], use_cache=False).logits  # (B, T, V)
-        loss = step_loss(logits, inputs, self.form)
-        return (loss, {"logits": logits}) if return_outputs else loss
+        return step_loss(logits, inputs, self.form)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -58,6 +58,7 @@ def main(words: list[str] | None = None) -> None:
     rows = process_data.read(asked.labels, format=asked.format)
     longest = window(host.model)
     data = examples(rows, host.tokenizer, form, soft=asked.soft, longest=longest)
+    check_window(len(data), len(rows), longest, "solutions")
     settings = StepVerifier(host.model, host.tokenizer, form).settings()
     batch = partial(collate, pad=pad_id(host.tokenizer))
     host.model.train()
@@ -66,7 +67,8 @@ def main(words: list[str] | None = None) -> None:
     trainer.save_model()  # all processes: the weights are gathered
     if trainer.is_world_process_zero():
         host.tokenizer.save_pretrained(args.output_dir)
-        (Path(args.output_dir) / FILE).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        note = json.dumps(settings, indent=1)
+        (Path(args.output_dir) / VERIFIER).write_text(note, encoding="utf-8")
 
 
 if __name__ == "__main__":
