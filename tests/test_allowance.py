@@ -332,6 +332,18 @@ def test_a_price_that_cannot_be_named_is_the_error_of_its_problem():
     assert "too long to read" in results[1].error
 
 
+def test_a_policy_that_draws_more_than_it_was_asked_for_ends_the_budget():
+    class Eager(Walker):
+        def sample(self, prefixes, keys, *, meters, **how):
+            for meter in meters:
+                meter.samples += 2  # tries again
+            return super().sample(prefixes, keys, meters=meters, **how)
+
+    options = {"at_once": 4, "confidence": 1.0, "budget": Budget(5, "samples")}
+    (result,) = solve(PROBLEMS[:1], METHODS["adaptive"], policy=Eager(PROBLEMS), **options)
+    assert result.stopped == "budget" and result.meter.samples == 12 and len(result.rollouts) == 4
+
+
 def test_an_empty_request_is_answered():
     def method(problem):
         try:

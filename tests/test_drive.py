@@ -143,10 +143,10 @@ def test_misuse_is_named():
         yield "please"
 
     assert "yields Sample or Score requests" in run(wrong)[0].error
-    assert (
-        "asks for 'coach'"
-        in run(lambda problem: (yield Sample([Prefix(problem)], by="coach")))[0].error
-    )
+    with pytest.raises(ValueError, match="asks for 'coach', but solve was given only policy"):
+        run(lambda problem: (yield Sample([Prefix(problem)], by="coach")))
+    with pytest.warns(UserWarning, match=r"^10 of 10 problems failed, the first with: TypeError: "):
+        run(wrong)
     with pytest.raises(ValueError, match="no generator function"):
         run(lambda problem: SearchResult(problem))
     with pytest.raises(ValueError, match="in_flight=0"):
@@ -176,7 +176,7 @@ def test_problems_are_begun_when_there_is_room_and_their_results_let_go():
         return generator
 
     many = [replace(PROBLEMS[0], id=f"p{i}") for i in range(200)]
-    running = stream(many, counted, policy=Scripted(), seed=0, in_flight=4)
+    running = stream(many, counted, policy=Scripted(), verifier=Scripted(), seed=0, in_flight=4)
     seen = set()
     for index, _ in running:
         seen.add(index)
@@ -194,7 +194,49 @@ def test_an_interrupt_while_a_problem_is_begun_leaves_none_out():
         return walk(problem)
 
     with pytest.warns(UserWarning, match="interrupted"):
-        results = solve(PROBLEMS, method, policy=Scripted(), seed=0, in_flight=3)
+        results = solve(PROBLEMS, method, policy=Scripted(), verifier=Scripted(), in_flight=3)
     assert len(results) == len(PROBLEMS)
     assert [r.problem.id for r in results] == [p.id for p in PROBLEMS]
     assert any(r.stopped == "interrupt" for r in results) and any(not r.stopped for r in results)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"problems": PROBLEMS[0]}, r"problems=Problem\(.*: need a list of Problem"),
+        ({"problems": ["What is 2 + 3?"]}, "need a list of Problem"),
+        ({"problems": iter(PROBLEMS)}, "need a list of Problem"),
+        ({"method": "best_of_n"}, r"'best_of_n': need a function, as METHODS\['best_of_n'\] is"),
+        ({"policy": "base"}, "policy='base': need a model that can sample: load_policy or"),
+        ({"verifier": "prm_base"}, "verifier='prm_base': need a model that can score"),
+        ({"helpers": {"critic": 3}}, "critic=3: need a model that can sample or score"),
+        ({"budget": 100}, r"budget=100: need one with its unit, as Budget\(500, 'tokens'\)"),
+        ({"seed": "a"}, "seed='a': need a whole number"),
+        ({"in_flight": "8"}, "in_flight='8': need a whole number of at least 1"),
+    ],
+)
+def test_what_cannot_be_a_run_is_refused_before_it_begins(changed, said):
+    policy = Scripted()
+    given = {"problems": PROBLEMS, "method": METHODS["sample"], "policy": policy, "n": 2} | changed
+    with pytest.raises(ValueError, match=said) as refused:
+        solve(**given)
+    assert "\n" not in str(refused.value) and not policy.calls
+
+
+def test_a_model_that_was_forgotten_is_named_and_what_is_finished_stays_in_the_file(tmp_path):
+    how = {"policy": Scripted(), "n": 2, "save": tmp_path / "runs.jsonl"}
+    with pytest.raises(ValueError, match="asks for 'verifier', but solve was given only policy"):
+        solve(PROBLEMS, METHODS["best_of_n"], **how)
+
+
+def test_what_failed_is_tried_again(tmp_path):
+    model, file = Scripted(broken="p3"), tmp_path / "runs.jsonl"
+    how = {"policy": model, "n": 2, "save": file}
+    with pytest.warns(UserWarning, match="^1 of 10 problems failed, the first with: "):
+        results = solve(PROBLEMS, METHODS["sample"], **how)
+    assert [r.problem.id for r in results if r.error] == ["p3"]
+    model.broken = None  # mended
+    before = len(model.calls)
+    again = solve(PROBLEMS, METHODS["sample"], **how)
+    assert not any(r.error for r in again) and model.calls[before:] == [2]  # it alone
+    assert [r.rollouts for r in again] == [r.rollouts for r in run(METHODS["sample"], n=2)]

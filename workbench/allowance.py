@@ -50,7 +50,8 @@ def portion(
     left, everything = budget.left(meter), Portion(len(rest))
     price = getattr(models.get(request.by), "price", None)
     if budget.unit == "samples":
-        return everything if isinstance(request, Score) else Portion(min(int(left), len(rest)))
+        paid = max(0, min(int(left), len(rest)))  # a model may have drawn more than was asked
+        return everything if isinstance(request, Score) else Portion(paid)
     if left <= 0 or budget.unit == "flops" or price is None:
         return everything if left > 0 else Portion(0)
     if isinstance(request, Score):

@@ -88,12 +88,14 @@ def stream(
 
     `in_flight` problems run at once. `budget` is per problem (see `workbench.allowance`): what it
     pays for is answered, then the method returns its best so far. An error inside one problem, or a
-    wrong reply to it, becomes its result's `error`; on an interrupt every problem in flight returns
-    its best so far, the rest come back with `stopped="interrupt"`, and nothing of these is saved,
-    nor is a `ConnectionError`: a server that is away says nothing about a problem.
+    wrong reply to it, becomes its result's `error`, and a warning says how many there were; on an
+    interrupt every problem in flight returns its best so far, and the rest come back with
+    `stopped="interrupt"`. ValueError for what cannot be a run, as a method that asks for a model
+    that was not given.
 
     `save` names a JSONL file: each finished problem is appended, and problems that it already holds
-    are read back instead of run. It belongs to one run: ValueError if the method, its options (by
+    are read back instead of run. What an error or an interrupt ended is not saved: the next call
+    tries it again. It belongs to one run: ValueError if the method, its options (by
     content), seed, budget or models were others. A model with a method `fingerprint() -> str` is
     known by that (weights, adapters, settings), any other one by its `name`. ValueError, too, while
     another run writes to it.
@@ -123,22 +125,46 @@ def stream(
             finished = _elsewhere(engine, left, there.count(0), work, file)
         else:
             finished = work_off(lambda n: islice(left, n), work, models, file)
+        errors: list[str] = []
         for at, result, _ in _with_the_rest(finished, problems, there):
+            errors += [result.error] if result.error else []
             yield at.index, result
+        if errors:
+            failed = f"{len(errors)} of {len(problems)} problems failed"
+            warnings.warn(f"{failed}, the first with: {errors[0]}", stacklevel=3)
 
 
 def _check_arguments(
     problems: Sequence[Problem], work: Work, models: Models, engine: Workers | None
 ) -> None:
     """ValueError for what can't be run; the first problem shows if the method is one."""
-    if work.in_flight < 1:
-        raise ValueError(f"in_flight={work.in_flight}: need at least 1")
+    some = islice(problems, 1) if hasattr(problems, "__len__") else (None,)
+    if not all(isinstance(problem, Problem) for problem in some):
+        raise ValueError(f"problems={problems!r:.60}: need a list of Problem")
+    if not callable(work.method):
+        raise ValueError(f"method {work.method!r:.60}: need a function, as METHODS['best_of_n'] is")
+    if not isinstance(work.in_flight, int) or work.in_flight < 1:
+        raise ValueError(f"in_flight={work.in_flight!r}: need a whole number of at least 1")
+    if not isinstance(work.seed, int | np.integer):
+        raise ValueError(f"seed={work.seed!r}: need a whole number")
+    if work.budget is not None and not isinstance(work.budget, Budget):
+        need = "need one with its unit, as Budget(500, 'tokens')"
+        raise ValueError(f"budget={work.budget!r}: {need}")
     if engine and models:
         raise ValueError(f"{', '.join(models)} beside an engine: its workers have their own models")
     if not engine and not models:
         raise ValueError("no model to answer: give a policy, or an engine that has one")
+    _check_models(models)
     for at in islice(_numbered(problems), 1):
         task_of(at, work)
+
+
+def _check_models(models: Models) -> None:
+    for by, model in models.items():
+        ways = {"policy": ("sample",), "verifier": ("score",)}.get(by, ("sample", "score"))
+        if not any(hasattr(model, way) for way in ways):
+            need = f"need a model that can {' or '.join(ways)}: load_policy or load_verifier"
+            raise ValueError(f"{by}={model!r:.60}: {need} gives one")
 
 
 def _numbered(problems: Sequence[Problem]) -> Iterator[Numbered]:

@@ -19,6 +19,9 @@ from workbench.types import Budget, Prefix, Reply, Request, RowsFailed, Sample
 def answer_all(tasks: list[Task], models: Models, budget: Budget | None) -> None:
     """Answer the pending request of every task, those of one kind in one call."""
     groups: dict[tuple[Any, ...], list[Task]] = {}
+    for by in {task.request.by for task in tasks if task.request} - set(models):
+        given = f"solve was given only {', '.join(models)}"
+        raise ValueError(f"the method asks for {by!r}, but {given}")
     for task in tasks:
         try:
             if budget and not task.plan(budget, models):
@@ -60,9 +63,6 @@ def _answer(group: list[Task], models: Models) -> list[Reply]:
     """One model call for the requests of a group; the time it takes is shared out by rows."""
     request = group[0].request
     assert request is not None
-    if request.by not in models:
-        given = f"solve was given only {', '.join(models)}"
-        raise ValueError(f"the method asks for {request.by!r}, but {given}")
     model = models[request.by]
     rows = [task.next_of(task.rows) for task in group]
     flat = [prefix for own in rows for prefix in own]

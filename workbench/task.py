@@ -61,7 +61,6 @@ class Task:
     meter: Meter = field(default_factory=Meter)
     sampled: int = 0  # Sample requests so far
     result: SearchResult | None = None
-    unanswered: bool = False  # its error is a lost connection: to be asked again another time
     saved: bool = False
 
     @property
@@ -74,9 +73,9 @@ class Task:
 
     @property
     def finished(self) -> Finished:
-        """Its result; one that an interrupt or an outage stopped is not to be saved."""
+        """Its result; one that an interrupt stopped, or an error, is not to be saved."""
         assert self.result is not None
-        keep = self.result.stopped != "interrupt" and not self.unanswered
+        keep = self.result.stopped != "interrupt" and self.result.error is None
         return Finished(self.at, self.result, keep)
 
     def start(self) -> None:
@@ -143,7 +142,6 @@ class Task:
 
     def fail(self, error: Exception) -> None:
         self.generator.close()
-        self.unanswered = isinstance(error, ConnectionError)
         where = traceback.extract_tb(error.__traceback__)[-1:]
         at = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in where)
         name = f"{type(error).__name__}: {error}{at}"

@@ -12,7 +12,7 @@ oldest comes first, so that a search depends on nothing but its draws. Taught in
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from workbench.types import Step
@@ -67,6 +67,20 @@ def walk(root: Node) -> Iterator[tuple[Node, ...]]:
         path = todo.pop()
         yield path
         todo += [(*path, child) for child in reversed(path[-1].children.values())]
+
+
+def copied(root: Node) -> Node:
+    """The tree once more, with nodes of its own; what these hold is the same.
+
+    Without calling itself: a solution may have more steps than Python has frames.
+    """
+    copy = replace(root, children={})
+    todo = [(root, copy)]
+    while todo:
+        old, new = todo.pop()
+        new.children = {key: replace(child, children={}) for key, child in old.children.items()}
+        todo += zip(old.children.values(), new.children.values())
+    return copy
 
 
 def descend(

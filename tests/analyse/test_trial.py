@@ -10,7 +10,7 @@ from scripted import Judge, constant, oracle
 
 from workbench.analyse.first_errors import best_threshold
 from workbench.analyse.trial import forgiving_fault, trial
-from workbench.analyse.verifiers import apply_temperature, ece
+from workbench.analyse.verifiers import apply_temperature
 from workbench.models.baselines import Position
 from workbench.problems import check_steps, explain, programs, quantities
 from workbench.types import Prefix, Problem, SearchResult, Unreadable
@@ -78,6 +78,13 @@ class Whole:
     def __init__(self, results, function):
         self.judge = Judge([r.problem for r in results], lambda *row: [function(*row)])
         self.score = self.judge.score
+
+
+def ece(scores, right):
+    """Expected calibration error in ten bins, by its definition."""
+    gaps = np.asarray(scores, float) - np.asarray(right, float)
+    bins = np.minimum(np.floor(np.asarray(scores) * 10 + 1e-9), 9)  # an edge belongs above
+    return sum(abs(gaps[bins == b].sum()) for b in range(10)) / len(gaps)
 
 
 def got(found, measure, at="all"):

@@ -43,6 +43,8 @@ def test_neither_a_policy_nor_a_verifier_is_written_over_the_other(tmp_path):
     with pytest.raises(ValueError, match="holds other files than a policy"):
         save_policy(policy, tmp_path / "judge")
     assert verifier.load_verifier(tmp_path / "judge").name == "judge"
+    with pytest.raises(ValueError, match=r"judge judges, it does not write: use load_verifier$"):
+        load_policy(tmp_path / "judge")
     save_policy(policy, tmp_path / "own")
     with pytest.raises(ValueError, match="holds a policy: name another folder"):
         verifier.save(verifier.untrained(policy), tmp_path / "own")

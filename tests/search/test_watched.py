@@ -106,3 +106,12 @@ def test_followed_mcts_is_mcts_and_its_numbers_are_those_it_went_by():
         for way in moment.ways[0]:  # at the question, which the simulation under way visits, too
             value = moments[number - 1].root.value or 0.0 if way.value is None else way.value
             assert way.worth == pytest.approx(puct(value, way.prior, number + 1, way.visits))
+
+
+def test_a_solution_of_more_steps_than_python_has_frames_can_be_watched():
+    tree, moments = Growing(PROBLEM.blind(), lambda moment: moments.append(moment)), []
+    for n in (1500, 1501):
+        long = Prefix.of(PROBLEM, [str(i) for i in range(n)])
+        tree.note(Sample([Prefix(PROBLEM)], n=1, until="end"), [long])
+    (*_, deepest) = walk(moments[-1].root)
+    assert len(deepest) == 1502 and deepest[1].samples == 2 and deepest[-1].samples == 1

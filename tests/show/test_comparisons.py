@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from show.test_plots import LONG, assert_readable
 
 from workbench.show.comparisons import bar_plot, dot_plot, level_plot, token_curve
-from workbench.show.plots import use_style
+from workbench.show.style import use_style
 
 LEVELS = pd.DataFrame(
     [

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from workbench.show import plots
-from workbench.show.style import METHOD_STYLE, short_number, style_of
+from workbench.show.style import METHOD_STYLE, short_number, style_of, use_style
 
 METHODS = ("majority", "best_of_n", "prm_min_vote", "beam_search", "mcts")
 
@@ -41,7 +41,7 @@ def training(runs=("std", "none"), metrics=("train/loss", "train/kl"), updates=4
 
 @pytest.fixture(autouse=True)
 def close_figures():
-    plots.use_style()
+    use_style()
     yield
     plt.close("all")
 

@@ -276,7 +276,19 @@ def test_the_log_is_a_file_of_the_rows(tmp_path):
     [
         (lambda: list(train(point_learner(), [], None, patience=2)), "patience needs keep"),
         (lambda: list(train(point_learner(), [], None, keep="auc")), "keep needs held_out"),
-        (lambda: Recipe(batch_tokens=0), "batch_tokens=0: need at least 1"),
+        (lambda: Recipe(batch_tokens=0), "batch_tokens=0: need a number of at least 1"),
+        (lambda: Recipe(batch_tokens="x"), "batch_tokens='x': need a number of at least 1"),
+        (lambda: Recipe(learning_rate=-1), "learning_rate=-1: need a number of at least 0"),
+        (
+            lambda: Recipe(learning_rate=float("nan")),
+            "learning_rate=nan: need a number of at least 0",
+        ),
+        (lambda: Recipe(learning_rate=None), "learning_rate=None: need a number of at least 0"),
+        (lambda: Recipe(matrix_rate="1"), "matrix_rate='1': need a number of at least 0"),
+        (lambda: Recipe(rank=-1), "rank=-1: need a number of at least 0, a whole one"),
+        (lambda: Recipe(rank=2.5), "rank=2.5: need a number of at least 0, a whole one"),
+        (lambda: Recipe(dropout=2), "dropout=2: need a number from 0 to 1"),
+        (lambda: Recipe(clip=0), "clip=0: need a number above 0"),
         (lambda: Recipe(decay=2.0), r"decay=2\.0: need"),
     ],
 )

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from workbench.analyse.metrics import Flags, Floats, Ints, wilson, with_interval
+from workbench.analyse.metrics import Flags, Floats, Ints, with_interval
 from workbench.types import Problem
 
 TINY = 1e-6  # scores of 0 and 1 have no logit: they count as this far inside
@@ -146,43 +146,6 @@ def _checked(scores: ArrayLike, right: ArrayLike) -> tuple[Floats, Flags]:
 
 
 # -- calibration -----------------------------------------------------------------------------------
-
-
-def reliability(scores: ArrayLike, right: ArrayLike, *, bins: int = 10) -> list[dict[str, float]]:
-    """Mean score and share of right steps per equal-width bin of [0, 1]; empty bins are left out.
-
-    Rows {low_edge, high_edge, mean_score, share_right, n, low, high}; low and high are Wilson's and
-    take steps as independent. An edge belongs to the bin above it, 1 to the last.
-
-    >>> rows = reliability([0.25, 0.5, 1], [0, 1, 0], bins=2)
-    >>> [(row["low_edge"], row["mean_score"], row["share_right"], row["n"]) for row in rows]
-    [(0.0, 0.25, 0.0, 1), (0.5, 0.75, 0.5, 2)]
-    """
-    scores, right = _checked(_in_unit(scores), right)
-    if bins < 1:
-        raise ValueError(f"{bins} bins, need at least 1")
-    edges = np.arange(bins + 1) / bins  # linspace has .30000000000000004
-    where = np.searchsorted(edges[1:-1], scores, side="right")
-    rows = []
-    for i in np.unique(where):
-        own = where == i
-        hits, n = int(right[own].sum()), int(own.sum())
-        low, high = wilson(hits, n)
-        row = {"low_edge": float(edges[i]), "high_edge": float(edges[i + 1])}
-        row |= {"mean_score": float(scores[own].mean()), "share_right": hits / n}
-        rows.append(row | {"n": n, "low": low, "high": high})
-    return rows
-
-
-def ece(scores: ArrayLike, right: ArrayLike, *, bins: int = 10) -> float:
-    """Expected calibration error: mean over steps of their bin's |mean score - share right|.
-
-    >>> ece([0.25, 0.25, 0.75, 0.75], [0, 1, 1, 1], bins=2)
-    0.25
-    """
-    rows = reliability(scores, right, bins=bins)
-    gaps = [row["n"] * abs(row["mean_score"] - row["share_right"]) for row in rows]
-    return sum(gaps) / sum(row["n"] for row in rows)
 
 
 def fit_temperature(scores: ArrayLike, right: ArrayLike) -> float:

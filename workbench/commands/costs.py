@@ -50,7 +50,7 @@ def plan_of(given: Mapping[str, str]) -> Plan:
         plan = replace(plan, **{name: replace(part, **_of(part, rest))})
     plan = replace(plan, measured=_of(plan.rates, rest))
     if rest:
-        raise ValueError(f"-p {min(rest)}: unknown assumption; the page lists all of them")
+        raise ValueError(f"-p {min(rest)}: unknown assumption; `costs` alone lists all of them")
     return plan
 
 

@@ -18,7 +18,8 @@ from workbench.commands.sweep_table import by_point, curves, headlines, over_see
 from workbench.show.cards import escape
 from workbench.show.cards import table as html_table
 from workbench.show.page import PAGE
-from workbench.show.plots import training_curve, use_style
+from workbench.show.plots import training_curve
+from workbench.show.style import use_style
 
 
 def write_sweep(

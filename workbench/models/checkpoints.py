@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from workbench.models.smollm2 import CONVERTED, SMOLLM2, smollm2
 
 SHIPPED = Path(__file__).parents[2] / "data" / "models"
+VERIFIER = "verifier.json"  # what a model that judges has beside it
 
 
 def locate(name_or_path: str | Path) -> str:
@@ -35,9 +36,19 @@ def locate(name_or_path: str | Path) -> str:
             return str(folder)
     name = str(name_or_path)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        shipped = ", ".join(sorted(p.name for p in SHIPPED.glob("*/"))) or "none"
-        raise ValueError(f"no checkpoint folder {name!r} (shipped: {shipped})")
+        raise ValueError(f"no checkpoint folder {name!r} (shipped: {shipped_names()})")
     return name
+
+
+def is_verifier(folder: str | Path) -> bool:
+    """Does the folder hold a model that judges?"""
+    return (Path(folder) / VERIFIER).is_file()
+
+
+def shipped_names(*, judging: bool = False) -> str:
+    """The shipped models that write or, if `judging`, those that judge."""
+    folders = (folder for folder in SHIPPED.glob("*/") if is_verifier(folder) == judging)
+    return ", ".join(sorted(folder.name for folder in folders)) or "none"
 
 
 def portable(path: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from workbench.models.checkpoints import locate, weights_digest
+from workbench.models.checkpoints import is_verifier, locate, shipped_names, weights_digest
 from workbench.models.engine import Engine, Row
 from workbench.models.memory import check_fits
 from workbench.models.prefix_cache import Context
@@ -225,20 +225,30 @@ def load_policy(
     if asked is not None and "templates" in options:
         raise ValueError("asked and templates: give one of them, asked makes the templates")
     path, settings = locate(name_or_path), {"dtype": dtype, "device": device, "quantise": quantise}
+    if is_verifier(path):
+        raise ValueError(f"{name_or_path} judges, it does not write: use load_verifier")
+    model, tokenizer = read_model(path, settings)
     way = way_of_writing(path)
-    if base := base_of(path):
-        host = load_policy(base, **settings)
-        model, tokenizer = adapted(host.model, path), host.tokenizer
-        way = way or {"templates": host.templates, "separator": host.separator, "stop": host.stop}
-    else:
-        from transformers import AutoModelForCausalLM
-
-        model, tokenizer = read_checkpoint(AutoModelForCausalLM, path, settings)
+    if not way and (base := base_of(path)):
+        way = way_of_writing(locate(base))
     options = {"name": Path(str(name_or_path)).name, **way, **options}
     if asked is not None or "templates" not in options:
         fresh = prompts_for(tokenizer, options.get("separator", NEWLINE), **(asked or {}))
         options = {"stop": (), **fresh} | {k: v for k, v in options.items() if k != "templates"}
     return HFPolicy(model, tokenizer, **options)
+
+
+def read_model(
+    name_or_path: str | Path, settings: Mapping[str, Any]
+) -> tuple[torch.nn.Module, Any]:
+    """Causal LM and tokenizer of a whole checkpoint, or of an adapter and its base."""
+    from transformers import AutoModelForCausalLM
+
+    path = locate(name_or_path)
+    if base := base_of(path):
+        model, tokenizer = read_model(base, settings)
+        return adapted(model, path), tokenizer
+    return read_checkpoint(AutoModelForCausalLM, path, settings)
 
 
 def read_checkpoint(
@@ -254,4 +264,5 @@ def read_checkpoint(
         return load_model(family, path, **settings), tokenizer
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"cannot load {str(path)!r}: {reason}") from error
+        known = "" if Path(path).is_dir() else f" (shipped: {shipped_names()})"
+        raise ValueError(f"cannot load {str(path)!r}: {reason}{known}") from error

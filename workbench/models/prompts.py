@@ -15,6 +15,7 @@ out, which goes with the policy's separator. Taught in notebook 10.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,9 +80,15 @@ def prompts_for(
     chat = bool(tokenizer.chat_template) if chat is None else chat
     own = set(vocabulary()) <= tokenizer.get_vocab().keys()
     if own and not chat and not messages:
+        if system or shots or boxed or template:
+            raise ValueError("this model knows the words alone that it was taught: leave out asked")
         return {"templates": dict(EMBEDDED)}
     if (system or template) and not chat:
         raise ValueError(f"system={system!r}, {template}: a plain prompt takes no such thing")
+    mentioned = re.findall(r"\w+", tokenizer.get_chat_template() if chat else "")
+    if unknown := [name for name in template if name not in mentioned]:
+        ours = "system, shots, boxed, messages, chat"
+        raise ValueError(f"{unknown[0]}: the chat template reads no such name, use {ours}")
     known = (MESSAGES if chat else PLAIN_MESSAGES) | dict(messages or {})
     texts = with_layout(known, separator, boxed=boxed)
     turns = [_turn(shot, texts["solve"], separator, boxed) for shot in shots]

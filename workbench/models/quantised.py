@@ -69,7 +69,10 @@ def settled(dtype: str | torch.dtype, device: str | None) -> tuple[torch.dtype, 
     cuda = f"cuda:{own}" if own else "cuda"
     device = device or (cuda if torch.cuda.is_available() else "cpu")
     dtype = fast_dtype(device) if dtype == "fast" else dtype
-    return getattr(torch, dtype) if isinstance(dtype, str) else dtype, device
+    known = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(known, torch.dtype):
+        raise ValueError(f"dtype={dtype!r}: use float32, bfloat16, float16 or fast")
+    return known, device
 
 
 def four_bit(dtype: torch.dtype, device: str) -> dict:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.models.checkpoints import locate, portable, without_library_notes
+from workbench.models.checkpoints import is_verifier, locate, portable, without_library_notes
 from workbench.models.quantised import is_quantised, load_model
 from workbench.models.templates import OF_METHODS
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 WAY_OF_WRITING = "policy.json"
 ADAPTER = "adapter_config.json"
-VERIFIER = "verifier.json"  # what a model that judges has beside it
 # what a policy's folder consists of
 OWN_SUFFIXES = {".json", ".safetensors", ".jinja", ".model", ".bin"}
 OWN_NAMES = {"README.md", "merges.txt", "vocab.txt"}
@@ -93,11 +92,6 @@ def _stands_on(model, name: str | None, folder: Path) -> bool:
         n in there and there[n].shape == p.shape
         and torch.equal(p.cpu().bfloat16(), there[n].bfloat16()) for n, p in own.items()
     )  # fmt: skip
-
-
-def is_verifier(folder: str | Path) -> bool:
-    """Does the folder hold a model that judges?"""
-    return (Path(folder) / VERIFIER).is_file()
 
 
 def way_of_writing(folder: str | Path) -> dict[str, Any]:

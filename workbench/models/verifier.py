@@ -30,7 +30,13 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from workbench.models.checkpoints import SHIPPED, check_complete
+from workbench.models.checkpoints import (
+    SHIPPED,
+    VERIFIER,
+    check_complete,
+    is_verifier,
+    shipped_names,
+)
 from workbench.models.generative import GenerativeFormat, GenerativeVerifier
 from workbench.models.heads import (
     HEADS,
@@ -41,10 +47,10 @@ from workbench.models.heads import (
     as_read,
     with_scalar_head,
 )
-from workbench.models.policy import HFPolicy, load_policy, read_checkpoint
+from workbench.models.policy import HFPolicy, read_checkpoint, read_model
 from workbench.models.prefix_cache import Context
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
-from workbench.models.saved_policy import VERIFIER, WAY_OF_WRITING, adapted, base_of, save_weights
+from workbench.models.saved_policy import WAY_OF_WRITING, adapted, base_of, save_weights
 from workbench.models.step_format import StepFormat
 from workbench.problems.vocabulary import GOOD
 from workbench.types import Meter, Prefix, Scores
@@ -220,7 +226,7 @@ def load_verifier(
     """
     folders = Path(name_or_path), SHIPPED / str(name_or_path)
     settings = {"device": device, "quantise": quantise}
-    folder = next((place for place in folders if (place / VERIFIER).is_file()), None)
+    folder = next(filter(is_verifier, folders), None)
     if folder is None:
         settings |= {"dtype": dtype or "bfloat16", **options}
         return _load_other(name_or_path, **settings)
@@ -254,23 +260,19 @@ def _load_other(name_or_path: str | Path, **options) -> StepVerifier:
 
     if known_name(name_or_path):
         return load_public(name_or_path, **options)
-    names = sorted(file.parent.name for file in SHIPPED.glob(f"*/{VERIFIER}"))
-    shipped = ", ".join(names) or "none"
+    shipped = shipped_names(judging=True)
     need = f"need a folder with {VERIFIER}, a shipped name ({shipped}) or a public one"
     raise ValueError(f"no verifier {str(name_or_path)!r}: {need} ({', '.join(PUBLIC)})")
 
 
 def _load_host(folder: Path, scalar: bool, **settings):
     """Model and tokenizer: a whole checkpoint, or an adapter in its base (4 bits: on top of it)."""
-    base = base_of(folder)
-    if base is None and not scalar:
-        whole = load_policy(folder, **settings)
-        return whole.model, whole.tokenizer
-    if base is None:
+    if not scalar:
+        return read_model(folder, settings)
+    if (base := base_of(folder)) is None:
         from transformers import AutoModelForSequenceClassification
 
         check_complete(folder)
         return read_checkpoint(AutoModelForSequenceClassification, folder, settings)
-    host = load_policy(base, **settings)
-    model = with_scalar_head(host.model, host.tokenizer) if scalar else host.model
-    return adapted(model, folder), host.tokenizer
+    model, tokenizer = read_model(base, settings)
+    return adapted(with_scalar_head(model, tokenizer), folder), tokenizer

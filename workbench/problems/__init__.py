@@ -64,9 +64,12 @@ def states_answer(problem: Problem, step: str) -> bool:
     return extract_answer(f"{step}\n0") == extract_answer(f"{step}\n1")
 
 
-def is_right(problem: Problem, prefix: Prefix) -> bool:
-    """Is a solution's final answer the problem's? ValueError if the problem holds none."""
+def is_right(problem: Problem, prefix: Prefix | None) -> bool:
+    """Is a solution's final answer the problem's? No solution is not right.
+
+    ValueError if the problem holds no answer.
+    """
     if problem.answer is None:
         missing = f"{problem.id} has no answer to grade against (a blind copy?)"
         raise ValueError(f"{missing}: grade with the original problem")
-    return is_equal(problem.answer, answer_of(prefix))
+    return prefix is not None and is_equal(problem.answer, answer_of(prefix))

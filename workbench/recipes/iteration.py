@@ -134,7 +134,7 @@ def relabel(place: Path, prm_name, number: int) -> Facts:
     pool = verifiers.distinct(problems, {writer: place / "solutions.jsonl"}, meter=meter)
     rows = verifiers.agreed(pool, writer, meter=meter)
     about = {"loss": verifiers.PRM_LOSS, "recipe": GO_ON_WITH, "held_out": verifiers.learnt}
-    host = load_policy(prm_name, dtype="float32")
+    host = load_verifier(prm_name, dtype="float32")
     verifiers.trained(train_prm, rows, place / "prm", host, **about)
     trained = json.loads((place / "prm" / "training.json").read_text())["tokens"]
     cost = {"written": meter.generated, "read": meter.verifier, "trained": trained}

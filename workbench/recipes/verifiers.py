@@ -35,7 +35,7 @@ from sklearn.metrics import log_loss
 from workbench.analyse import scaling
 from workbench.analyse.verifiers import auc, auc_interval, step_table
 from workbench.drive import solve
-from workbench.models import load_policy
+from workbench.models import load_policy, load_verifier
 from workbench.models.deeper import deeper
 from workbench.models.generative import ASKS, GenerativeFormat
 from workbench.models.verifier import save, untrained
@@ -159,7 +159,7 @@ def with_planted(folder: Path, host_name: str) -> str:
     recipe = replace(PRM, epochs=1.0, matrix_rate=0.007)
     about = {"loss": PRM_LOSS, "held_out": learnt, "recipe": recipe}
     place = folder / f"planted_{host_name}"
-    return trained(train_prm, rows, place, load_policy(begin, dtype="float32"), **about)
+    return trained(train_prm, rows, place, load_verifier(begin, dtype="float32"), **about)
 
 
 def orm(folder: Path, host_name: str, *, alone: bool = False) -> str:
@@ -169,14 +169,14 @@ def orm(folder: Path, host_name: str, *, alone: bool = False) -> str:
     if alone:
         about["recipe"] = replace(PRM, epochs=1.0)
         return trained(train_orm, rows, folder / f"alone_{host_name}", _deeper(host_name), **about)
-    host = load_policy(_made(folder, f"prm_{host_name}"), dtype="float32")
+    host = load_verifier(_made(folder, f"prm_{host_name}"), dtype="float32")
     return trained(train_orm, rows, folder / f"orm_{host_name}", host, **about | GO_ON)
 
 
 def from_answers(folder: Path, host_name: str) -> str:
     """Go on from the outcome model of answers alone to scores of steps, again by answers alone."""
     begin, rows = _made(folder, f"alone_{host_name}"), _answers(folder, host_name)
-    host, place = load_policy(begin, dtype="float32"), folder / f"outcomes_{host_name}"
+    host, place = load_verifier(begin, dtype="float32"), folder / f"outcomes_{host_name}"
     return trained(train_every_step, rows, place, host, held_out=learnt, **GO_ON)
 
 
@@ -186,7 +186,7 @@ def reward(folder: Path, host_name: str) -> str:
     about = {"held_out": chooses, "most": 2, **GO_ON}
     about["recipe"] = replace(PRM, epochs=1.0, matrix_rate=0.005)
     rows, place = _answers(folder, host_name), folder / f"reward_{host_name}"
-    return trained(train_reward, rows, place, load_policy(begin, dtype="float32"), **about)
+    return trained(train_reward, rows, place, load_verifier(begin, dtype="float32"), **about)
 
 
 def genrm(folder: Path, host_name: str) -> str:

@@ -51,7 +51,7 @@ def start(name: str, *, profile: str, seed: int) -> Run:
         raise ValueError(f"profile {profile!r}: use quick or full")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise ValueError(f"seed {seed!r}: use an integer")
-    from workbench.show.plots import use_style
+    from workbench.show.style import use_style
 
     manifest.watch()
     use_style()

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from math import inf
 from typing import Any
 
 from workbench.search.mcts import ScoredTree
-from workbench.tree import Node, grow
+from workbench.tree import Node, copied, grow, walk
 from workbench.types import (
     Method,
     Prefix,
@@ -115,7 +114,7 @@ class Growing:
             said = f"{len(reply)} {what}{'s' * (len(reply) != 1)} drawn"
         else:  # other words of the question, a critique, another model: no steps of this tree
             said = f"{len(reply)} answers by {request.by} to the prompt {request.prompt!r}"
-        self.tell(Moment(said, deepcopy(self.root)))
+        self.tell(Moment(said, copied(self.root)))
 
     def drawn(self, request: Sample, reply: Reply) -> None:
         """New steps, behind the prefixes that the search goes on from."""
@@ -137,11 +136,11 @@ class Growing:
         return grow(self.root, prefix.steps, end=prefix.stop)
 
 
-def _prune(node: Node, open_: set[int]) -> bool:
+def _prune(root: Node, open_: set[int]) -> None:
     """Mark what is kept: ends, what is gone on from, and what leads there."""
-    below = [_prune(child, open_) for child in node.children.values()]
-    node.kept = node.end is not None or id(node) in open_ or any(below)
-    return node.kept
+    for *_, node in reversed([*walk(root)]):  # children before their parents
+        below = any(child.kept for child in node.children.values())
+        node.kept = node.end is not None or id(node) in open_ or below
 
 
 @dataclass(kw_only=True)
@@ -156,7 +155,7 @@ class FollowedTree(ScoredTree):
         self.ways = []
         yield from super().simulate(n)
         self.done += n
-        self.tell(Moment(f"simulation {self.done}", deepcopy(self.root), tuple(self.ways)))
+        self.tell(Moment(f"simulation {self.done}", copied(self.root), tuple(self.ways)))
 
     def step(self, path: list[Node]) -> bool:
         parent = path[-1]

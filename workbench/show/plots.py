@@ -17,22 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.optimize import isotonic_regression
 
-from workbench.show.style import (
-    BLACK,
-    FAINT,
-    GREY,
-    METHOD_STYLE,
-    Style,
-    budget_axis,
-    headline,
-    style_of,
-    use_style,
-)
-
-__all__ = [
-    "METHOD_STYLE", "scaling_by_level", "scaling_panels", "scaling_plot", "style_of",
-    "training_curve", "use_style",
-]  # fmt: skip
+from workbench.show.style import BLACK, FAINT, GREY, Style, budget_axis, headline, style_of
 
 
 def _columns(frame: pd.DataFrame, needed: Sequence[str]) -> None:
@@ -159,7 +144,7 @@ def _label_ends(ax) -> None:
     leader = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5, "alpha": 0.7}
     for line, end, place in zip(lines, ends, spread(wanted, gap)):
         color = line.get_color()
-        at["color"] = FAINT if color == METHOD_STYLE["greedy"].color else color
+        at["color"] = FAINT if color == GREY else color
         arrow = leader | {"color": color}
         ax.annotate(line.get_label(), xy=end, xytext=(1.045, place), arrowprops=arrow, **at)
 

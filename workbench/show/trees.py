@@ -9,11 +9,10 @@ of solutions, `labelled_tree` adds exact verdicts to a tree of values. What stan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from workbench.problems import explain
 from workbench.show.cards import BLUE, GREEN, GREY, RED, bar, breakable, escape
-from workbench.tree import Node, grow, walk
+from workbench.tree import Node, copied, grow, walk
 from workbench.types import Prefix, Problem, Step
 
 CHILDREN = "margin-left:14px;padding-left:8px;border-left:1px solid rgba(128,128,128,.5)"
@@ -127,7 +126,7 @@ def labelled_tree(problem: Problem, tree: Node, before: Node | None = None) -> N
 
     Chosen is what was visited since `before`, an earlier tree of the same search (None: nothing).
     """
-    tree = _copy(tree)
+    tree = copied(tree)
     visits = {_key(path): path[-1].visits for path in walk(before)} if before else {}
     for path in walk(tree):
         node, steps = path[-1], [above.step.text for above in path[1:]]
@@ -135,16 +134,6 @@ def labelled_tree(problem: Problem, tree: Node, before: Node | None = None) -> N
         node.right = node.reason is None if steps else None
         node.chosen = before is not None and node.visits > visits.get(_key(path), 0)
     return tree
-
-
-def _copy(root: Node) -> Node:
-    copy = replace(root, children={})
-    todo = [(root, copy)]
-    while todo:
-        old, new = todo.pop()
-        new.children = {key: replace(child, children={}) for key, child in old.children.items()}
-        todo += zip(old.children.values(), new.children.values())
-    return copy
 
 
 def _key(path: Sequence[Node]) -> tuple[object, ...]:

@@ -42,6 +42,7 @@ from dataclasses import dataclass, field
 from math import inf, sqrt
 
 from workbench.problems import is_right
+from workbench.supervise.shepherd import need_whole
 from workbench.tree import Node, backup, descend, grow
 from workbench.types import (
     LabelledSolution,
@@ -154,8 +155,7 @@ def label(
     ValueError for options that cannot be and for a solution that is not over.
     """
     _check(simulations, width, c_puct, threshold)
-    if unfinished := [solution.texts for solution in pool if not solution.ended]:
-        raise ValueError(f"{problem.id}: a solution of the steps {unfinished[0]}: need whole ones")
+    need_whole(problem, pool)
     tree = GradedTree(problem, width, c_puct, temperature, by)
     wanted = simulations if any(solution.steps for solution in pool) else 0
     with suppress(Stopped):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from math import isfinite
+from numbers import Real
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -54,12 +55,19 @@ class Recipe:
     targets: str | tuple[str, ...] = "all-linear"
 
     def __post_init__(self):
-        for name in ("batch_tokens", "micro_tokens"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}={value}: need at least 1")
-        if self.epochs <= 0 or self.warmup < 0 or not 0 <= self.decay <= 1:
-            given = f"epochs={self.epochs}, warmup={self.warmup}, decay={self.decay}"
-            raise ValueError(f"{given}: need epochs > 0, warmup >= 0 and 0 <= decay <= 1")
+        rates = ("learning_rate", "matrix_rate", "vector_rate", "weight_decay", "adam_epsilon")
+        self._check((*rates, "warmup", "alpha"), "of at least 0", lambda x: x >= 0)
+        self._check(("epochs", "clip"), "above 0", lambda x: x > 0)
+        self._check(("batch_tokens", "micro_tokens"), "of at least 1", lambda x: x >= 1)
+        self._check(("decay", "dropout"), "from 0 to 1", lambda x: 0 <= x <= 1)
+        self._check(("rank",), "of at least 0, a whole one", lambda x: x >= 0 and x == int(x))
+
+    def _check(self, names: Sequence[str], need: str, fits: Callable[[Any], bool]) -> None:
+        for name in names:
+            value, optional = getattr(self, name), "None" in type(self).__annotations__[name]
+            fine = isinstance(value, Real) and not isinstance(value, bool) and fits(value)
+            if not (fine or (optional and value is None)):
+                raise ValueError(f"{name}={value!r}: need a number {need}")
 
 
 @dataclass(frozen=True)

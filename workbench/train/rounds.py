@@ -85,6 +85,8 @@ def take_rounds(
     """
     if (goal := rounds if until is None else until) is None or None not in (rounds, until):
         raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
+    if not isinstance(goal, int) or goal < 1:
+        raise ValueError(f"{'rounds' if until is None else 'until'}={goal!r}: need at least 1")
     check_rank(policy.model, learner.recipe)
     cards = source if isinstance(source[0], Problem) else groups_of(source, settings.group)
     books = Books()

@@ -18,7 +18,7 @@ from pathlib import Path
 from transformers import HfArgumentParser, Trainer, TrainingArguments
 
 from workbench.models import load_policy
-from workbench.models.saved_policy import VERIFIER
+from workbench.models.checkpoints import VERIFIER
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import process_data
