@@ -36,6 +36,8 @@ STAND_INS = {
     '"Qwen/Qwen2.5-Math-1.5B"': "'base'",
     '"Qwen/Qwen2.5-Math-PRM-7B"': "'prm'",
     "max_tokens=1024": "max_tokens=192",
+    "rounds=20": "rounds=1",
+    '"runs/mine"': repr("FOLDER"),
 }
 
 
@@ -69,15 +71,16 @@ def test_the_method_of_the_readme_runs_as_it_stands(capsys):
 
 
 @pytest.mark.slow
-def test_a_model_a_verifier_and_problems_of_your_own():
+def test_a_model_a_verifier_and_problems_of_your_own(tmp_path):
     (code,) = blocks("README.md")[1:]
     for theirs, ours in STAND_INS.items():
         assert code.count(theirs) == 1
-        code = code.replace(theirs, ours)
+        code = code.replace(theirs, ours.replace("FOLDER", str(tmp_path / "mine")))
     names = {}
     exec(code, names)
     assert len(names["results"]) == 8
     assert all(not r.error and r.best and len(r.rollouts) == 8 for r in names["results"])
+    assert names["row"]["round"] == 1 and load_policy(tmp_path / "mine").name == "mine"
 
 
 def examples():

@@ -114,22 +114,10 @@ def doctor(arguments: argparse.Namespace, base: Path) -> int:
     return 0 if well else 1
 
 
-def recipe(arguments: argparse.Namespace, base: Path) -> int:
-    """Make one thing that is shipped, or go on with it; ValueError for an unknown one."""
-    from workbench.recipes import RECIPES
-
-    if arguments.name not in RECIPES:
-        raise ValueError(f"recipe {arguments.name!r}: use one of {', '.join(RECIPES)}")
-    folder = base / "runs" / "recipes"
-    folder.mkdir(parents=True, exist_ok=True)
-    print(RECIPES[arguments.name](folder))
-    return 0
-
-
-COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor, "recipe": recipe}
+COMMANDS = {"run": run, "record": record, "check": check, "doctor": doctor}
 ELSEWHERE = {  # in `workbench.commands`, loaded when they are asked for
     "sweep": "sweep:sweep", "compare": "compare_runs:compare_runs", "clear": "clear:clear",
-    "verdicts": "verdicts:print_verdicts", "costs": "costs:costs",
+    "verdicts": "verdicts:print_verdicts", "costs": "costs:costs", "recipe": "recipe:recipe",
 }  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def amended(notebook, stored):
 
 NOTES = [
     (version, "recorded with version 0.0.1, this is"),
-    (package, f"package code changed since recording: {MODULE}"),
+    (package, "package code changed since recording: runs: run"),
     (older, "recorded before records held the package code that was loaded"),
     (shown, "shows the code of workbench.runs.notebook:parse_value, which reads differently"),
     (amended, "amended since recording: a name changed (2026-11-24)"),

@@ -25,6 +25,14 @@ sums of floats depend on the number of threads in their last digits"""
 class Parser(argparse.ArgumentParser):
     """argparse, with its complaint as one line."""
 
+    def parse_known_args(self, args=None, namespace=None):
+        """As usual, but a command complains itself of what it does not know."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            hint = "; a notebook's parameter: -p NAME=VALUE" if "-p " in self.format_usage() else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
+
     def error(self, message: str):
         self.exit(2, f"workbench: {message} (help: {self.prog} --help)\n")
 
@@ -58,7 +66,7 @@ def parser() -> Parser:
     commands.add_parser("doctor", help="is everything installed and in place?")
     arm = "hours of work behind what is shipped, one arm a call"
     recipe = commands.add_parser("recipe", help=arm)
-    recipe.add_argument("name", metavar="NAME", help="pools, labels-base, prm-base ...")
+    recipe.add_argument("name", nargs="?", metavar="NAME", help="none: say which there are")
     return top
 
 

@@ -11,9 +11,9 @@ at which other sizes those were measured that differ.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import nbformat
 
@@ -131,13 +131,23 @@ def _errors(notebook, stored: Mapping, name: str, base: Path) -> Iterator[str]:
         yield f"figures/{name} lacks {', '.join(missing)}"
 
 
+def _by_folder(files: Iterable[str]) -> str:
+    """Modules by their names, those of a folder together: `drive; search: beam, mcts`."""
+    folders: dict[str, list[str]] = {}
+    for file in map(PurePosixPath, files):
+        folders.setdefault("/".join(file.parent.parts[1:]), []).append(file.stem)
+    return "; ".join(
+        f"{f}: {', '.join(own)}" if f else ", ".join(own) for f, own in folders.items()
+    )
+
+
 def _notes(notebook, stored: Mapping) -> Iterator[str]:
     if stored["package_version"] != workbench.__version__:
         yield f"recorded with version {stored['package_version']}, this is {workbench.__version__}"
     if "modules" not in stored:
         yield "recorded before records held the package code that was loaded"
     elif changed := manifest.changed_modules(stored["modules"]):
-        yield f"package code changed since recording: {', '.join(changed)}"
+        yield f"package code changed since recording: {_by_folder(changed)}"
     for output in [output for cell in code_cells(notebook) for output in cell.outputs]:
         shown = output.get("metadata", {}).get("workbench_source")
         if shown and source_text(shown) != "".join(output.data["text/plain"]):
