@@ -15,8 +15,8 @@ from workbench.models.saved_policy import save_policy
 from workbench.models.verifier import untrained
 from workbench.train.iterate import fine_tune
 from workbench.train.learner import Recipe
+from workbench.train.lora import with_lora
 from workbench.train.sft import Lesson
-from workbench.train.verifiers import with_lora
 from workbench.types import Meter, Prefix, Problem
 
 PROBLEMS = [

@@ -14,7 +14,7 @@ from workbench.models.presets import PRESETS, preset, preset_table
 from workbench.models.speed import Speed, measure
 from workbench.problems import quantities
 from workbench.train.learner import MasterWeights, Recipe
-from workbench.train.verifiers import with_lora
+from workbench.train.lora import with_lora
 from workbench.types import Prefix
 
 CARDS = {  # numbers of parameters that their authors state, and the configs

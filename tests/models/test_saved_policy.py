@@ -17,8 +17,8 @@ from workbench.problems import quantities
 from workbench.search import METHODS
 from workbench.train.iterate import fine_tune, fine_tuning
 from workbench.train.learner import Recipe
+from workbench.train.lora import under_lora, with_lora
 from workbench.train.sft import Lesson
-from workbench.train.verifiers import with_lora
 
 PROBLEMS = quantities.generate(3, levels=[1], seed=1)
 OWN = {"templates": {"solve": "Q: {question}\nA:\n"}, "separator": " .", "max_tokens": 24}
@@ -84,17 +84,19 @@ def test_a_whole_policy_comes_back_as_it_wrote(options, tmp_path):
 
 @pytest.mark.slow
 def test_adapters_alone_are_written_and_find_a_shipped_base_by_its_name(tmp_path):
-    base = load_policy("base")
-    model = with_lora(base.model, Recipe(rank=4))
-    policy = HFPolicy(model, base.tokenizer, **OWN)
     recipe = Recipe(rank=4, batch_tokens=600, learning_rate=1e-2, warmup=1)
+    base = load_policy("base", batch_tokens=8192, **OWN)
+    before, policy = texts(base), under_lora(base, recipe)
+    assert texts(policy) == before and policy.engine.batch_tokens == 8192  # they begin at zero
+    with pytest.raises(ValueError, match="rank=0"):
+        under_lora(base, replace(recipe, rank=0))
     fine_tune(policy, [Lesson(p) for p in PROBLEMS], tokens=3_000, seed=0, recipe=recipe)
     save_policy(policy, tmp_path / "own")
     note = json.loads((tmp_path / "own" / "adapter_config.json").read_text())
     assert note["base_model_name_or_path"] == "base"
     assert sum(f.stat().st_size for f in (tmp_path / "own").glob("*.safetensors")) < 1_000_000
     again = load_policy(tmp_path / "own")
-    assert texts(again) == texts(policy)
+    assert texts(again) == texts(policy) != before
     assert all(weight.requires_grad for weight in again.model.parameters())  # it can learn on
 
 

@@ -18,8 +18,8 @@ from workbench.train import clipped, drawn, rewards, rounds, sft
 from workbench.train.grpo import GRPO, grpo, rejection_lessons
 from workbench.train.grpo import RECIPE as OURS
 from workbench.train.learner import Learner, Recipe
+from workbench.train.lora import with_lora
 from workbench.train.rl import group_advantages, token_logps
-from workbench.train.verifiers import with_lora
 from workbench.types import Prefix, Problem, SearchResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit

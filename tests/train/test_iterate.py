@@ -14,8 +14,8 @@ from workbench.problems import quantities
 from workbench.search import METHODS
 from workbench.train.iterate import GENTLE, fine_tune, fine_tuning, iterate, lessons_of
 from workbench.train.learner import Recipe
+from workbench.train.lora import with_lora
 from workbench.train.sft import Lesson, batches
-from workbench.train.verifiers import with_lora
 from workbench.types import LabelledSolution, SearchResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # equal runs are compared to the last bit

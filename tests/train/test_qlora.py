@@ -13,7 +13,7 @@ from workbench.problems import quantities
 from workbench.train import genrm, iterate, orm, prm, reward
 from workbench.train.grpo import GRPO, grpo
 from workbench.train.learner import MasterWeights, Recipe
-from workbench.train.verifiers import with_lora
+from workbench.train.lora import with_lora
 from workbench.types import LabelledSolution, Prefix
 
 pytestmark = pytest.mark.slow  # each trains or starts processes

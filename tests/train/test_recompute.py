@@ -9,8 +9,8 @@ from tiny import tiny_model, tiny_policy
 from workbench.models.memory import activation_bytes
 from workbench.problems import quantities
 from workbench.train.learner import Learner, Recipe
+from workbench.train.lora import with_lora
 from workbench.train.recompute import recomputing
-from workbench.train.verifiers import with_lora
 from workbench.types import Prefix
 
 ROWS = torch.arange(2, 42).repeat(2, 1)  # (B, T)

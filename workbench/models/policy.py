@@ -48,6 +48,8 @@ class HFPolicy:
         templates: Mapping[str, str] = EMBEDDED,
         **sizes: int,
     ):
+        if not isinstance(max_tokens, int) or max_tokens < 1:
+            raise ValueError(f"max_tokens={max_tokens!r}: need a whole number of at least 1")
         if not separator or isinstance(stop, str) or not all(stop):
             raise ValueError(f"separator={separator!r}, stop={stop!r}: need a text, and a list of")
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name

@@ -45,10 +45,10 @@ from workbench.supervise.shepherd import shepherd
 from workbench.train.grpo import GRPO, grpo
 from workbench.train.iterate import fine_tuning
 from workbench.train.learner import Recipe
+from workbench.train.lora import with_lora
 from workbench.train.prm import train_prm
 from workbench.train.rewards import answer, by_verifier, mixed
 from workbench.train.sft import Lesson
-from workbench.train.verifiers import with_lora
 from workbench.types import Meter
 
 WAY_TO_WRITE = {"templates": {"solve": "Question: {question}\nSolution:\n"}, "max_tokens": 160}

@@ -43,7 +43,7 @@ def fine_tune(
 
     Each pass goes through the lessons in another order. The model computes in `fast_dtype`. Warns
     of lessons longer than the model reads, which are left out. A policy with adapters
-    (`verifiers.with_lora`) learns by these alone. ValueError without lessons or tokens, and for a
+    (`lora.under_lora`) learns by these alone. ValueError without lessons or tokens, and for a
     lesson whose prompt the policy does not have.
     """
     dtype = fast_dtype(policy.engine.device)

@@ -264,7 +264,7 @@ class Learner:
 def check_rank(model: torch.nn.Module, recipe: Recipe) -> None:
     """ValueError for a recipe with adapters where there are none: all weights would train."""
     if recipe.rank and not any("lora_" in name for name, _ in model.named_parameters()):
-        instead = "put adapters on first (verifiers.with_lora), or say rank=0"
+        instead = "put adapters on first (train.lora.under_lora), or say rank=0"
         raise ValueError(f"rank={recipe.rank}, but the model has no adapters: {instead}")
 
 

@@ -87,6 +87,8 @@ def take_rounds(
         raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
     if not isinstance(goal, int) or goal < 1:
         raise ValueError(f"{'rounds' if until is None else 'until'}={goal!r}: need at least 1")
+    if not callable(reward):
+        raise ValueError(f"reward={reward!r:.60}: need a function reward(problem, rollout)")
     check_rank(policy.model, learner.recipe)
     cards = source if isinstance(source[0], Problem) else groups_of(source, settings.group)
     books = Books()

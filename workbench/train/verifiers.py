@@ -1,4 +1,4 @@
-"""What the trainings of all verifiers share: adapters, and the loop over rows.
+"""What the trainings of all verifiers share: the loop over rows.
 
 The loss of a model that has learnt nothing proves nothing: every row of a log has, beside its loss,
 `train/trivial_loss`, that of the best constant prediction, which is the entropy of the labels.
@@ -13,32 +13,10 @@ import torch
 
 from workbench.fingerprint import digest
 from workbench.models.checkpoints import weights_digest, without_library_notes
-from workbench.models.quantised import check_trainable
 from workbench.train.learner import Batch, Learner, Recipe
 from workbench.train.loop import run_of, train
+from workbench.train.lora import with_lora
 from workbench.train.rows import Updates
-
-
-def with_lora(model: torch.nn.Module, recipe: Recipe) -> torch.nn.Module:
-    """The model under new adapters of the recipe's rank, which alone will train (and a new head).
-
-    Rank 0 leaves it as it is, to train whole: a ValueError if its weights are in 4 bits.
-    """
-    if not recipe.rank:
-        check_trainable(model)
-        return model
-    with without_library_notes():
-        from peft import LoraConfig, get_peft_model
-
-        config = LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.alpha,
-            lora_dropout=recipe.dropout,
-            target_modules=recipe.targets if isinstance(recipe.targets, str) else [*recipe.targets],
-            # peft trains and saves the head of a sequence classifier as a whole
-            task_type="SEQ_CLS" if hasattr(model, "score") else "CAUSAL_LM",
-        )
-        return get_peft_model(model, config)
 
 
 def next_token_logits(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
