@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from workbench.analyse.compare import paired
 from workbench.analyse.metrics import aggregate
-from workbench.drive import stream
+from workbench.drive import solve
 from workbench.models import load_policy, load_verifier
 from workbench.problems import frozen, is_right, quantities
 from workbench.search import METHODS
@@ -94,8 +94,7 @@ def ours(models: dict, problems, name: str, in_flight: int, pulse: Pulse) -> Sea
     def search() -> tuple[list[Meter], list[Prefix | None]]:
         method, options = watched(METHODS[name], pulse.beat), SEARCHES[name]
         how = {**options, "max_steps": MAX_STEPS, "seed": 0, "in_flight": in_flight}
-        found = dict(stream(problems, method, **models, **how))
-        results = [found[i] for i in range(len(problems))]
+        results = solve(problems, method, **models, **how)
         if errors := [result.error for result in results if result.error]:
             raise SystemExit(errors[0])
         return [result.meter for result in results], [result.best for result in results]

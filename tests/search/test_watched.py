@@ -9,7 +9,7 @@ from workbench.drive import solve
 from workbench.problems.quantities import generate
 from workbench.search import METHODS
 from workbench.search.mcts import puct
-from workbench.search.watched import Growing, followed_mcts, watched
+from workbench.search.watched import FollowedTree, Growing, watched
 from workbench.tree import walk
 from workbench.types import Budget, Prefix, Sample, SearchResult
 
@@ -94,8 +94,9 @@ def test_no_time_left_brings_back_what_there_is():
 
 def test_followed_mcts_is_mcts_and_its_numbers_are_those_it_went_by():
     moments = []
-    seen = run(partial(followed_mcts, tell=moments.append), simulations=8)
-    assert said(seen) == said(run(METHODS["mcts"], simulations=8, at_once=1))
+    alone = partial(METHODS["mcts"], simulations=8, at_once=1)
+    seen = run(alone, tree=partial(FollowedTree, tell=moments.append))
+    assert said(seen) == said(run(alone))
     assert [m.said for m in moments] == [f"simulation {i}" for i in range(1, 9)]
     assert [m.root.visits for m in moments] == list(range(1, 9))
     assert not any(path[-1].samples for path in walk(moments[-1].root))

@@ -19,7 +19,7 @@ from workbench.models import load_policy, load_verifier
 from workbench.problems import frozen
 from workbench.problems.typed import typed_problem
 from workbench.search import METHODS
-from workbench.search.watched import Growing, Moment, followed_mcts, watched
+from workbench.search.watched import FollowedTree, Growing, Moment, watched
 from workbench.show import explorer as views
 from workbench.types import Budget, Prefix, Problem, SearchResult
 
@@ -102,7 +102,8 @@ class Explorer:
         models = {"policy": self.policy(policy), "verifier": self.verifier(verifier)}
         sizes = OFFERED[method] | ({"simulations": self.simulations} if method == "mcts" else {})
         if method == "mcts":  # it tells of its simulations, the others are seen by their requests
-            seen = watched(partial(followed_mcts, tell=keep), lambda *_: None, seconds=seconds)
+            told = partial(METHODS["mcts"], at_once=1, tree=partial(FollowedTree, tell=keep))
+            seen = watched(told, lambda *_: None, seconds=seconds)
         else:
             seen = watched(METHODS[method], Growing(problem, keep).note, seconds=seconds)
         limits = {"seed": self.seed, "budget": Budget(budget, "tokens")}

@@ -248,6 +248,7 @@ def mcts(
     virtual_loss: int = 1,
     aggregate: str = "min",
     temperature: float | None = None,
+    tree: Callable[..., ScoredTree] = ScoredTree,
 ) -> Generator[Request, Reply, SearchResult]:
     """Search the tree of the policy's steps by `simulations`; see above for the options.
 
@@ -262,11 +263,12 @@ def mcts(
     for name, (value, values) in known.items():
         if value not in values:
             raise ValueError(f"{name}={value!r}: use {', '.join(values)}")
-    tree = ScoredTree(
-        problem, expand, max_steps, leaf, prior, widen, virtual_loss, aggregate, temperature
-    )
+    grown = tree(
+        problem=problem, expand=expand, max_steps=max_steps, leaf=leaf, prior=prior, widen=widen,
+        virtual_loss=virtual_loss, aggregate=aggregate, temperature=temperature,
+    )  # fmt: skip
     try:
-        yield from tree.search(simulations, at_once)
+        yield from grown.search(simulations, at_once)
     except Stopped as stop:
-        return tree.result(choose, stop)
-    return tree.result(choose)
+        return grown.result(choose, stop)
+    return grown.result(choose)

@@ -4,8 +4,8 @@ r"""A search under watch: the same requests, replies and result, and after each 
 one to `note`; the method does not know. `Growing` is such a `note`: it makes a tree out of what it
 sees, prefixes drawn and their scores, so that every search over steps can be drawn as it grows.
 
-`followed_mcts` is `mcts` with one simulation at a time, which tells after each of them what stood
-on its way: of every step that it could have taken N, V, P and what these add up to (PUCT).
+`mcts(at_once=1, tree=partial(FollowedTree, tell=...))` tells after each simulation what stood on
+its way: of every step that it could have taken N, V, P and what these add up to (PUCT).
 
 Deviation: `watched` can end a search after some seconds, by the wall clock. What is found then
 depends on the machine, so that nothing that is measured may use it. Taught in notebook 11.
@@ -168,15 +168,3 @@ class FollowedTree(ScoredTree):
 
 def _way(child: Node, worth: float, *, taken: bool) -> Way:
     return Way(child.step.text, child.visits, child.value, child.prior or 0.0, worth, taken)
-
-
-def followed_mcts(
-    problem: Problem, *, tell: Tell, simulations: int = 16, choose: str = "visits", **options: Any
-) -> Generator[Request, Reply, SearchResult]:
-    """`mcts` with `at_once=1`, which tells after each simulation; `options` as there."""
-    tree = FollowedTree(problem, tell=tell, **options)
-    try:
-        yield from tree.search(simulations, 1)
-    except Stopped as stop:
-        return tree.result(choose, stop)
-    return tree.result(choose)
