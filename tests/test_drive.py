@@ -2,10 +2,12 @@
 policy."""
 
 import contextlib
+import json
 from dataclasses import replace
 from weakref import WeakSet
 
 import pytest
+from tiny import tiny_model
 from walking import PROBLEMS, Scripted, run, walk
 
 from workbench.drive import solve, stream
@@ -16,6 +18,7 @@ from workbench.types import (
     LabelledSolution,
     Prefix,
     Sample,
+    Score,
     SearchResult,
     Stopped,
     sees_answer,
@@ -203,13 +206,14 @@ def test_an_interrupt_while_a_problem_is_begun_leaves_none_out():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"problems": PROBLEMS[0]}, r"problems=Problem\(.*: need a list of Problem"),
-        ({"problems": ["What is 2 + 3?"]}, "need a list of Problem"),
-        ({"problems": iter(PROBLEMS)}, "need a list of Problem"),
-        ({"method": "best_of_n"}, r"'best_of_n': need a function, as METHODS\['best_of_n'\] is"),
-        ({"policy": "base"}, "policy='base': need a model that can sample: load_policy or"),
+        ({"problems": PROBLEMS[0]}, "need a list of Problem, found a Problem$"),
+        ({"problems": ["What is 2 + 3?"]}, "need a list of Problem, found a list$"),
+        ({"problems": iter(PROBLEMS)}, "need a list of Problem, found a list_iterator$"),
+        ({"method": "best_of_n"}, r"'best_of_n': need a function, as METHODS\['best_of_n'\]$"),
+        ({"policy": "base"}, r"policy='base': need a model that can sample \(load_policy gives"),
+        ({"policy": tiny_model()}, "policy=a LlamaForCausalLM: need a model that can sample"),
         ({"verifier": "prm_base"}, "verifier='prm_base': need a model that can score"),
-        ({"helpers": {"critic": 3}}, "critic=3: need a model that can sample or score"),
+        ({"helpers": {"critic": 3}}, "critic=3: need a model that can sample .* or can score"),
         ({"budget": 100}, r"budget=100: need one with its unit, as Budget\(500, 'tokens'\)"),
         ({"seed": "a"}, "seed='a': need a whole number"),
         ({"in_flight": "8"}, "in_flight='8': need a whole number of at least 1"),
@@ -224,9 +228,17 @@ def test_what_cannot_be_a_run_is_refused_before_it_begins(changed, said):
 
 
 def test_a_model_that_was_forgotten_is_named_and_what_is_finished_stays_in_the_file(tmp_path):
-    how = {"policy": Scripted(), "n": 2, "save": tmp_path / "runs.jsonl"}
+    def asks_late(problem):
+        rollouts = yield Sample([Prefix(problem)])
+        if problem.id == "p3":
+            yield Score(rollouts)
+        return SearchResult(problem, tuple(rollouts))
+
+    file = tmp_path / "runs.jsonl"
     with pytest.raises(ValueError, match="asks for 'verifier', but solve was given only policy"):
-        solve(PROBLEMS, METHODS["best_of_n"], **how)
+        solve(PROBLEMS, asks_late, policy=Scripted(), save=file)
+    rows = [json.loads(line) for line in file.read_text().splitlines()][1:]
+    assert {row["problem"]["id"] for row in rows} == {p.id for p in PROBLEMS} - {"p3"}
 
 
 def test_what_failed_is_tried_again(tmp_path):

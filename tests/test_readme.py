@@ -80,7 +80,7 @@ def test_a_model_a_verifier_and_problems_of_your_own(tmp_path):
     exec(code, names)
     assert len(names["results"]) == 8
     assert all(not r.error and r.best and len(r.rollouts) == 8 for r in names["results"])
-    assert names["row"]["round"] == 1 and load_policy(tmp_path / "mine").name == "mine"
+    assert names["rows"][-1]["round"] == 1 and load_policy(tmp_path / "mine").name == "mine"
 
 
 def examples():

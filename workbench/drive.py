@@ -45,6 +45,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,14 @@ def stream(
             finished = _elsewhere(engine, left, there.count(0), work, file)
         else:
             finished = work_off(lambda n: islice(left, n), work, models, file)
-        errors: list[str] = []
+        failed, first = 0, ""
         for at, result, _ in _with_the_rest(finished, problems, there):
-            errors += [result.error] if result.error else []
+            if result.error:
+                failed, first = failed + 1, first or result.error
             yield at.index, result
-        if errors:
-            failed = f"{len(errors)} of {len(problems)} problems failed"
-            warnings.warn(f"{failed}, the first with: {errors[0]}", stacklevel=3)
+        if failed:
+            these = f"{failed} of {len(problems)} problems failed"
+            warnings.warn(f"{these}, the first with: {first}", stacklevel=3)
 
 
 def _check_arguments(
@@ -140,12 +142,12 @@ def _check_arguments(
     """ValueError for what can't be run; the first problem shows if the method is one."""
     some = islice(problems, 1) if hasattr(problems, "__len__") else (None,)
     if not all(isinstance(problem, Problem) for problem in some):
-        raise ValueError(f"problems={problems!r:.60}: need a list of Problem")
+        raise ValueError(f"problems: need a list of Problem, found {_said(problems)}")
     if not callable(work.method):
-        raise ValueError(f"method {work.method!r:.60}: need a function, as METHODS['best_of_n'] is")
-    if not isinstance(work.in_flight, int) or work.in_flight < 1:
+        raise ValueError(f"method={_said(work.method)}: need a function, as METHODS['best_of_n']")
+    if not isinstance(work.in_flight, Integral) or work.in_flight < 1:
         raise ValueError(f"in_flight={work.in_flight!r}: need a whole number of at least 1")
-    if not isinstance(work.seed, int | np.integer):
+    if not isinstance(work.seed, Integral):
         raise ValueError(f"seed={work.seed!r}: need a whole number")
     if work.budget is not None and not isinstance(work.budget, Budget):
         need = "need one with its unit, as Budget(500, 'tokens')"
@@ -160,11 +162,17 @@ def _check_arguments(
 
 
 def _check_models(models: Models) -> None:
+    makers = {"sample": "load_policy", "score": "load_verifier"}
     for by, model in models.items():
-        ways = {"policy": ("sample",), "verifier": ("score",)}.get(by, ("sample", "score"))
+        ways = {"policy": ["sample"], "verifier": ["score"]}.get(by, [*makers])
         if not any(hasattr(model, way) for way in ways):
-            need = f"need a model that can {' or '.join(ways)}: load_policy or load_verifier"
-            raise ValueError(f"{by}={model!r:.60}: {need} gives one")
+            made = " or ".join(f"can {way} ({makers[way]} gives one)" for way in ways)
+            raise ValueError(f"{by}={_said(model)}: need a model that {made}")
+
+
+def _said(value: Any) -> str:
+    """What was given in place of something else, on one line."""
+    return f"{value!r:.60}" if isinstance(value, PLAIN) else f"a {type(value).__name__}"
 
 
 def _numbered(problems: Sequence[Problem]) -> Iterator[Numbered]:

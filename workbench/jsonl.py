@@ -199,7 +199,9 @@ class ResultFile:
                 self._compare(row.get("run"), run)
             else:
                 try:
-                    self._lines[row["problem"]["id"], row["occurrence"]] = start
+                    key = row["problem"]["id"], row["occurrence"]
+                    if not row.get("error"):  # of an older version: to be tried again
+                        self._lines[key] = start
                 except (KeyError, TypeError):
                     raise ValueError(f"{self.path}, line {number}: no result") from None
             end = stop

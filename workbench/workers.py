@@ -43,7 +43,7 @@ class Work:
 
 
 class Finished(NamedTuple):
-    """A problem's result, and whether it stays: not what an interrupt or an outage stopped."""
+    """A problem's result, and whether it stays: not what an interrupt or an error ended."""
 
     at: Numbered
     result: SearchResult

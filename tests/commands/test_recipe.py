@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from workbench.__main__ import main
 from workbench.recipes import RECIPES
 
@@ -32,8 +34,6 @@ def test_what_a_command_does_not_know_it_says_itself(capsys):
             r"unrecognized arguments: now \(help: python -m workbench doctor --help",
         ),
     ):
-        try:
+        with pytest.raises(SystemExit, match="2"):
             main(words)
-        except SystemExit as end:
-            assert end.code == 2
         assert re.search(said, capsys.readouterr().err)

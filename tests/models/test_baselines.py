@@ -10,8 +10,7 @@ from scripted import Walker
 from scripted import oracle as scripted_oracle
 
 from workbench.analyse.verifiers import auc
-from workbench.drive import solve
-from workbench.fingerprint import digest
+from workbench.drive import identify, solve
 from workbench.models import load_policy
 from workbench.models.baselines import Dial, Oracle, OwnLikelihood, Position, Random
 from workbench.models.verifier import untrained
@@ -90,8 +89,8 @@ def test_a_run_knows_settings_and_problems_apart():
         *(Oracle(PROBLEMS[1:]), Oracle([*PROBLEMS[1:], replace(PROBLEMS[0], answer="0")])),
         *(Dial(PROBLEMS, auc=auc) for auc in (0.7, 0.8)),
     ]
-    assert len({digest(verifier) for verifier in made}) == len(made)
-    assert digest(Oracle(PROBLEMS[::-1])) == digest(Oracle(PROBLEMS))
+    assert len({identify(verifier) for verifier in made}) == len(made)
+    assert identify(Oracle(PROBLEMS[::-1])) == identify(Oracle(PROBLEMS))
 
 
 def test_no_torch_until_a_policy_brings_it():

@@ -87,7 +87,7 @@ def test_bad_wishes_are_named():
     with pytest.raises(ValueError, match=r"^sytem: the chat template reads no such name, use sys"):
         prompts_for(QWEN, sytem="Be brief.")
     for asked in ({"system": "Be brief."}, {"boxed": True}, {"shots": [ONE]}):
-        with pytest.raises(ValueError, match="knows the words alone that it was taught: leave out"):
+        with pytest.raises(ValueError, match="knows only the words that it was taught: leave out"):
             prompts_for(TOKENIZER, **asked)
     with pytest.raises(ValueError, match=r"^other has no solution: an example needs one$"):
         prompts_for(QWEN, shots=[OTHER])

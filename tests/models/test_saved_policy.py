@@ -49,6 +49,25 @@ def test_neither_a_policy_nor_a_verifier_is_written_over_the_other(tmp_path):
     with pytest.raises(ValueError, match="holds a policy: name another folder"):
         verifier.save(verifier.untrained(policy), tmp_path / "own")
     assert texts(load_policy(tmp_path / "own")) == texts(policy)
+    (tmp_path / "own" / "policy.json").unlink()  # a plain checkpoint of anybody
+    with pytest.raises(ValueError, match="holds a policy: name another folder"):
+        verifier.save(verifier.untrained(policy), tmp_path / "own")
+
+
+def test_a_verifier_whose_writing_is_stopped_can_be_written_again(tmp_path, monkeypatch):
+    judge = verifier.untrained(tiny_policy())
+    for _ in range(2):  # into an empty folder, and over a whole one
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(judge.tokenizer, "save_pretrained", interrupted)
+            verifier.save(judge, tmp_path / "own")
+        with pytest.raises(ValueError, match="no verifier"):
+            verifier.load_verifier(tmp_path / "own")
+        verifier.save(judge, tmp_path / "own")
+        assert verifier.load_verifier(tmp_path / "own").fingerprint() == judge.fingerprint()
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def test_a_writing_that_is_stopped_leaves_the_older_policy_whole(tmp_path, monkeypatch):
@@ -65,10 +84,11 @@ def test_a_writing_that_is_stopped_leaves_the_older_policy_whole(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         save_policy(new, tmp_path / "own")
     monkeypatch.undo()
-    assert load_policy(tmp_path / "own.old").max_tokens == old.max_tokens
+    assert load_policy(tmp_path / ".own.old").max_tokens == old.max_tokens
+    (tmp_path / "own.old").mkdir()  # somebody else's
     save_policy(new, tmp_path / "own")
     assert load_policy(tmp_path / "own").max_tokens == 20
-    assert [folder.name for folder in tmp_path.iterdir()] == ["own"]
+    assert {folder.name for folder in tmp_path.iterdir()} == {"own", "own.old"}
 
 
 @pytest.mark.parametrize("options", [{}, OWN])
@@ -86,10 +106,15 @@ def test_a_whole_policy_comes_back_as_it_wrote(options, tmp_path):
 def test_adapters_alone_are_written_and_find_a_shipped_base_by_its_name(tmp_path):
     recipe = Recipe(rank=4, batch_tokens=600, learning_rate=1e-2, warmup=1)
     base = load_policy("base", batch_tokens=8192, **OWN)
-    before, policy = texts(base), under_lora(base, recipe)
+    before, policy = texts(base), under_lora(base, recipe, seed=0)
     assert texts(policy) == before and policy.engine.batch_tokens == 8192  # they begin at zero
-    with pytest.raises(ValueError, match="rank=0"):
-        under_lora(base, replace(recipe, rank=0))
+    with pytest.raises(ValueError, match="rank=0 makes no adapters"):
+        under_lora(load_policy("base"), replace(recipe, rank=0), seed=0)
+    with pytest.raises(ValueError, match="it has adapters already"):
+        under_lora(policy, recipe, seed=0)
+    twins = [under_lora(load_policy("base"), recipe, seed=seed) for seed in (0, 0, 1)]
+    first, same, other = (twin.fingerprint() for twin in twins)
+    assert first == same != other
     fine_tune(policy, [Lesson(p) for p in PROBLEMS], tokens=3_000, seed=0, recipe=recipe)
     save_policy(policy, tmp_path / "own")
     note = json.loads((tmp_path / "own" / "adapter_config.json").read_text())

@@ -95,7 +95,7 @@ def test_no_time_left_brings_back_what_there_is():
 def test_followed_mcts_is_mcts_and_its_numbers_are_those_it_went_by():
     moments = []
     alone = partial(METHODS["mcts"], simulations=8, at_once=1)
-    seen = run(alone, tree=partial(FollowedTree, tell=moments.append))
+    seen = run(alone, kind=partial(FollowedTree, tell=moments.append))
     assert said(seen) == said(run(alone))
     assert [m.said for m in moments] == [f"simulation {i}" for i in range(1, 9)]
     assert [m.root.visits for m in moments] == list(range(1, 9))

@@ -372,7 +372,7 @@ def test_a_loss_is_known_by_its_settings_and_not_by_where_it_lies_in_memory(tmp_
         return train_prm(tiny_model(), TOKENIZER, ROWS, loss=partial(loss, lam=lam), **options)[1]
 
     assert run(0.5) == run(0.5)
-    with pytest.raises(ValueError, match=r"lam was 0\.5, is 0\.9$"):
+    with pytest.raises(ValueError, match=r"loss: lam was 0\.5, is 0\.9$"):
         run(0.9)
 
 

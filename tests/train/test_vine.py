@@ -71,12 +71,12 @@ def test_two_processes_complete_half_of_the_problems_each(monkeypatch):
     policy = Walker(WALKS, p=0.3)
     one, parts = walked(policy), []
     alone = completed(one, one.rollouts, n=3, temperature=1.0)
-    monkeypatch.setattr(vine, "gathered", lambda own: parts.append(own) or [own])
+    monkeypatch.setattr(vine, "together", lambda make: parts.append(make()) or parts[-1:])
     for process in range(2):
         monkeypatch.setattr(vine, "this_process", lambda process=process: (process, 2))
         completed(walked(policy), one.rollouts, n=3, temperature=1.0)
     assert sorted(map(len, parts)) == [1, 2]  # of three problems
-    monkeypatch.setattr(vine, "gathered", lambda own: parts)
+    monkeypatch.setattr(vine, "together", lambda make: parts)
     both = walked(policy)
     assert completed(both, both.rollouts, n=3, temperature=1.0) == alone
     assert both.cost.generated == one.cost.generated > 0

@@ -29,7 +29,8 @@ class Parser(argparse.ArgumentParser):
         """As usual, but a command complains itself of what it does not know."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            hint = "; a notebook's parameter: -p NAME=VALUE" if "-p " in self.format_usage() else ""
+            of_notebooks = self.prog.endswith((" run", " sweep"))
+            hint = "; a notebook's parameter: -p NAME=VALUE" if of_notebooks else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return found, unknown
 

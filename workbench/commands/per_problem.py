@@ -3,8 +3,8 @@
 Two kinds of files are read, in `files/` and `figures/` of the run. A table (CSV) with a column
 `problem` (its id) and one of `value`, `right` or `correct`, from 0 to 1: all other columns but low
 and high name the series (method=mcts, budget=8). And result files, `solve(save=...)`: is the chosen
-answer right, or where nothing was chosen the share of right rollouts. A problem that stands there
-twice counts once, with its mean.
+answer right, or where nothing was chosen the share of right rollouts; a problem that failed
+is not there. One that stands there twice counts once, with its mean.
 
 The comparison is `analyse.compare.paired`, with Holm's p-values over all series of a notebook.
 """

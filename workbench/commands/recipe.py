@@ -37,10 +37,12 @@ def _listed(recipes: Mapping[str, Callable]) -> list[str]:
     for name, maker in recipes.items():
         stem, number = re.fullmatch(r"(.*?)(?:-(\d+))?", name).groups()
         what = getattr(maker, "func", maker).__doc__.splitlines()[0]
-        made.setdefault(what, {}).setdefault(stem, []).extend([number] if number else [])
+        made.setdefault(what, {}).setdefault((stem, number is None), []).append(number)
     lines = []
     for what, stems in made.items():
-        names = [f"{stem}-{{{','.join(of)}}}" if of else stem for stem, of in stems.items()]
+        names = [
+            stem if alone else f"{stem}-{{{','.join(of)}}}" for (stem, alone), of in stems.items()
+        ]
         look = {"width": 96, "initial_indent": "    ", "subsequent_indent": "    "}
         lines += [what, *wrap("  ".join(names), **look, break_on_hyphens=False)]
     return lines

@@ -102,7 +102,7 @@ class Explorer:
         models = {"policy": self.policy(policy), "verifier": self.verifier(verifier)}
         sizes = OFFERED[method] | ({"simulations": self.simulations} if method == "mcts" else {})
         if method == "mcts":  # it tells of its simulations, the others are seen by their requests
-            told = partial(METHODS["mcts"], at_once=1, tree=partial(FollowedTree, tell=keep))
+            told = partial(METHODS["mcts"], at_once=1, kind=partial(FollowedTree, tell=keep))
             seen = watched(told, lambda *_: None, seconds=seconds)
         else:
             seen = watched(METHODS[method], Growing(problem, keep).note, seconds=seconds)

@@ -25,6 +25,7 @@ from statistics import NormalDist
 
 from scipy.special import expit
 
+from workbench.fingerprint import digest
 from workbench.problems import check_steps
 from workbench.types import Meter, Prefix, Problem, Scores, Unreadable
 
@@ -37,6 +38,10 @@ class _Weightless:
 
     def score(self, prefixes: Sequence[Prefix], *, meters: Sequence[Meter] | None = None) -> Scores:
         return [self._score(prefix) for prefix in prefixes]
+
+    def fingerprint(self) -> str:
+        """What this verifier is: its name, and the problems that it knows."""
+        return self.name if self.whole is None else f"{self.name}-{digest(self.whole)}"
 
 
 class Random(_Weightless):

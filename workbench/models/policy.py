@@ -231,8 +231,6 @@ def load_policy(
         raise ValueError(f"{name_or_path} judges, it does not write: use load_verifier")
     model, tokenizer = read_model(path, settings)
     way = way_of_writing(path)
-    if not way and (base := base_of(path)):
-        way = way_of_writing(locate(base))
     options = {"name": Path(str(name_or_path)).name, **way, **options}
     if asked is not None or "templates" not in options:
         fresh = prompts_for(tokenizer, options.get("separator", NEWLINE), **(asked or {}))

@@ -81,11 +81,12 @@ def prompts_for(
     own = set(vocabulary()) <= tokenizer.get_vocab().keys()
     if own and not chat and not messages:
         if system or shots or boxed or template:
-            raise ValueError("this model knows the words alone that it was taught: leave out asked")
+            raise ValueError("this model knows only the words that it was taught: leave out asked")
         return {"templates": dict(EMBEDDED)}
     if (system or template) and not chat:
         raise ValueError(f"system={system!r}, {template}: a plain prompt takes no such thing")
-    mentioned = re.findall(r"\w+", tokenizer.get_chat_template() if chat else "")
+    text = template.get("chat_template") or tokenizer.chat_template
+    mentioned = {"chat_template", *re.findall(r"\w+", str(text))}
     if unknown := [name for name in template if name not in mentioned]:
         ours = "system, shots, boxed, messages, chat"
         raise ValueError(f"{unknown[0]}: the chat template reads no such name, use {ours}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,9 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
     own = [file for file in held if file.suffix in OWN_SUFFIXES or file.name in OWN_NAMES]
     if held and (len(own) < len(held) or not a_policy):
         raise ValueError(f"{folder} holds other files than a policy: name another folder")
-    part, old = (folder.with_name(f"{folder.name}.{end}") for end in ("part", "old"))
+    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)  # of a writing that was stopped
-    save_weights(policy.model, part)
+    save_weights(policy.model, part, replaced=(folder, old))
     policy.tokenizer.save_pretrained(part)
     own = {name: text for name, text in policy.templates.items() if OF_METHODS.get(name) != text}
     way = {"templates": own, "separator": policy.separator, "max_tokens": policy.max_tokens}
@@ -57,21 +58,23 @@ def save_policy(policy: HFPolicy, folder: str | Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def save_weights(model, folder: Path) -> None:
+def save_weights(model, folder: Path, *, replaced: Sequence[Path] = ()) -> None:
     """Write a model, or its adapters alone, which will find a shipped base in another clone.
 
-    Adapters whose base has changed since it was read would be put on other weights when they are
-    read again: these are written merged, as a whole model.
+    Adapters whose base has changed since it was read, or stands in a folder that is being
+    `replaced`, would be put on other weights when they are read again: these are written merged, as
+    a whole model.
     """
+    going = [place.resolve() for place in (folder, *replaced)]
     adapters = getattr(model, "peft_config", {})
-    if not all(_stands_on(model, own.base_model_name_or_path, folder) for own in adapters.values()):
+    if not all(_stands_on(model, own.base_model_name_or_path, going) for own in adapters.values()):
         model, adapters = copy.deepcopy(model).merge_and_unload(), {}
     for config in adapters.values():
         config.base_model_name_or_path = portable(config.base_model_name_or_path)
     model.save_pretrained(folder, **({"save_embedding_layers": False} if adapters else {}))
 
 
-def _stands_on(model, name: str | None, folder: Path) -> bool:
+def _stands_on(model, name: str | None, going: Sequence[Path]) -> bool:
     """Does the checkpoint hold the weights that the adapters stand on, and stay where it is?
 
     Reads it once more; bases in 4 bits do not train and are believed.
@@ -80,7 +83,7 @@ def _stands_on(model, name: str | None, folder: Path) -> bool:
 
     if not name or is_quantised(model):
         return True
-    if Path(name).resolve() in (folder.resolve(), folder.with_suffix("").resolve()):
+    if Path(name).resolve() in going:
         return False
     as_here = {"dtype": model.dtype, "device": "cpu", "quantise": False}
     there = dict(load_model(AutoModelForCausalLM, locate(name), **as_here).named_parameters())
@@ -95,10 +98,11 @@ def _stands_on(model, name: str | None, folder: Path) -> bool:
 
 
 def way_of_writing(folder: str | Path) -> dict[str, Any]:
-    """What `save_policy` noted of how a policy writes; nothing for other checkpoints."""
+    """What `save_policy` noted of how a policy writes, or of its base; nothing of others."""
     file = Path(folder) / WAY_OF_WRITING
     if not file.is_file():
-        return {}
+        base = base_of(folder)
+        return way_of_writing(locate(base)) if base else {}
     way = json.loads(file.read_text(encoding="utf-8"))
     return way | {"templates": OF_METHODS | way["templates"]}
 

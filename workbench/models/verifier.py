@@ -50,7 +50,7 @@ from workbench.models.heads import (
 from workbench.models.policy import HFPolicy, read_checkpoint, read_model
 from workbench.models.prefix_cache import Context
 from workbench.models.reader import Question, Reader, fingerprint_of, need_steps
-from workbench.models.saved_policy import WAY_OF_WRITING, adapted, base_of, save_weights
+from workbench.models.saved_policy import ADAPTER, adapted, base_of, save_weights
 from workbench.models.step_format import StepFormat
 from workbench.problems.vocabulary import GOOD
 from workbench.types import Meter, Prefix, Scores
@@ -195,18 +195,20 @@ def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> Non
     folder = Path(folder)
     if not hasattr(verifier.model, "save_pretrained"):
         raise ValueError(f"{verifier.name} is no verifier of ours: load it by name, don't save it")
-    if (folder / WAY_OF_WRITING).is_file():
+    note = folder / f"{VERIFIER}.part"  # as long as not all is there
+    a_model = any((folder / name).is_file() for name in ("config.json", ADAPTER))
+    if a_model and not note.is_file() and not is_verifier(folder):
         raise ValueError(f"{folder} holds a policy: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / VERIFIER).is_file():
-        # of the verifier that was here: its adapter would be read in place of whole weights
-        for name in (VERIFIER, "adapter_*", "model*.safetensors*"):
-            for stale in [*folder.glob(name)]:
-                stale.unlink(missing_ok=True)
+    note.touch()
+    # of the verifier that was here: its adapter would be read in place of whole weights
+    for name in (VERIFIER, "adapter_*", "model*.safetensors*"):
+        for stale in [*folder.glob(name)]:
+            stale.unlink(missing_ok=True)
     save_weights(verifier.model, folder)
     verifier.tokenizer.save_pretrained(folder)
-    text = json.dumps(verifier.settings(), indent=1)
-    (folder / VERIFIER).write_text(text + "\n", encoding="utf-8")  # last: then all is there
+    note.write_text(json.dumps(verifier.settings(), indent=1) + "\n", encoding="utf-8")
+    note.replace(folder / VERIFIER)
 
 
 def load_verifier(

@@ -105,7 +105,7 @@ def agreed(
     """
     problems = [own[0].problem for own in pool.values()]
     host = untrained(load_policy(judge_name, dtype="float32"))
-    results = solve(problems, given(judge.label, pool), policy=host, verifier=host, threshold=0.0)
+    results = solve(problems, given(judge.label, pool), verifier=host, threshold=0.0)
     if meter:
         meter.verifier += sum(result.meter.verifier for result in results)
     rows = [row for result in results for row in result.labelled]

@@ -134,7 +134,7 @@ class _Desk:
         """What has been finished since the last time; waits for something, or the end."""
         with self.news:
             self.news.wait_for(lambda: self.outbox or self.over)
-            if self.error:
+            if self.error and not self.outbox:
                 raise self.error
             out, self.outbox = self.outbox, []
             return out

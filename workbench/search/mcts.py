@@ -248,9 +248,11 @@ def mcts(
     virtual_loss: int = 1,
     aggregate: str = "min",
     temperature: float | None = None,
-    tree: Callable[..., ScoredTree] = ScoredTree,
+    kind: Callable[..., ScoredTree] = ScoredTree,
 ) -> Generator[Request, Reply, SearchResult]:
     """Search the tree of the policy's steps by `simulations`; see above for the options.
+
+    `kind` makes the tree, of which `search.watched` has one that tells what it does.
 
     Returns all whole solutions found, those with the highest scores first. When the budget ends:
     those so far (without scores, where it ends before they are judged), or the steps that it has
@@ -263,12 +265,12 @@ def mcts(
     for name, (value, values) in known.items():
         if value not in values:
             raise ValueError(f"{name}={value!r}: use {', '.join(values)}")
-    grown = tree(
+    tree = kind(
         problem=problem, expand=expand, max_steps=max_steps, leaf=leaf, prior=prior, widen=widen,
         virtual_loss=virtual_loss, aggregate=aggregate, temperature=temperature,
     )  # fmt: skip
     try:
-        yield from grown.search(simulations, at_once)
+        yield from tree.search(simulations, at_once)
     except Stopped as stop:
-        return grown.result(choose, stop)
-    return grown.result(choose)
+        return tree.result(choose, stop)
+    return tree.result(choose)

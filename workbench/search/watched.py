@@ -4,7 +4,7 @@ r"""A search under watch: the same requests, replies and result, and after each 
 one to `note`; the method does not know. `Growing` is such a `note`: it makes a tree out of what it
 sees, prefixes drawn and their scores, so that every search over steps can be drawn as it grows.
 
-`mcts(at_once=1, tree=partial(FollowedTree, tell=...))` tells after each simulation what stood on
+`mcts(at_once=1, kind=partial(FollowedTree, tell=...))` tells after each simulation what stood on
 its way: of every step that it could have taken N, V, P and what these add up to (PUCT).
 
 Deviation: `watched` can end a search after some seconds, by the wall clock. What is found then

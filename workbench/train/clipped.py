@@ -98,7 +98,7 @@ def batches_of(
     return batches, {"weight": sum(weights)}
 
 
-def tokens_of(batch: Batch) -> torch.Tensor:
+def token_mask(batch: Batch) -> torch.Tensor:
     """1 where a sampled token stands, (B, T)."""
     return batch.tensors["labels"] != rl.IGNORE
 
@@ -107,7 +107,7 @@ def fill(
     batches: Sequence[Batch],
     name: str,
     values: Sequence[torch.Tensor],
-    places: Callable[[Batch], torch.Tensor] = tokens_of,
+    places: Callable[[Batch], torch.Tensor] = token_mask,
 ) -> None:
     """Put a rollout's numbers, (T,) for every one of the round, where its tokens stand.
 

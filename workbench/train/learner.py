@@ -15,9 +15,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import isfinite
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -60,11 +60,13 @@ class Recipe:
         self._check(("epochs", "clip"), "above 0", lambda x: x > 0)
         self._check(("batch_tokens", "micro_tokens"), "of at least 1", lambda x: x >= 1)
         self._check(("decay", "dropout"), "from 0 to 1", lambda x: 0 <= x <= 1)
-        self._check(("rank",), "of at least 0, a whole one", lambda x: x >= 0 and x == int(x))
+        whole = lambda x: isinstance(x, Integral) and x >= 0  # noqa: E731
+        self._check(("rank",), "of at least 0, a whole one", whole)
 
     def _check(self, names: Sequence[str], need: str, fits: Callable[[Any], bool]) -> None:
+        types = {field.name: field.type for field in fields(self)}
         for name in names:
-            value, optional = getattr(self, name), "None" in type(self).__annotations__[name]
+            value, optional = getattr(self, name), "None" in types[name]
             fine = isinstance(value, Real) and not isinstance(value, bool) and fits(value)
             if not (fine or (optional and value is None)):
                 raise ValueError(f"{name}={value!r}: need a number {need}")
@@ -303,6 +305,21 @@ def this_process() -> tuple[int, int]:
 
     state = PartialState(cpu=not torch.cuda.is_available())
     return state.process_index, state.num_processes
+
+
+def together(make: Callable[[], Any]) -> list[Any]:
+    """What each process makes, in their order; an error in one of them is one in all."""
+    if this_process()[1] == 1:
+        return [make()]
+    try:
+        own = make()
+    except Exception as error:  # else the others would wait for ever
+        own = RuntimeError(f"{type(error).__name__}: {error}")
+    parts = gathered(own)
+    for part in parts:
+        if isinstance(part, RuntimeError):
+            raise part
+    return parts
 
 
 def gathered(own: Any) -> list[Any]:

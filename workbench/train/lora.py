@@ -1,11 +1,12 @@
 """Adapters: a few thin matrices learn in the place of all weights (LoRA, arXiv 2106.09685).
 
-    recipe = Recipe(rank=16, learning_rate=1e-4)
-    policy = under_lora(load_policy("Qwen/Qwen2.5-7B-Instruct", quantise=True), recipe)
+    recipe, in_4_bits = Recipe(rank=16, learning_rate=1e-5), {"dtype": "bfloat16", "quantise": True}
+    policy = under_lora(load_policy("Qwen/Qwen2.5-7B-Instruct", **in_4_bits), recipe, seed=0)
     for row in grpo(policy, problems, recipe=recipe, rounds=100, seed=0): ...
-    save_policy(policy, "runs/mine")  # the adapters alone; load_policy finds their base
+    save_policy(policy, "runs/mine")  # the adapters alone
+    policy = load_policy("runs/mine", **in_4_bits)  # finds their base
 
-Taught in notebook 10.
+Notebook 10 trains a real model so.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from workbench.models.quantised import check_trainable
 from workbench.train.learner import Recipe
 
 
-def under_lora(policy: HFPolicy, recipe: Recipe) -> HFPolicy:
-    """The policy under new adapters, on the same weights; these alone will train.
+def under_lora(policy: HFPolicy, recipe: Recipe, *, seed: int) -> HFPolicy:
+    """The policy under new adapters, drawn by `seed`, which alone will train.
 
-    ValueError for a recipe of rank 0.
+    Its weights are the same ones: go on with what comes back, not with `policy`. ValueError for a
+    recipe of rank 0, and for a policy that has adapters already.
     """
-    if not recipe.rank:
-        raise ValueError("rank=0: a policy trains all its weights without adapters, too")
+    if not recipe.rank or hasattr(policy.model, "peft_config"):
+        given = "rank=0 makes no adapters" if not recipe.rank else "it has adapters already"
+        raise ValueError(f"{given}: train the policy as it is")
     old, new = policy.engine, copy.copy(policy)
+    torch.manual_seed(seed)
     new.model = with_lora(policy.model, recipe).to(policy.model.dtype).eval()
     sizes = {"batch_tokens": old.batch_tokens, "cache_tokens": old.cache.max_tokens}
     new.engine = Engine(new.model, **sizes)

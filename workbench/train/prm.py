@@ -110,6 +110,21 @@ def _wanted(row: LabelledSolution, soft: bool, past_error: bool) -> tuple[float 
     return (row.values if soft else row.labels)[:end]
 
 
+def check_targets(
+    data: Sequence[dict],
+    rows: Sequence[LabelledSolution],
+    longest: int,
+    *,
+    soft: bool = False,
+    past_error: bool = False,
+) -> list[float]:
+    """All targets in `examples`; a warning of those that were cut off, ValueError for none."""
+    wanted = [t for row in rows for t in _wanted(row, soft, past_error) if t is not None]
+    targets = [t for row in data for t in row["targets"] if t != IGNORE]
+    check_window(len(targets), len(wanted), longest, "labelled steps")
+    return targets
+
+
 def collate(rows: Sequence[dict], pad: int) -> dict[str, torch.Tensor]:
     """Pad on the right: input_ids, targets, steps and good (B, T), and whole (B,)."""
     fillers = {"input_ids": pad, "targets": float(IGNORE), "steps": 0, "good": False}
@@ -269,9 +284,7 @@ def train_prm(
     # 1. rows with a target at the end of each labelled step
     form, longest = (form or StepFormat()).bound(tokenizer), window(model)
     data = examples(rows, tokenizer, form, soft=soft, past_error=past_error, longest=longest)
-    wanted = [t for row in rows for t in _wanted(row, soft, past_error) if t is not None]
-    targets = [t for row in data for t in row["targets"] if t != IGNORE]
-    check_window(len(targets), len(wanted), longest, "labelled steps")
+    targets = check_targets(data, rows, longest, soft=soft, past_error=past_error)
     # 2. what one who knows nothing reaches
     if trivial_loss is None:
         trivial_loss = float(entropy([sum(targets), len(targets) - sum(targets)]))

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from workbench.train.drawn import (
     measures,
     why_silent,
 )
-from workbench.train.learner import Learner, check_rank, gathered, this_process
+from workbench.train.learner import Learner, check_rank, this_process, together
 from workbench.train.loop import rate_at, repeat, run_of
 from workbench.train.rewards import Earned, Reward, answer
 from workbench.train.rows import passes
@@ -85,8 +86,9 @@ def take_rounds(
     """
     if (goal := rounds if until is None else until) is None or None not in (rounds, until):
         raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
-    if not isinstance(goal, int) or goal < 1:
-        raise ValueError(f"{'rounds' if until is None else 'until'}={goal!r}: need at least 1")
+    if not isinstance(goal, Integral) or goal < 1:
+        name = "rounds" if until is None else "until"
+        raise ValueError(f"{name}={goal!r}: need a whole number of at least 1")
     if not callable(reward):
         raise ValueError(f"reward={reward!r:.60}: need a function reward(problem, rollout)")
     check_rank(policy.model, learner.recipe)
@@ -213,9 +215,13 @@ def _drawn_together(
     owner = {name: i % processes for i, name in enumerate(names)}
     mine, read = [p for p in problems if owner[p.id] == process], meter.verifier
     sizes = {"n": settings.group, "temperature": settings.temperature}
-    results = sampled(METHODS["sample"], mine, policy, Meter(), seed=seed, **sizes)
-    earned = earned_by(reward, results) if results else []
-    parts = gathered((results, earned, meter.verifier - read))
+
+    def draw() -> tuple[list[SearchResult] | None, list[Earned], int]:
+        results = sampled(METHODS["sample"], mine, policy, Meter(), seed=seed, **sizes)
+        earned = earned_by(reward, results) if results else []
+        return results, earned, meter.verifier - read
+
+    parts = together(draw)
     meter.verifier = read + sum(own for *_, own in parts)
     if any(results is None for results, *_ in parts):
         return None

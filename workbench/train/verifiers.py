@@ -7,11 +7,12 @@ The loss of a model that has learnt nothing proves nothing: every row of a log h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
 
-from workbench.fingerprint import digest
+from workbench.fingerprint import PLAIN, digest
 from workbench.models.checkpoints import weights_digest, without_library_notes
 from workbench.train.learner import Batch, Learner, Recipe
 from workbench.train.loop import run_of, train
@@ -54,7 +55,10 @@ def fit(
     # 1. what tells this run from others
     if options.get("checkpoints") is not None:  # before there are adapters: the seed says which
         known = {"data": digest(repr(data)), "host weights": weights_digest(model)}
-        known |= {"loss": digest(getattr(loss, "func", loss)), **getattr(loss, "keywords", {})}
+        known["loss"] = digest(getattr(loss, "func", loss))
+        for name, value in getattr(loss, "keywords", {}).items():  # of a partial
+            readable = isinstance(value, PLAIN) or is_dataclass(value)
+            known[f"loss: {name}"] = value if readable else digest(value)
         options["run"] = run_of(recipe, **known, seed=seed, bf16=bf16)
     # 2. the verifier, and how it learns
     torch.manual_seed(seed)

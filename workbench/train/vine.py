@@ -22,7 +22,7 @@ from workbench.supervise.replay import completions, given
 from workbench.task import stream_key
 from workbench.train.advantages import ends_of, over_tokens, vine_advantages
 from workbench.train.drawn import Drawn
-from workbench.train.learner import gathered, this_process
+from workbench.train.learner import this_process, together
 from workbench.train.rewards import rewards_of
 from workbench.train.rounds import sampled
 from workbench.types import Meter, Prefix
@@ -66,7 +66,7 @@ def completed(
     # of several processes each completes its share of the problems
     (process, processes), whole = this_process(), list(problems.values())
     mine, method = whole[process::processes], given(completions, pools)
-    parts = gathered(sampled(method, mine, drawn.policy, Meter(), **options))
+    parts = together(lambda: sampled(method, mine, drawn.policy, Meter(), **options))
     if any(part is None for part in parts):
         return None
     results = list(chain.from_iterable(parts))

@@ -22,8 +22,8 @@ from workbench.models.checkpoints import VERIFIER
 from workbench.models.step_format import StepFormat
 from workbench.models.verifier import StepVerifier
 from workbench.problems import process_data
-from workbench.train.prm import collate, examples, step_loss
-from workbench.train.rows import check_window, pad_id, window
+from workbench.train.prm import check_targets, collate, examples, step_loss
+from workbench.train.rows import pad_id, window
 
 
 @dataclass
@@ -46,7 +46,8 @@ class ShardedPRM(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         logits = model(input_ids=inputs["input_ids"], use_cache=False).logits  # (B, T, V)
-        return step_loss(logits, inputs, self.form)
+        loss = step_loss(logits, inputs, self.form)
+        return (loss, {"logits": logits}) if return_outputs else loss
 
 
 def main(words: list[str] | None = None) -> None:
@@ -58,7 +59,7 @@ def main(words: list[str] | None = None) -> None:
     rows = process_data.read(asked.labels, format=asked.format)
     longest = window(host.model)
     data = examples(rows, host.tokenizer, form, soft=asked.soft, longest=longest)
-    check_window(len(data), len(rows), longest, "solutions")
+    check_targets(data, rows, longest, soft=asked.soft)
     settings = StepVerifier(host.model, host.tokenizer, form).settings()
     batch = partial(collate, pad=pad_id(host.tokenizer))
     host.model.train()
