@@ -11,6 +11,7 @@ from torch import tensor
 
 from workbench.train import clipped, rl, sft
 from workbench.train.grpo import GRPO
+from workbench.train.learner import Batch
 from workbench.train.rl import token_logps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -132,5 +133,16 @@ def test_model_to_gradient_trl_and_we_agree(loss_type, normalise):
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), abs=2e-6)
     assert entropy[mask].mean().item() == pytest.approx(metrics["entropy"], abs=1e-5)
+    read = dict(zip(("input_ids", "labels"), sft.collate(rows, 0)))
+    known = (
+        read
+        | batch
+        | {"sampled": logp.detach()[mask], "advantages": rl.per_token(advantages, mask)}
+    )
+    _, watched = clipped.clipped_parts(policy.model, Batch(known, {}, 0, 0), chosen)
+    found = {name: x.float().mean().item() for name, x in watched.items()}
+    assert found["clip_fraction"] == pytest.approx(metrics["clip_ratio/region_mean"], abs=1e-6)
+    assert found["clip_fraction"] > 0
+    assert found["kl"] == pytest.approx(metrics["kl"], abs=1e-5)
     for (name, p), q in zip(policy.model.named_parameters(), model.parameters()):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-5, msg=name)
