@@ -43,7 +43,7 @@ def test_table_and_csv(file, tmp_path, capsys):
     [
         ("gone --format crucible", "gone is no file"),
         ("run.json --format tables", "unknown format 'tables': use crucible, game24"),
-        ("run.json --format game24", "run.json, row 1: not a game24 record"),
+        ("run.json --format game24", "run.json: not a JSON array, but a dict"),
         ("run.json", "the following arguments are required: --format"),
         ("--format game24", "the following arguments are required: FILE"),
         ("run.json --format crucible --to gone/x.csv", "--to gone/x.csv: Cannot save file"),

@@ -106,4 +106,4 @@ def test_pools_are_drawn_once(tmp_path, monkeypatch):
 
 def test_an_unknown_recipe_is_named(capsys):
     assert main(["recipe", "prm-weak"]) == 2
-    assert "recipe 'prm-weak': use one of pools, labels-base" in capsys.readouterr().err
+    assert "recipe 'prm-weak': there is none; did you mean" in capsys.readouterr().err

@@ -190,10 +190,11 @@ def test_track_says_rate_and_what_is_left(capsys):
 
 
 def test_duration():
-    assert [duration(s) for s in (0.04, 9.96, 59.4, 61, 3725)] == [
+    assert [duration(s) for s in (0.04, 9.96, 59.4, 59.7, 61, 3725)] == [
         "0.0 s",
         "10.0 s",
         "59 s",
+        "1 min 00 s",
         "1 min 01 s",
         "1 h 02 min",
     ]

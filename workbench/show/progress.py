@@ -28,7 +28,7 @@ def show(html: str, text: str, *, kind: str = "text/html", **metadata: object) -
 def duration(seconds: float) -> str:
     """Seconds as people say them: 4.2 s, 3 min 05 s, 1 h 02 min."""
     if round(seconds) < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
