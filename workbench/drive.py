@@ -96,10 +96,10 @@ def stream(
 
     `save` names a JSONL file: each finished problem is appended, and problems that it already holds
     are read back instead of run. What an error or an interrupt ended is not saved: the next call
-    tries it again. It belongs to one run: ValueError if the method, its options (by
-    content), seed, budget or models were others. A model with a method `fingerprint() -> str` is
-    known by that (weights, adapters, settings), any other one by its `name`. ValueError, too, while
-    another run writes to it.
+    tries it again. It belongs to one run: ValueError if the method, its options (by content), seed,
+    budget or models were others. A model with a method `fingerprint() -> str` is known by that
+    (weights, adapters, settings), any other one by its `name`. ValueError, too, while another run
+    writes to it.
 
     `engine` runs the problems elsewhere, with its own models instead of `policy`, `verifier` and
     `helpers`, `in_flight` of them in each worker; results and file are the same. Only problems on

@@ -4,6 +4,7 @@ place."""
 import pytest
 import torch
 
+from workbench.train import learner
 from workbench.train.learner import MasterWeights
 
 
@@ -67,3 +68,22 @@ def test_gradients_of_many_micro_batches_add_up_in_float32():
         model.weight.grad = torch.full_like(model.weight, gradient)
         master.take_gradients()
     assert master.weights["weight"].grad.tolist() == [[1 + 8 * 2.0**-9]] * 3
+
+
+def test_an_error_in_one_process_is_one_in_all(monkeypatch):
+    def breaks():
+        raise ValueError("no room")
+
+    assert learner.together(lambda: 3) == [3]  # alone: what it makes, and its errors as they are
+    with pytest.raises(ValueError, match="no room"):
+        learner.together(breaks)
+    monkeypatch.setattr(learner, "this_process", lambda: (0, 2))
+    sent = []
+    monkeypatch.setattr(learner, "gathered", lambda own: sent.append(own) or [own, "theirs"])
+    assert learner.together(lambda: "mine") == ["mine", "theirs"]
+    with pytest.raises(RuntimeError, match="ValueError: no room"):
+        learner.together(breaks)
+    assert len(sent) == 2  # it came to the others all the same
+    monkeypatch.setattr(learner, "gathered", lambda own: [own, sent[1]])
+    with pytest.raises(RuntimeError, match="no room"):  # theirs
+        learner.together(lambda: "mine")

@@ -33,7 +33,7 @@ def recipe(arguments: Namespace, base: Path) -> int:
 
 def _listed(recipes: Mapping[str, Callable]) -> list[str]:
     """What recipes make, and below it their names, those that differ in a number as one."""
-    made: dict[str, dict[str, list[str]]] = {}
+    made: dict[str, dict[tuple[str, bool], list]] = {}  # by what, by name and if it stands alone
     for name, maker in recipes.items():
         stem, number = re.fullmatch(r"(.*?)(?:-(\d+))?", name).groups()
         what = getattr(maker, "func", maker).__doc__.splitlines()[0]

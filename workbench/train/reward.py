@@ -104,9 +104,8 @@ def train_reward(
     """Put a scalar head on a causal LM (changed in place) and train it on `pairs` of solutions.
 
     At most `most` pairs a problem. `options` are those of `verifiers.fit` (`held_out` measures with
-    a shift of 0). Returns the verifier and the log;
-    `save` keeps it. Warns of pairs longer than the model reads. Raises ValueError without pairs
-    that it can read.
+    a shift of 0). Returns the verifier and the log; `save` keeps it. Warns of pairs longer than the
+    model reads. Raises ValueError without pairs that it can read.
     """
     form, longest = (form or StepFormat()).bound(tokenizer), window(model)
     wanted = pairs(rows, most=most, seed=seed)

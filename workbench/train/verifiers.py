@@ -55,10 +55,7 @@ def fit(
     # 1. what tells this run from others
     if options.get("checkpoints") is not None:  # before there are adapters: the seed says which
         known = {"data": digest(repr(data)), "host weights": weights_digest(model)}
-        known["loss"] = digest(getattr(loss, "func", loss))
-        for name, value in getattr(loss, "keywords", {}).items():  # of a partial
-            readable = isinstance(value, PLAIN) or is_dataclass(value)
-            known[f"loss: {name}"] = value if readable else digest(value)
+        known |= _told_of(loss)
         options["run"] = run_of(recipe, **known, seed=seed, bf16=bf16)
     # 2. the verifier, and how it learns
     torch.manual_seed(seed)
@@ -74,3 +71,12 @@ def fit(
     finally:
         verifier.model.eval()
     return verifier, log
+
+
+def _told_of(loss: Callable[..., torch.Tensor]) -> dict[str, Any]:
+    """What tells a loss from others: its code, and the keywords of a `partial`, by name."""
+    known: dict[str, Any] = {"loss": digest(getattr(loss, "func", loss))}
+    for name, value in getattr(loss, "keywords", {}).items():
+        readable = isinstance(value, PLAIN) or is_dataclass(value)
+        known[f"loss: {name}"] = value if readable else digest(value)
+    return known
