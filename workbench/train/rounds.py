@@ -84,11 +84,7 @@ def take_rounds(
     included), verifier_tokens (so far, with a `meter`), and, if there are right answers to embedded
     problems, right_by_wrong_steps (the share of them that hold a wrong step).
     """
-    if (goal := rounds if until is None else until) is None or None not in (rounds, until):
-        raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
-    if not isinstance(goal, Integral) or goal < 1:
-        name = "rounds" if until is None else "until"
-        raise ValueError(f"{name}={goal!r}: need a whole number of at least 1")
+    goal = _goal(rounds, until)
     if not callable(reward):
         raise ValueError(f"reward={reward!r:.60}: need a function reward(problem, rollout)")
     check_rank(policy.model, learner.recipe)
@@ -129,6 +125,16 @@ def take_rounds(
         options["run"] = run_of(learner.recipe, **about, seed=seed, rounds=rounds, until=until)
     more = {"state": lambda: {"books": asdict(books), "method": state()}, "restore": take_back}
     yield from repeat(learner, turn, goal, stood=stood, **more, **options)
+
+
+def _goal(rounds: int | None, until: int | None) -> int:
+    """How many rounds or tokens, whichever is given; ValueError unless one is, and can be."""
+    if (goal := rounds if until is None else until) is None or None not in (rounds, until):
+        raise ValueError(f"rounds={rounds}, until={until}: say one, how many rounds or tokens")
+    if not isinstance(goal, Integral) or goal < 1:
+        name = "rounds" if until is None else "until"
+        raise ValueError(f"{name}={goal!r}: need a whole number of at least 1")
+    return goal
 
 
 @dataclass
