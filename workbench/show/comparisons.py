@@ -82,7 +82,8 @@ def dot_plot(
 
     Columns: method, value, low, high. With a column `group` (all steps, same position, ...) each
     group is a block under its own heading; a column `label` says what stands beside a dot in place
-    of the method's own. `reference` draws a dashed line.
+    of the method's own; where a column `filled` is false the mark is hollow. `reference` draws a
+    dashed line.
     """
     _columns(df, ("method", "value", "low", "high"))
     blocks = [(None, df)] if "group" not in df else list(df.groupby("group", sort=False))
@@ -116,6 +117,8 @@ def _dot(ax, y: float, row: Mapping[str, Any], color: str, marker: str) -> None:
     bar = {"color": color, "linewidth": 2.5, "solid_capstyle": "butt", "alpha": 0.55}
     ax.plot([row["low"], row["high"]], [y, y], **bar)
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
+    if not row.get("filled", True):
+        edge = {"markeredgecolor": color, "markeredgewidth": 1.6, "markerfacecolor": "white"}
     ax.plot(row["value"], y, color=color, marker=marker, **edge)
 
 
