@@ -10,9 +10,10 @@ from little_repository import Repository, well_formed
 from nbformat.v4 import new_output
 
 from workbench.__main__ import main
-from workbench.claims import CLAIM, TEXTS, check, fill_in, recorded, stated
+from workbench.claims import CLAIM, TEXTS, check, fill_in, recorded
 from workbench.runs.notebook import content_hash
 from workbench.runs.record import Findings
+from workbench.show.numbers import stated
 
 ROOT = Path(__file__).parents[1]
 SHOWN = [path for name in TEXTS for path in sorted(ROOT.glob(name))]

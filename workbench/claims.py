@@ -20,7 +20,7 @@ from pathlib import Path
 
 from workbench.runs.notebook import available, load, shown_sizes
 from workbench.runs.record import Findings
-from workbench.show.progress import duration
+from workbench.show.numbers import stated
 
 TEXTS = ("README.md", "RESULTS.md", "notebooks/teaching.md", "data/models/*/README.md")
 # a whole claim, or the start of one that is not
@@ -65,28 +65,6 @@ def _measured(notebook) -> dict[str, float | list[float]]:
     sizes = {f"sizes/{name}": int(text) for name, text in shown.items() if text.isdecimal()}
     stored = notebook.metadata.get("workbench", {})
     return sizes | {k: stored[k] for k in ("seconds",) if k in stored} | stored.get("metrics", {})
-
-
-def stated(value: float | list[float], form: str) -> str:
-    """A metric as a text says it. ValueError for an unknown form, or an interval there is not.
-
-    >>> stated([0.8733, 0.82, 0.92], ".0% interval"), stated(0.0349, "+.1p")
-    ('87 % (82–92)', '+3.5')
-    """
-    kind, _, extent = form.partition(" ")
-    parts = value if isinstance(value, list) else [value]
-    if extent not in ("", "interval") or (extent and len(parts) == 1):
-        raise ValueError(f"form {form!r} does not fit {value}, which has no such interval")
-    said, *ends = [_number(part, kind) for part in parts]
-    ends = (" to " if "+" in kind or min(parts) < 0 else "–").join(ends).replace(" %", "")
-    return f"{said} ({ends})" if extent else said
-
-
-def _number(value: float, kind: str) -> str:
-    if kind == "time":
-        return duration(value)
-    said = format(100 * value, kind[:-1] + "f") if kind[-1:] == "p" else format(value, kind)
-    return said.replace("-", "−").replace("%", " %")
 
 
 def _texts(base: Path) -> dict[str, tuple[str, list[str], list[str]]]:

@@ -242,7 +242,8 @@ def test_a_run_shows_what_it_holds_so_far(tmp_path):
 
 def test_say_puts_a_logged_share_into_words(tmp_path):
     run = Run("00_x", "quick", 0, {}, tmp_path)
-    run.log(accuracy=(0.413, 0.377, 0.44), share=0.5)
-    assert run.say("accuracy") == "41 % (38 to 44)" and run.say("share") == "50 %"
+    run.log(accuracy=(0.413, 0.377, 0.44), share=0.5, gain=(0.0742, 0.046, 0.104))
+    assert run.say("accuracy") == "41 % (38–44)" and run.say("share") == "50 %"
+    assert run.say("gain", "+.1p") == "+7.4 (+4.6 to +10.4)"
     with pytest.raises(KeyError):
         run.say("nothing")

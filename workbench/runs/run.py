@@ -29,6 +29,7 @@ import workbench
 from workbench.files import alone, write_whole
 from workbench.runs import environment, manifest
 from workbench.show import cards
+from workbench.show.numbers import stated
 from workbench.show.page import metric_rows
 from workbench.show.progress import duration, in_notebook, show, track
 from workbench.show.saved import show_figure, shrink
@@ -142,12 +143,14 @@ class Run:
         """Keep metrics: each a number, or (value, low, high); ValueError for all else, NaN too."""
         self.metrics |= {name: _metric(name, value) for name, value in metrics.items()}
 
-    def say(self, name: str) -> str:
-        """A logged share in words: `41 % (38 to 44)`. KeyError for a metric that was not logged."""
+    def say(self, name: str, form: str = ".0%") -> str:
+        """A logged metric in words: `41 % (38–44)`; by `+.1p`, in points: `+7.4 (+4.6 to +10.4)`.
+
+        Forms are those of `show.numbers.stated`; an interval is said where there is one. KeyError
+        for a metric that was not logged.
+        """
         value = self.metrics[name]
-        if not isinstance(value, list):
-            return f"{value:.0%}".replace("%", " %")
-        return f"{100 * value[0]:.0f} % ({100 * value[1]:.0f} to {100 * value[2]:.0f})"
+        return stated(value, f"{form} interval" if isinstance(value, list) else form)
 
     def figure(self, fig, name: str, *, data) -> None:
         """Keep a figure as PNG, with the data it was drawn from as CSV, and display it.
