@@ -121,18 +121,28 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_verifier_is_invariant_in_float32(kind):
-    models = {}
+    model = scorer(torch.float32) if kind == "reward" else tiny_model(dtype=torch.float32)
+    calls, most = [], {}  # by prefixes: the most rows that one forward took, of each call
+    record(model.base_model, calls)
 
     def make(dtype, batch_tokens):
-        if dtype not in models:
-            models[dtype] = (scorer if kind == "reward" else lambda d: tiny_model(dtype=d))(
-                getattr(torch, dtype)
-            )
-        return KINDS[kind](models[dtype], batch_tokens)
+        verifier = KINDS[kind](model, batch_tokens)
+        score = verifier.score
+
+        def noted(prefixes):
+            calls.clear()
+            scores = score(prefixes)
+            most.setdefault(len(prefixes), []).append(max(rows for rows, _ in calls))
+            return scores
+
+        verifier.score = noted
+        return verifier
 
     table = batch_gaps(make, GOLD[:6], seed=1, batch_sizes=(1, 2, 6), dtypes=("float32",))
     assert [row["largest"] for row in table] == pytest.approx([0, 0, 0], abs=1e-4)
     assert table[0]["largest"] == 0
+    assert set(most[1]) == {1}, most  # one by one is row by row
+    assert min(most[6]) > 1, most  # and a batch is read together
 
 
 @pytest.mark.parametrize("kind", ["labels", "cot"])

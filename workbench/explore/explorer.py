@@ -70,7 +70,7 @@ class Explorer:
         return self._model(name, VERIFIERS, load_verifier)
 
     def _model(self, name: str, known: Sequence[str], load: Callable[[str], Any]) -> Any:
-        frozen.one_of("model", name, known)
+        frozen.check_one_of("model", name, known)
         if name not in self.models:
             self.models[name] = load(name)
         return self.models[name]
@@ -90,7 +90,7 @@ class Explorer:
 
         ValueError for a method or a model that is not offered, or a budget out of bounds.
         """
-        frozen.one_of("method", method, list(OFFERED))
+        frozen.check_one_of("method", method, list(OFFERED))
         if not 1 <= budget <= BUDGETS[-1]:
             raise ValueError(f"budget={budget} tokens: use 1 to {BUDGETS[-1]:,}")
         moments: list[Moment] = []

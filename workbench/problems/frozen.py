@@ -35,7 +35,7 @@ def load(split: str) -> list[Problem]:
     >>> [problem.level for problem in load("test")[:8]], load("validation")[0].id
     ([2, 3, 4, 5, 6, 7, 2, 3], 'quantities/validation/1002/0')
     """
-    one_of("split", split, SIZES)
+    check_one_of("split", split, SIZES)
     per_level = -(-SIZES[split] // len(BALANCED))
     columns = [generate(per_level, levels=[i], seed=1000 + i, split=split) for i in BALANCED]
     return [problem for row in zip(*columns) for problem in row][: SIZES[split]]
@@ -47,7 +47,7 @@ def pool(policy: str, split: str, *, n: int = SAMPLES) -> list[SearchResult]:
     With `n` above 64, up to 256, there are base's samples of the first 100 `test` problems. Steps
     carry no log-probabilities. ValueError for what was never drawn.
     """
-    one_of("policy", policy, SAMPLED)
+    check_one_of("policy", policy, SAMPLED)
     problems, many = load(split), n > SAMPLES
     if n < 1 or (many and (n > MANY or (policy, split) != ("base", "test"))):
         known = f"there are {SAMPLES}, and {MANY} of base on the first {FIRST} of test"
@@ -105,7 +105,7 @@ def all_pools() -> Iterator[tuple[str, str, int]]:
     yield "base", "test", MANY
 
 
-def one_of(what: str, value: str, known: Sequence[str]) -> None:
+def check_one_of(what: str, value: str, known: Sequence[str]) -> None:
     """ValueError for a value that is not known, with those that are."""
     if value not in known:
         raise ValueError(f"{what} {value!r:.40}: use one of {', '.join(known)}")
