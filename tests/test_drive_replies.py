@@ -1,10 +1,12 @@
 """Replies of models that do not fit are the error of their problem alone."""
 
+from contextlib import suppress
+
 import pytest
 from walking import PROBLEMS, Scripted
 
 from workbench.drive import solve
-from workbench.types import Prefix, Sample, Score, SearchResult
+from workbench.types import Prefix, Sample, Score, SearchResult, Stopped
 
 
 class Off(Scripted):
@@ -103,3 +105,29 @@ def test_a_method_that_returns_nothing_of_use_is_an_error(value):
     results = solve(PROBLEMS[:2], method, policy=Scripted())
     assert all("returns a SearchResult or a list of LabelledSolutions" in r.error for r in results)
     assert all(r.meter.samples == 1 for r in results)
+
+
+@pytest.mark.filterwarnings("ignore:interrupted", "ignore:1 of 2 problems failed")
+@pytest.mark.parametrize(
+    "wrong", [{"best": "7"}, {"best": 0}, {"rollouts": (None,)}, {"rollouts": 3}]
+)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_result_of_other_things_than_prefixes_is_the_error_of_its_problem_alone(
+    wrong, interrupted
+):
+    class Policy(Scripted):
+        def sample(self, *args, **options):
+            if interrupted:
+                raise KeyboardInterrupt
+            return super().sample(*args, **options)
+
+    def method(problem):
+        rollouts = ()
+        with suppress(Stopped):
+            rollouts = yield Sample([Prefix(problem)])
+        spoilt = wrong if problem.id == PROBLEMS[0].id else {}
+        return SearchResult(problem, **({"rollouts": tuple(rollouts)} | spoilt))
+
+    bad, good = solve(PROBLEMS[:2], method, policy=Policy())
+    assert "rollouts and best are Prefixes, found" in bad.error and good.error is None
+    assert good.stopped == ("interrupt" if interrupted else None)

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +52,9 @@ DIFFERENT = [
     (given(shepherd.label, pools("a")), given(shepherd.label, pools("b"))),
     (given(shepherd.label, pools("a")), given(omegaprm.label, pools("a"))),
     (plus(1), plus(2)), (plus(1), minus(1)), (partial(max, 1), partial(max, 2)),
-    (Thing(1), Thing(2)), (Known("a"), Known("b")),
+    (Thing(1), Thing(2)), (Known("a"), Known("b")), (range(2), range(3)), (Path("a"), Path("b")),
+    (slice(1), slice(2)), (np.dtype("f4"), np.dtype("f8")), (..., None), (torch.int8, torch.int16),
+    (Fraction(1, 2), Fraction(1, 3)),
 ]  # fmt: skip
 
 
@@ -64,11 +68,35 @@ def test_what_differs_in_content_has_another_digest(one, other):
     [
         lambda: {"b": (1, [2.5]), "a": {3, 4}}, lambda: np.arange(5.0), lambda: torch.ones(2, 2),
         lambda: given(shepherd.label, pools("a")), lambda: plus(3), lambda: Thing("x"),
-        lambda: partial(max, 1, key=abs),
+        lambda: partial(max, 1, key=abs), lambda: range(1, 9, 2), lambda: Path("a/b"),
+        lambda: np.dtype("f4"), lambda: lambda x: x[..., 0],
     ],
 )  # fmt: skip
 def test_made_twice_it_has_the_same_digest(make):
     assert digest(make()) == digest(make())
+
+
+NOTEBOOK = """
+VOTES, OTHER = 2, 0
+def vote(x): return x[:VOTES]
+def method(x): return [vote(x.name)]
+class Judge:
+    def score(self, x): return vote(x)
+"""
+
+
+def seen(changes=""):
+    """Digests of a method and of a judge of a notebook, after so many changes."""
+    world = {"__name__": "__main__"}
+    exec(NOTEBOOK + changes, world)
+    return digest(world["method"]), digest(world["Judge"]())
+
+
+def test_a_function_of_a_notebook_is_what_it_uses_too():
+    method, judge = seen()
+    assert (method, judge) == seen() == seen("OTHER = 1\nname = 5")
+    for change in ("VOTES = 6", "def vote(x): return x[-VOTES:]"):
+        assert method != seen(change)[0] and judge != seen(change)[1]
 
 
 def test_order_does_not_matter_where_there_is_none():

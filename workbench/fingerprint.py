@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import fields, is_dataclass
+from dis import get_instructions
 from functools import partial
 from hashlib import blake2b
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -65,9 +66,28 @@ def _pieces(value: Any, above: tuple[int, ...]) -> Iterable[str | bytes]:
         objects = value.dtype == object  # whose bytes are addresses
         return parts([value.shape, value.tolist()]) if objects else _of_array(value)
     if hasattr(value, "__dict__"):
-        return [_digest(vars(value), above)]
+        return parts([vars(value), *_methods_of(type(value))])
+    if made := _copied_from(value):
+        return parts(made)
     remedy = f"give {type(value).__name__} a method fingerprint() -> str"
     raise ValueError(f"can't tell what {value!r:.60} is: {remedy}")
+
+
+def _copied_from(value: Any) -> tuple[Any, ...]:
+    """What a copy of a range, a path, a dtype, `...` is made from; empty if there is nothing."""
+    try:
+        made = value.__reduce_ex__(2)
+    except TypeError:
+        return ()
+    if isinstance(made, str):
+        return (made,)
+    maker, given, *state = made
+    bare = (
+        maker.__name__ == "__newobj__"
+        and len(given) == 1
+        and not [x for x in state if x is not None]
+    )
+    return () if bare else made
 
 
 def _of_function(value: Any) -> list[Any]:
@@ -80,7 +100,32 @@ def _of_function(value: Any) -> list[Any]:
     name = f"{value.__module__}:{value.__qualname__}"
     if value.__module__ != "__main__" and "<" not in value.__qualname__:
         return [name]
-    return [name, _of_code(value.__code__), value.__defaults__, value.__kwdefaults__, held]
+    own = [_of_code(value.__code__), value.__defaults__, value.__kwdefaults__, held]
+    return [name, *own, *_used_by(value)]
+
+
+def _used_by(function: FunctionType) -> list[tuple[str, Any]]:
+    """The plain values and a notebook's functions that a function uses by name; no lists, which
+    may grow while it runs."""
+    names, known = sorted(_globals_of(function.__code__)), function.__globals__
+    used = [(name, known[name]) for name in names if name in known]
+    return [(name, x) for name, x in used if isinstance(x, PLAIN) or _is_own(x)]
+
+
+def _is_own(value: Any) -> bool:
+    """Is this a function that a notebook, or a script, defines?"""
+    return isinstance(value, FunctionType) and value.__module__ == "__main__"
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    inner = (_globals_of(c) for c in code.co_consts if isinstance(c, CodeType))
+    read = (x.argval for x in get_instructions(code) if x.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    return set(read).union(*inner)
+
+
+def _methods_of(kind: type) -> list[FunctionType]:
+    """What a class of a notebook does: its methods, by name."""
+    return [held for _, held in sorted(vars(kind).items()) if _is_own(held)]
 
 
 def _of_code(code: CodeType) -> list[Any]:

@@ -123,11 +123,15 @@ class Task:
             value = SearchResult(self.problem, labelled=tuple(value))
         if value is None and stopped:
             value = SearchResult(self.problem)
-        if isinstance(value, SearchResult):
-            self.finish(value, stopped)
-        else:
+        if not isinstance(value, SearchResult):
             need = "a method returns a SearchResult or a list of LabelledSolutions"
-            self.fail(TypeError(f"{need}, this one returned {value!r:.80}"))
+            return self.fail(TypeError(f"{need}, this one returned {value!r:.80}"))
+        held = value.rollouts if isinstance(value.rollouts, (tuple, list)) else [value.rollouts]
+        best = [] if value.best is None else [value.best]
+        wrong = [one for one in (*held, *best) if not isinstance(one, Prefix)]
+        if wrong:
+            return self.fail(TypeError(f"rollouts and best are Prefixes, found {wrong[0]!r:.80}"))
+        self.finish(value, stopped)
 
     def finish(self, result: SearchResult, stopped: str | None = None) -> None:
         """Keep the result, with the problem as it was given: searches saw a blind copy."""

@@ -123,6 +123,10 @@ def test_without_a_gold_answer_texts_are_voted_on_and_several_may_be_right():
         ([A, record("b", ["1"], [1], [0.1])], r"pools of \[1, 3\] samples"),
         ([A, record("b", ["1"] * 3, [1] * 3)], "b has no scores, others have"),
         ([record("a", ["1", None], [1, 1])], "problem a: sample 2 without an answer is marked"),
+        (
+            [A, record("a", ["7"] * 3, [1] * 3, [0.1] * 3, gold="7")],
+            "problem a has the answers '1' and '7': judge each file by itself",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(records, message):

@@ -93,7 +93,8 @@ def test_p_values_allow_for_the_number_of_series():
 
 def test_a_problem_that_stands_twice_counts_once(tmp_path):
     (tmp_path / "x.csv").write_text("problem,correct\n007,True\n007,False\n8,True\n9,\n")
-    (tmp_path / "y.csv").write_text("problem,value,low\na,0.25,0\nb,3,0\n")
+    (tmp_path / "y.csv").write_text("problem,value,low\na,0.25,0\nb,,0\n")
+    (tmp_path / "counts.csv").write_text("problem,value\na,1\nb,3\n")  # no shares: left out whole
     (tmp_path / "curve.csv").write_text("problems,value\n200,0.5\n")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')

@@ -10,6 +10,7 @@ from workbench.models.tokenizer import build_tokenizer
 from workbench.problems import frozen, quantities
 from workbench.problems.vocabulary import text_of, vocabulary
 from workbench.search import METHODS
+from workbench.types import Prefix, SearchResult
 
 VALIDATION = "ef728881cde9ddda3d4e03ae867a6f5f"
 TEST = "9a0c9cfa17da5e077498bbe665dafaf9"
@@ -52,6 +53,19 @@ def test_a_pool_comes_back_as_it_was_sampled(tmp_path):
                 rollout.ids,
                 rollout.stop,
             )
+
+
+def test_a_pool_that_finds_no_room_leaves_no_file(tmp_path, monkeypatch):
+    def full(file, **arrays):
+        file.write(b"a part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    problem = frozen.load("validation")[0]
+    result = SearchResult(problem, (Prefix.of(problem, ["a"]),))
+    with pytest.raises(OSError, match="No space"):
+        frozen.write_pool([result], tmp_path / "pool.npz")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

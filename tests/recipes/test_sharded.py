@@ -84,6 +84,24 @@ def test_a_prm_that_our_loader_reads(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("script", ["train_prm", "train_grpo"])
+def test_a_training_goes_on_from_the_checkpoint_that_is_named(tmp_path, script):
+    from importlib import import_module
+
+    main = import_module(f"workbench.recipes.sharded.{script}").main
+    problems = quantities.generate(4, levels=[2], seed=5, split="train")
+    rows = [LabelledSolution(p, (p.solution.split("\n")[0],), (1,)) for p in problems]
+    process_data.write(rows, tmp_path / "labels.jsonl", format="stepwise")
+    data = {
+        "train_prm": f"--host weak --labels {tmp_path}/labels.jsonl",
+        "train_grpo": f"--policy weak --problems {ROOT}/data/samples/quantities.jsonl --bf16 false",
+    }
+    where = f"--output_dir {tmp_path}/out --resume_from_checkpoint {tmp_path}/nowhere"
+    with pytest.raises(ValueError, match="nowhere"):  # it is looked for, and not passed over
+        main(shlex.split(f"{data[script]} {where} {QUIET}"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("verifier", ["", "--verifier prm"])
 def test_grpo_that_our_loader_reads(tmp_path, verifier):
     from workbench.recipes.sharded.train_grpo import main

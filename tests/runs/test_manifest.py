@@ -175,6 +175,15 @@ def test_changed_modules_are_those_of_other_code_or_gone():
     assert set(manifest.changed_modules(changed)) == {"workbench/types.py", "workbench/gone.py"}
 
 
+def test_a_module_that_changes_while_a_notebook_runs_is_not_taken_for_the_one_that_ran(monkeypatch):
+    path = manifest.root() / "workbench/types.py"
+    assert path in manifest._AT_FIRST
+    monkeypatch.setitem(manifest._AT_FIRST, path, (0, 0))  # of another time and size
+    then = manifest.loaded_modules()
+    assert then["workbench/types.py"] == manifest.MEANWHILE
+    assert manifest.changed_modules(then) == ["workbench/types.py"]
+
+
 @pytest.mark.slow
 def test_imports_of_the_notebooks_open_no_data():
     """Their set-up cells import first and start then: data that an import read would be missed."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scripted import oracle
 
 from workbench.models import load_verifier
@@ -253,11 +254,20 @@ def test_a_verifier_that_answers_for_too_few_rollouts_is_refused():
         ([0.5], "tess: 1 rewards for 4 steps, need one per step, or one number"),
         (float("inf"), "tess: reward inf, need finite numbers"),
         ([0.0, 0.0, 0.0, float("nan")], r"tess: reward \[.*nan\], need finite numbers"),
+        (None, "tess: reward None, need a number, or a list of one per step"),
+        (["1"] * 4, "tess: reward .*, need a number, or a list of one per step"),
     ],
 )
 def test_rewards_of_ones_own_must_fit_too(earned, message):
     with pytest.raises(ValueError, match=message):
         of_all(lambda problem, rollout: earned, [RIGHT])
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_rewards_of_ones_own_may_come_in_any_row(kind):
+    found = of_all(lambda problem, rollout: kind([0.0, 0.5, 1.0, 1.0]), [RIGHT])
+    assert found == [[0.0, 0.5, 1.0, 1.0]] and type(found[0]) is list
+    assert of_all(lambda problem, rollout: kind([1.0])[0], [RIGHT]) == [1.0]
 
 
 def test_every_rollout_has_its_problem_and_steps():

@@ -64,11 +64,15 @@ def _sign_flip(difference: Floats, *, seed: int, draws: int) -> float:
     """
     n = len(difference)
     if 2**n <= draws:
-        signs, ours = np.reshape([*product((1.0, -1.0), repeat=n)], (2**n, n)), 0
+        parts, ours = iter([np.reshape([*product((1.0, -1.0), repeat=n)], (2**n, n))]), 0
+        draws = 2**n
     else:
-        signs, ours = np.random.default_rng(seed).choice([1.0, -1.0], (draws, n)), 1
-    hits = np.sum(np.abs(signs @ difference) >= abs(difference.sum()) - ROUNDING)
-    return (int(hits) + ours) / (len(signs) + ours)
+        rng, ours = np.random.default_rng(seed), 1
+        sizes = [min(1000, draws - i) for i in range(0, draws, 1000)]  # all at once are gigabytes
+        parts = (rng.choice([1.0, -1.0], (size, n)) for size in sizes)
+    far = abs(difference.sum()) - ROUNDING
+    hits = sum(int(np.sum(np.abs(signs @ difference) >= far)) for signs in parts)
+    return (hits + ours) / (draws + ours)
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:

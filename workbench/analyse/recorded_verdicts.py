@@ -94,6 +94,11 @@ def _pool(records: Sequence[RecordedSamples]) -> PoolParts:
     if len({bool(record.scores) for record in records}) > 1:
         bare = next(record.id for record in records if not record.scores)
         raise ValueError(f"{bare} has no scores, others have: need them for all or none")
+    golds_of: dict[str, str | None] = {}
+    for record in records:  # of several seeds, or of files whose ids happen to be the same?
+        if (known := golds_of.setdefault(record.id, record.gold)) != record.gold:
+            two = f"answers {known!r} and {record.gold!r}"
+            raise ValueError(f"problem {record.id} has the {two}: judge each file by itself")
     grouped = [_grouped(record) for record in records]
     answers, golds = [row for row, _ in grouped], [right for _, right in grouped]
     correct = np.array([record.correct for record in records], bool)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from workbench.files import write_whole
 from workbench.problems.quantities import generate
 from workbench.problems.vocabulary import END, STEP, text_of, vocabulary
 from workbench.types import Prefix, Problem, SearchResult, Step
@@ -89,8 +90,12 @@ def write_pool(results: Sequence[SearchResult], path: Path) -> None:
         raise ValueError("a pool needs as many samples of every problem, and at most 256 tokens")
     lengths = np.array([[len(ids) for ids in row] for row in rows], np.uint16)
     ids = np.array([i for row in rows for one in row for i in one], np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, ids=ids, lengths=lengths)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:  # given a name, NumPy would add to it
+            np.savez_compressed(file, ids=ids, lengths=lengths)
+
+    write_whole(path, write)
 
 
 def file(policy: str, split: str, *, many: bool = False) -> Path:

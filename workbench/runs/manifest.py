@@ -158,11 +158,28 @@ def module_hash(path: Path) -> str:
 
 
 def loaded_modules() -> dict[str, str]:
-    """Hash of each module of this package that is imported now, by its path in the repository."""
+    """Hash of each module of this package that is imported now, by its path in the repository.
+
+    "changed meanwhile" if the file is no longer the one of when this process began: nobody can tell
+    then which of the two was imported.
+    """
     modules = [m for name, m in list(sys.modules.items()) if name.split(".")[0] == "workbench"]
     paths = {Path(m.__file__).resolve() for m in modules if getattr(m, "__file__", None)}
     inside = sorted(path for path in paths if path.is_relative_to(root()))
-    return {path.relative_to(root()).as_posix(): module_hash(path) for path in inside}
+    same = {path for path, then in _AT_FIRST.items() if path.exists() and _stamp(path) == then}
+    return {
+        path.relative_to(root()).as_posix(): module_hash(path) if path in same else MEANWHILE
+        for path in inside
+    }
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size
+
+
+MEANWHILE = "changed meanwhile"
+_AT_FIRST = {path: _stamp(path) for path in (root() / "workbench").rglob("*.py")}
 
 
 def changed_modules(then: Mapping[str, str]) -> list[str]:

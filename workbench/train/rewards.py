@@ -64,7 +64,11 @@ def rewards_of(
 
 def _checked(rollout: Prefix, earned: Earned) -> Earned:
     """The same as floats; ValueError unless it is a finite number, or one per step."""
-    name, per_step = rollout.problem.id, isinstance(earned, list)
+    name = rollout.problem.id
+    earned = earned.tolist() if hasattr(earned, "tolist") else earned  # of NumPy or torch
+    per_step = isinstance(earned, (list, tuple))
+    if not all(isinstance(x, Real) for x in (earned if per_step else [earned])):
+        raise ValueError(f"{name}: reward {earned!r:.60}, need a number, or a list of one per step")
     if per_step and len(earned) != len(rollout.steps):
         given = f"{len(earned)} rewards for {len(rollout.steps)} steps"
         raise ValueError(f"{name}: {given}, need one per step, or one number")

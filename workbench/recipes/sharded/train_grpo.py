@@ -48,7 +48,7 @@ def main(words: list[str] | None = None) -> None:
         rewards = [as_trl(answer, policy, problems)]
         data = dataset_of(policy, problems)
         trainer = GRPOTrainer(**options, reward_funcs=rewards, train_dataset=data)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
 
 

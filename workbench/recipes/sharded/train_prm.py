@@ -64,7 +64,7 @@ def main(words: list[str] | None = None) -> None:
     batch = partial(collate, pad=pad_id(host.tokenizer))
     host.model.train()
     trainer = ShardedPRM(form, model=host.model, args=args, train_dataset=data, data_collator=batch)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()  # all processes: the weights are gathered
     if trainer.is_world_process_zero():
         host.tokenizer.save_pretrained(args.output_dir)
