@@ -28,6 +28,9 @@ NAME = "manifest.jsonl"
 DATA_FOLDERS = ("data/models", "data/samples")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
+MEANWHILE = "changed meanwhile"
+AT_FIRST = {p: p.stat().st_mtime_ns for p in (root() / "workbench").rglob("*.py")}  # written when?
+
 opened: set[str] = set()  # files opened by this process since `watch`
 
 
@@ -160,26 +163,14 @@ def module_hash(path: Path) -> str:
 def loaded_modules() -> dict[str, str]:
     """Hash of each module of this package that is imported now, by its path in the repository.
 
-    "changed meanwhile" if the file is no longer the one of when this process began: nobody can tell
-    then which of the two was imported.
+    MEANWHILE if the file was written after this process began: which of the two was imported?
     """
     modules = [m for name, m in list(sys.modules.items()) if name.split(".")[0] == "workbench"]
     paths = {Path(m.__file__).resolve() for m in modules if getattr(m, "__file__", None)}
     inside = sorted(path for path in paths if path.is_relative_to(root()))
-    same = {path for path, then in _AT_FIRST.items() if path.exists() and _stamp(path) == then}
-    return {
-        path.relative_to(root()).as_posix(): module_hash(path) if path in same else MEANWHILE
-        for path in inside
-    }
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_mtime_ns, about.st_size
-
-
-MEANWHILE = "changed meanwhile"
-_AT_FIRST = {path: _stamp(path) for path in (root() / "workbench").rglob("*.py")}
+    same = {path: path.stat().st_mtime_ns == AT_FIRST.get(path) for path in inside}
+    hashes = [module_hash(path) if same[path] else MEANWHILE for path in inside]
+    return dict(zip([path.relative_to(root()).as_posix() for path in inside], hashes))
 
 
 def changed_modules(then: Mapping[str, str]) -> list[str]:

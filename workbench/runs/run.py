@@ -144,11 +144,7 @@ class Run:
         self.metrics |= {name: _metric(name, value) for name, value in metrics.items()}
 
     def say(self, name: str, form: str = ".0%") -> str:
-        """A logged metric in words: `41 % (38–44)`; by `+.1p`, in points: `+7.4 (+4.6 to +10.4)`.
-
-        Forms are those of `show.numbers.stated`; an interval is said where there is one. KeyError
-        for a metric that was not logged.
-        """
+        """A metric that was logged, else KeyError, by a form of `stated`; `+.1p` says points."""
         value = self.metrics[name]
         return stated(value, f"{form} interval" if isinstance(value, list) else form)
 
