@@ -1,5 +1,7 @@
 """How models are asked: chat templates, examples, layouts of steps, critics."""
 
+from dataclasses import replace
+
 import pytest
 from hosts import host_tokenizer
 from tiny import TOKENIZER
@@ -77,6 +79,22 @@ def test_a_plain_prompt_shows_examples_above_and_stops_before_the_next_question(
 def test_boxed_answers_are_asked_for_and_shown():
     text = render(prompts_for(LLAMA, boxed=True, shots=[ONE])["templates"], "solve", OTHER)
     assert text.count(r"inside \boxed{}.") == 2 and r"The answer is \boxed{5}" in text
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_an_example_shows_all_of_its_steps_and_its_answer(boxed):
+    said = r"\boxed{{{}}}" if boxed else "{}"
+    bare = replace(ONE, solution="2 + 3 = 5\n5 + 4 = 9", answer="9")  # as GSM8K's are
+    for shot, last in ((bare, "9"), (ONE, "5")):
+        text = prompts_for(LLAMA, boxed=boxed, shots=[shot])["templates"]["solve"]
+        steps = [line for line in shot.solution.split("\n") if "answer" not in line]
+        assert "\n".join([*steps, f"The answer is {said.format(last)}"]) in render(
+            {"solve": text}, "solve", OTHER
+        )
+    open_one = replace(bare, answer=None)
+    inside = replace(bare, solution="So x = \\boxed{9}.\nNothing else is.")
+    shown = [prompts_for(LLAMA, boxed=boxed, shots=[x])["templates"] for x in (open_one, inside)]
+    assert "None" not in shown[0]["solve"] and "Nothing else is." in shown[1]["solve"]
 
 
 def test_the_embedded_models_are_asked_as_they_were_taught():

@@ -56,14 +56,43 @@ def test_neither_a_policy_nor_a_verifier_is_written_over_the_other(tmp_path):
 
 def test_a_verifier_whose_writing_is_stopped_can_be_written_again(tmp_path, monkeypatch):
     judge = verifier.untrained(tiny_policy())
-    for _ in range(2):  # into an empty folder, and over a whole one
+
+    def stop():
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(judge.tokenizer, "save_pretrained", interrupted)
             verifier.save(judge, tmp_path / "own")
-        with pytest.raises(ValueError, match="no verifier"):
-            verifier.load_verifier(tmp_path / "own")
+
+    stop()
+    with pytest.raises(ValueError, match="no verifier"):
+        verifier.load_verifier(tmp_path / "own")
+    for _ in range(2):
         verifier.save(judge, tmp_path / "own")
+        stop()  # over a whole one, which stays
         assert verifier.load_verifier(tmp_path / "own").fingerprint() == judge.fingerprint()
+    (tmp_path / "own" / "notes.txt").write_text("mine")
+    verifier.save(judge, tmp_path / "own")
+    assert (tmp_path / "own" / "notes.txt").is_file()
+    assert not (tmp_path / ".own.part").exists() and not [*(tmp_path / "own").glob("*.part")]
+
+
+def test_an_adapter_finds_its_base_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_policy(tiny_policy(), "models/base")
+    learner = under_lora(load_policy("models/base"), Recipe(rank=2), seed=0)
+    save_policy(learner, "adapted")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_policy(tmp_path / "adapted").model.config.vocab_size
+
+
+def test_asked_anew_a_saved_policy_stops_where_its_new_prompts_say(tmp_path):
+    policy = tiny_policy(templates={"solve": "{question}"}, stop=("\nQuestion:",))
+    save_policy(policy, tmp_path / "own")
+    assert load_policy(tmp_path / "own").stop == ("\nQuestion:",)
+    plain = {"messages": {"solve": "{question}"}, "chat": False}
+    again = load_policy(tmp_path / "own", asked=plain)
+    assert again.stop == ("\nQuestion:",)  # of the plain prompts
+    assert load_policy(tmp_path / "own", asked={}).stop == ()  # of the words that it was taught
 
 
 def interrupted(*_):

@@ -8,18 +8,22 @@ import pickle
 
 import pytest
 from asking import FAST, PROBLEMS, asks, by_steps, one_line, policy_at
+from hosts import host_tokenizer
 from protocol_server import place_score, serving, tokens_of, write
 from public_checkpoints import qwen_tokenizer
 from scripted import constant
 
 from workbench.drive import solve
 from workbench.models import load_policy
+from workbench.models.presets import preset
+from workbench.models.prompts import prompts_for
 from workbench.models.public import PUBLIC
 from workbench.models.server import ServerPolicy
 from workbench.models.server_client import ServerClient
 from workbench.models.server_verifier import ServerVerifier
+from workbench.models.templates import render
 from workbench.search import METHODS
-from workbench.types import Meter, Prefix, RowsFailed
+from workbench.types import Meter, Prefix, Problem, RowsFailed
 
 DIALECTS = pytest.mark.parametrize("dialect", ["vllm", "transformers", "llama"])
 KEY = "sk-0123456789-not-to-be-seen"
@@ -187,8 +191,8 @@ def test_a_url_is_a_policy_and_what_changes_its_writing_changes_its_fingerprint(
     url = "http://localhost:8000/v1"
     policy = load_policy(f"{url}#some/model", temperature=0.7)
     assert (policy.client.base_url, policy.model, policy.name) == (url, *["some/model"] * 2)
-    elsewhere = {"base_url": "http://other/v1/", "name": "x", "concurrency": 2}
-    same = ServerPolicy(model="some/model", temperature=0.7, **elsewhere)
+    elsewhere = {"name": "x", "concurrency": 2}
+    same = load_policy("http://other/v1/#some/model", temperature=0.7, **elsewhere)
     assert policy.fingerprint() == same.fingerprint()
     options = [
         {}, {"temperature": 0.5}, {"max_tokens": 9}, {"separator": "\n\n"}, {"chat": True},
@@ -197,6 +201,31 @@ def test_a_url_is_a_policy_and_what_changes_its_writing_changes_its_fingerprint(
     ]  # fmt: skip
     known = {ServerPolicy(**{"base_url": url, "model": "a", **o}).fingerprint() for o in options}
     assert len(known) == len(options)
+
+
+def test_a_model_behind_a_url_is_asked_in_ordinary_english():
+    url, one = "http://localhost:8000/v1#m", Problem("p", "math", "What is 2 + 3?", "5")
+
+    def question(**options):
+        policy = load_policy(url, **options)
+        return render(policy.templates, "solve", one), policy
+
+    plain, policy = question()
+    assert plain == "Question: What is 2 + 3?\nSolution:\n"
+    assert policy.extra == {"stop": ["\nQuestion:"]}  # else it would go on with the next one
+    chat, policy = question(chat=True, separator="\n\n", asked={"boxed": True})
+    assert chat.startswith("What is 2 + 3?\n\nSolve it step by step, with a blank line")
+    assert chat.endswith(r"inside \boxed{}.") and policy.chat and not policy.extra
+    llama = host_tokenizer("llama")
+    within, policy = question(tokenizer=llama, asked={"system": "Be brief."})
+    there = prompts_for(llama, system="Be brief.")["templates"]["solve"]
+    assert within == render({"solve": there}, "solve", one) and not policy.chat
+    assert question(templates={"solve": "{question}"})[0] == one.question
+    assert preset("server").loading["chat"]
+    with pytest.raises(ValueError, match="system: with chat=True a server is told"):
+        question(chat=True, asked={"system": "Be brief."})
+    with pytest.raises(ValueError, match="asked and templates: give one of them"):
+        question(templates={"solve": "{question}"}, asked={"boxed": True})
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,13 @@ def test_gsm8k(tmp_path):
     )
 
 
+def test_a_number_given_as_answer_is_its_text_also_if_it_is_zero(tmp_path):
+    rows = [{"problem": "1 - 1?", "answer": n} for n in (0, 2, "", None)]
+    file = tmp_path / "math.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert [problem.answer for problem in load("math", path=file)] == ["0", "2", None, None]
+
+
 def test_math_takes_the_last_box_where_no_answer_is_given(tmp_path):
     folder = tmp_path
     write(

@@ -149,8 +149,10 @@ def test_small_stories_hold_no_larger_number_and_are_as_true(largest):
 
 
 def test_no_story_of_numbers_that_are_too_small_is_an_error():
-    with pytest.raises(ValueError, match="no story of level 3 has numbers up to largest=1"):
+    with pytest.raises(ValueError, match=r"largest=1: no story of level 3, levels .* have some"):
         generate(1, levels=[3], seed=0, largest=1)
+    with pytest.raises(ValueError, match=r"split 'answers': no story of level 5, levels \[1, 2"):
+        generate(1, levels=[5], seed=0, split="answers")
 
 
 def test_a_longer_list_begins_with_the_shorter_and_holds_what_its_index_says():
@@ -225,18 +227,27 @@ def test_merged_steps_are_right(problem, rng):
 def test_words_money_and_other_signs_around_an_equation_change_nothing(problem, rng):
     forms = (
         "So that is {} in all.", "{}.", "First, {} of them", "Total = {}", "({})", "**{}**",
-        "She has {} left, of course", "2. {}", "- {}",
+        "She has {} left, of course", "2. {}", "- {}", "({} apples)", "{} (apples)", r"\({}\)",
     )  # fmt: skip
     steps = []
     for step in gold(problem)[:-1]:
         left, _, result = step.partition(" = ")
         said = rng.choice((step, f"{left} = ${result}", f"{result} = {left}", f"{left}={result}"))
         said = rng.choice(
-            (said, said.replace("*", "×").replace(" - ", " − "), said.replace("*", "x"))
+            (
+                said,
+                said.replace("*", "×").replace(" - ", " − "),
+                said.replace("*", "x"),
+                said.replace("*", r"\times").replace("/", r"\div"),
+            )
         )
         steps.append(rng.choice(forms).format(said))
-    steps.append(rng.choice(("The answer is {}.", "The answer is ${}")).format(problem.answer))
+    endings = "The answer is {}.", "The answer is ${}", "So the answer is {} dollars.", "#### {}"
+    steps.append(rng.choice((*endings, r"The answer is \boxed{{{}}}")).format(problem.answer))
+    if rng.random() < 0.5:
+        steps.insert(rng.randrange(len(steps) + 1), " ")  # a blank line
     assert explain(problem, steps) == [None] * len(steps)
+    assert is_right(problem, Prefix.of(problem, steps, ended=True))
 
 
 JACKET = (
@@ -424,10 +435,21 @@ def test_hostile_steps_never_raise(problem, steps):
     solvable(problem, steps)
 
 
+def test_a_false_equation_is_not_hidden_by_a_true_one_beside_it():
+    for false in ("22 - 14 = 9 (pens)", r"\(22 - 14 = 9\)", "(22 - 14 = 9 pens)"):
+        assert not check_steps(Problem("p", "stories", PENS), [f"{false} and 4 * 1.50 = 6"])[0]
+
+
+def test_a_wrong_answer_in_any_words_is_wrong_for_good():
+    problem = generate(1, levels=[2], seed=3)[0]
+    steps = [*gold(problem)[:-1], "So the answer is 987654 apples."]
+    assert not check_steps(problem, steps)[-1] and not solvable(problem, steps)
+
+
 @pytest.mark.parametrize(
     "step",
     [
-        "", "=", "= 5", "5 = 5", "4 * = 6", "1/0 = 0", "4 ** 2 = 16", "4 // 2 = 2", "(" * 500,
+        "=", "= 5", "5 = 5", "4 * = 6", "1/0 = 0", "4 ** 2 = 16", "4 // 2 = 2", "(" * 500,
         "1+" * 150 + "1 = 151", "9" * 1000 + " + 1 = 0", "٣ + ٤ = ٧", "So we add them up.",
         "((((4 * 1.50 = 6", "4 * 1.50", "\x00 + 1 = 2", "- - - = - -", "0 / 0 = 0",
     ],
@@ -469,6 +491,10 @@ def test_the_faults_in_words():
         ("The answer is 3.", True),
         ("The answer is $1,204.50 .", True),
         ("The answer is 40%", True),
+        ("So the answer is 3 pens.", True),
+        (r"It is \boxed{3}", True),
+        ("The answer is 22 - 4 = 18 dollars in all", True),
+        ("She answers 3 questions", False),
         ("The answer is three", False),
         ("The answer is 3 or 4", False),
         ("22 - 4 = 18", False),

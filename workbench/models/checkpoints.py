@@ -52,10 +52,12 @@ def shipped_names(*, judging: bool = False) -> str:
 
 
 def portable(path: str) -> str:
-    """How a file should name a checkpoint to be found in another clone: what we know, by name."""
+    """How a file should name a checkpoint to be found from elsewhere: what we know by name."""
     place = Path(path).resolve()
     known = place.parent == SHIPPED.resolve() or place == CONVERTED.resolve()
-    return place.name if known else path
+    if known:
+        return place.name
+    return str(place) if place.is_dir() else path
 
 
 # -- whole or not ----------------------------------------------------------------------------------

@@ -231,6 +231,8 @@ def load_policy(
         raise ValueError(f"{name_or_path} judges, it does not write: use load_verifier")
     model, tokenizer = read_model(path, settings)
     way = way_of_writing(path)
+    if asked is not None:
+        way.pop("stop", None)  # it goes with the prompts that were
     options = {"name": Path(str(name_or_path)).name, **way, **options}
     if asked is not None or "templates" not in options:
         fresh = prompts_for(tokenizer, options.get("separator", NEWLINE), **(asked or {}))

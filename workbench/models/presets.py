@@ -47,7 +47,7 @@ class Preset:
     def loading(self) -> dict[str, Any]:
         """Options of `load_policy`."""
         if self.server:
-            return {"max_tokens": self.max_tokens, "concurrency": self.in_flight}
+            return {"chat": True, "max_tokens": self.max_tokens, "concurrency": self.in_flight}
         names = ("dtype", "quantise", "max_tokens", "batch_tokens", "cache_tokens")
         return {name: getattr(self, name) for name in names}
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from workbench.models.stops import BLANK_LINE, NEWLINE, NUMBERED, first_mark, laid_out
 from workbench.models.templates import EMBEDDED, in_chat, render
+from workbench.problems import states_answer, worked
 from workbench.problems.vocabulary import vocabulary
 from workbench.types import Problem
 
@@ -114,13 +115,55 @@ def with_layout(
     return {name: text.replace("{how}", how) for name, text in messages.items()}
 
 
+def asked_of_server(
+    *, separator: str = NEWLINE, chat: bool = False, asked: Mapping[str, Any] | None = None,
+    tokenizer: Any = None, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """The options of a `ServerPolicy` that is `asked` as `prompts_for` says, if they name no
+    `templates`.
+
+    With `chat` the server puts its chat template around our messages; without it, that of the
+    `tokenizer` stands in the text, if one is given, and else it is a plain prompt. ValueError for
+    what only a tokenizer can do.
+    """
+    options |= {"separator": separator, "chat": chat}
+    if "templates" in options:
+        if asked is not None:
+            raise ValueError("asked and templates: give one of them, asked makes the templates")
+        return options
+    asked = dict(asked or {})
+    if chat and (beyond := [name for name in asked if name not in ("boxed", "messages")]):
+        need = "with chat=True a server is told `boxed` and `messages` alone; give tokenizer=..."
+        raise ValueError(f"{beyond[0]}: {need}, without chat")
+    if chat:
+        known = MESSAGES | dict(asked.get("messages") or {})
+        texts = with_layout(known, separator, boxed=asked.get("boxed", False))
+        return options | {"templates": texts}
+    made = prompts_for(_NO_TOKENIZER if tokenizer is None else tokenizer, separator, **asked)
+    extra = {"stop": list(made["stop"])} if "stop" in made else {}
+    return options | {"templates": made["templates"], "extra": extra | options.get("extra", {})}
+
+
+class _NoTokenizer:
+    """Of a model that is elsewhere: it has no chat template, and words that are not known here."""
+
+    chat_template = None
+
+    def get_vocab(self) -> dict[str, int]:
+        return {}
+
+
+_NO_TOKENIZER = _NoTokenizer()
+
+
 def _turn(shot: Problem, text: str, separator: str, boxed: bool) -> tuple[str, str]:
     """A solved problem as a question and its reply."""
-    steps = [line for line in (shot.solution or "").split("\n") if line.strip()]
+    steps = [line for line in (worked(shot) or "").split("\n") if line.strip()]
     if not steps:
         raise ValueError(f"{shot.id} has no solution: an example needs one")
-    if boxed and r"\boxed" not in steps[-1]:
-        steps[-1] = rf"The answer is \boxed{{{shot.answer}}}"
+    if boxed and shot.answer is not None and not any(r"\boxed" in step for step in steps):
+        said = rf"The answer is \boxed{{{shot.answer}}}"
+        steps = [*steps[:-1], said] if states_answer(shot, steps[-1]) else [*steps, said]
     return render({"solve": text}, "solve", shot).strip(), laid_out(steps, separator)
 
 

@@ -43,7 +43,25 @@ def answer_of(prefix: Prefix) -> str | None:
         return None
     if prefix.problem.kind == "countdown":  # whoever reads the question can state the target
         return countdown.answer_reached(prefix.problem, prefix.texts)
-    return extract_answer(prefix.texts[-1] if prefix.problem.kind in KINDS else prefix.text)
+    if prefix.problem.kind not in KINDS:
+        return extract_answer(prefix.text)
+    texts = prefix.texts
+    if prefix.problem.kind == "stories":  # chat models end some with a blank line
+        texts = [text for text in texts if text.strip()] or [""]
+    return extract_answer(texts[-1])
+
+
+def worked(problem: Problem) -> str | None:
+    r"""The given solution, with an answer line at its end if it states no answer (GSM8K's do not).
+
+    >>> worked(Problem("p", "math", "What is 2 + 3?", "5", "2 + 3 = 5"))
+    '2 + 3 = 5\nThe answer is 5'
+    """
+    if problem.solution is None or problem.answer is None or problem.kind in KINDS:
+        return problem.solution
+    if any(states_answer(problem, line) for line in problem.solution.split("\n")):
+        return problem.solution
+    return f"{problem.solution}\nThe answer is {problem.answer}"
 
 
 def states_answer(problem: Problem, step: str) -> bool:

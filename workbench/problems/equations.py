@@ -22,6 +22,14 @@ _NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,15})(?:\.[0-9]{1,6})?|\
 _TOKEN = re.compile(rf"(?P<number>{_NUMBER})|(?P<name>[A-Za-z_]\w*)|(?P<sign>[-+*/=()%])|\S")
 _BULLET = re.compile(r"\s*(?:[-*•]|[0-9]{1,2}[.)])\s+(?=\S)")
 _SIGNS = str.maketrans("×·∙✕÷−–", "***" + "*/--", "$€£")
+_LATEX = [
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"\\text\{[^{}]*\}", " "), (r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))"),
+        (r"\\boxed\{([^{}]*)\}", r"\1"), (r"\\times\b|\\cdot\b", "*"), (r"\\div\b", "/"),
+        (r"\\[()\[\],;! ]", " "), (r"\\([$%])", r"\1"),
+    )
+]  # fmt: skip
 _WORDS = (  # units between a number and a sign, and words that stand for a sign
     (
         re.compile(
@@ -52,12 +60,24 @@ def read_equations(text: str) -> list[Equation]:
     """All equations of a step. A number alone on the left (`8 = 22 - 14`) is the result."""
     if len(text) > LONGEST_STEP:
         return []
-    text = text.translate(_SIGNS)
+    text = _without_latex(text).translate(_SIGNS)
     text = text[bullet.end() :] if (bullet := _BULLET.match(text)) else text
     for pattern, sign in _WORDS:
         text = pattern.sub(sign, text)
     equations = [_equation(run) for run in _runs(text) if "=" in run]
     return [equation for equation in equations if equation]
+
+
+def _without_latex(text: str) -> str:
+    r"""The same in plain signs.
+
+    >>> _without_latex(r"\(3 \times \frac{1}{2} = \boxed{1.5}\)")
+    ' 3 * ((1)/(2)) = 1.5 '
+    """
+    if "\\" in text:
+        for pattern, plain in _LATEX:
+            text = pattern.sub(plain, text)
+    return text
 
 
 def _runs(text: str) -> list[list[str]]:
@@ -72,9 +92,11 @@ def _runs(text: str) -> list[list[str]]:
 
 
 def _equation(run: list[str]) -> Equation | None:
-    while run and run[-1] == "*":  # bold type
+    while run and run[-1] in ("*", "(", "-"):  # bold type, or words behind a bracket or a dash
         run = run[:-1]
     while run and run[0] == "*":
+        run = run[1:]
+    if run[:1] == ["("] and run.count("(") == run.count(")") + 1:  # words stood before its end
         run = run[1:]
     sides: list[list[str]] = [[]]
     for token in run:
@@ -84,7 +106,7 @@ def _equation(run: list[str]) -> Equation | None:
             sides[-1].append(token)
     if not sides[0]:  # `Total = 22 - 14 = 8`: what is named stands outside
         sides = sides[1:]
-    if len(sides) > 1 and sides[0][:1] == ["("] and sides[0].count("(") > sides[0].count(")"):
+    if len(sides) > 1 and sides[0].count("(") > sides[0].count(")") and sides[-1][-1:] == [")"]:
         sides[0], sides[-1] = sides[0][1:], sides[-1][:-1]  # all of it in brackets
     trees = [parse(side) for side in sides]
     if len(trees) < 2 or None in trees:

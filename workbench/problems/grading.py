@@ -57,10 +57,12 @@ _LAST = re.compile(
     rf"\\[dtc]?frac\{{-?\d+\}}\{{\d+\}}|(?:(?<![\w)\]}}])-\$?|(?<![\w.]))(?:{_NUM})(?:/\d+)?"
 )
 # no pattern may look at a long run of letters or spaces again from each of its places
-_PROSE = re.compile(r"[A-Za-z]{2} [A-Za-z]{2}")
+_PROSE = re.compile(r"[A-Za-z]{2} (?:an? )?[A-Za-z]{2}|^[^ ]*\d an? [A-Za-z]{2}")
+_ABOUT = re.compile(r"(?:about|approximately|around|roughly|exactly) (?=[-$\d])", re.I)
 _BOLD = re.compile(r"\*\*(?![\w(])|(?<![\w)])\*\*")  # but no power
 _COUNTED = re.compile(
-    rf"\$?(-?(?:{_NUM})(?:/\d+)?) (?!\w*illion|hundred|thousand|dozen|sqrt)[A-Za-z]{{4,}}"
+    rf"\$?(-?(?:{_NUM})(?:/\d+)?) "
+    r"(?:(?!\w*illion|hundred|thousand|dozen|sqrt)[A-Za-z]{4,}|men|lbs?|oz|hrs?|mins?)"
 )
 # a first number that is not the whole: 3 1/2 hours, 2 x 10^5, 1.5 million, 2 hours and 30 minutes
 _GOES_ON = re.compile(r"\s*(?:\d+/\d|[*^×]|x \d|\w*illion|\w+ and \d)")
@@ -81,7 +83,7 @@ def extract_answer(text: str | None) -> str | None:
     >>> extract_answer("He pays 3 * $400 = $1,200 in all."), extract_answer("no idea")
     ('1200', None)
     """
-    text = text or ""
+    text = (text or "").replace("\u2212", "-")
     numbers = [match[0] for match in _LAST.finditer(text)]
     for found in (_boxed(text), _last(_HASHES, text), _last(_PHRASE, text), *numbers[-1:]):
         if found and (answer := _tidy(found)):
@@ -111,6 +113,8 @@ def _last(pattern: re.Pattern, text: str) -> str | None:
 
 def _tidy(answer: str) -> str:
     answer = _undelimited(_BOLD.sub("", answer.replace("{,}", ",")).strip("* \t\n"))
+    if about := _ABOUT.match(answer):
+        answer = answer[about.end() :]
     if counted := _COUNTED.fullmatch(answer):  # 42 apples
         answer = counted[1]
     elif _PROSE.search(answer) and "\\" not in answer:
@@ -143,7 +147,7 @@ _UNIT = re.compile(
     r"|\s*(?:\\?%|percent(?:age)?|pct|degrees?|dollars?|cents?"
     r"|hours?|minutes?|seconds?|days?|weeks?|months?|years?"
     r"|(?:square |cubic )?(?:units?|inch(?:es)?|feet|foot|yards?|miles?|meters?))"
-    r"|\s(?:cm|mm|km|kg|ft|mph)(?:\^\{?\d\}?)?)$"
+    r"|\s(?:cm|mm|km|kg|ft|mph|lbs?|oz|hrs?|mins?)(?:\^\{?\d\}?)?)$"
 )
 # 10\,000 and 12 500 are one number; two others side by side Math-Verify adds or multiplies
 _THIN = r"(?:(?<!\\)\\[,;: ]|~|[\u00a0\u2009\u202f])"
@@ -196,6 +200,15 @@ def is_equal(gold: str, prediction: str | None, *, timeout_s: float = 5.0) -> bo
         return max(len(gold), len(prediction)) <= LONGEST and _ask(gold, prediction, timeout_s)
     except TimeoutError:
         return False
+
+
+def value_of(answer: str) -> Fraction | None:
+    r"""The exact value of a plain number, its unit aside; None for anything else.
+
+    >>> value_of(r"\frac{1}{2}"), value_of("12.50 dollars"), value_of("2 x")
+    (Fraction(1, 2), Fraction(25, 2), None)
+    """
+    return _read(answer)[1]
 
 
 @lru_cache(maxsize=1 << 14)

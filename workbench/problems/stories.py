@@ -226,7 +226,9 @@ def problem_at(
     rng = random.Random(f"stories/{split}/{seed}/{index}")
     level = rng.choice(levels)
     if not (told := _told(level, split, largest)):
-        raise ValueError(f"no story of level {level} has numbers up to largest={largest}")
+        there = [k for k in sorted(STORIES) if _told(k, split, largest)]
+        asked = f"split {split!r}" + (f", numbers up to largest={largest}" if largest else "")
+        raise ValueError(f"{asked}: no story of level {level}, levels {there} have some")
     return instance(rng.choice(told), rng, f"stories/{split}/{seed}/{index}", largest)
 
 

@@ -28,6 +28,7 @@ from workbench.problems.equations import (
     tree_text,
     values,
 )
+from workbench.problems.grading import extract_answer, value_of
 from workbench.problems.story_plot import Both, Plot, combine, residue
 
 STORY_FAULTS = (
@@ -35,6 +36,7 @@ STORY_FAULTS = (
     "wrong value carried", "arithmetic slip", "wrong answer line",
 )  # fmt: skip
 MOST_READINGS = 4096
+STATED = re.compile(r"answer|\\f?box|####|^\s*A:", re.I)
 ANSWER_LINE = re.compile(
     r"The answer is:? ?(-?)\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(\.[0-9]{1,6})?%?(?: ?\.)?"
 )
@@ -127,28 +129,34 @@ def judge_steps(plot: Plot, steps: Sequence[str]) -> tuple[list[str | None], boo
     """For each step None or its fault, and whether the answer can still be reached."""
     ledger, reasons, right_answer = _Ledger(plot), [], None
     for step in steps:
-        answer = read_answer(step)
+        if not step.strip():  # a blank line says nothing wrong
+            reasons.append(None)
+            continue
         if right_answer is not None:
             reasons.append("after the answer: the solution had ended")
-        elif answer is not None:
+            continue
+        faults = [_fault(ledger, equation) for equation in read_equations(step)]
+        if (answer := read_answer(step)) is not None:
             right_answer = answer == plot.truth[plot.asked][0]
-            reasons.append(_answer_fault(ledger, answer))
-        elif equations := read_equations(step):
-            faults = [_fault(ledger, equation) for equation in equations]
-            reasons.append(next((fault for fault in faults if fault), None))
-        else:
-            reasons.append("malformed: no equation such as '22 - 14 = 8'")
+            faults.append(_answer_fault(ledger, answer))
+        faults = faults or ["malformed: no equation such as '22 - 14 = 8'"]
+        reasons.append(next((fault for fault in faults if fault), None))
     return reasons, right_answer is not False and not ledger.wrong_names()
 
 
 def read_answer(step: str) -> Fraction | None:
-    """The number of an answer line, None if the step is none.
+    r"""The number of an answer line, None if the step is none.
 
     >>> read_answer("The answer is $1,200.50."), read_answer("It is 3")
     (Fraction(2401, 2), None)
+    >>> read_answer("So the answer is 26 apples."), read_answer(r"It is \boxed{26}")
+    (Fraction(26, 1), Fraction(26, 1))
     """
-    match = ANSWER_LINE.fullmatch(step.strip())
-    return Fraction("".join(match.groups(default="")).replace(",", "")) if match else None
+    if match := ANSWER_LINE.fullmatch(step.strip()):
+        return Fraction("".join(match.groups(default="")).replace(",", ""))
+    # as the grader reads it, but for the last number, which need not be stated as the answer
+    stated = extract_answer(f"{step}\n0") if STATED.search(step) else None
+    return value_of(stated) if stated and stated == extract_answer(f"{step}\n1") else None
 
 
 def _answer_fault(ledger: _Ledger, answer: Fraction) -> str | None:

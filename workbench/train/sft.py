@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from workbench.models.stops import NEWLINE, written_as
 from workbench.models.templates import EMBEDDED, front_ids, render
-from workbench.problems import programs, quantities
+from workbench.problems import programs, quantities, worked
 from workbench.train.learner import Batch, Recipe
 from workbench.train.rows import check_window, logits_from, pad_id, pad_right, split_by_tokens
 from workbench.types import Problem
@@ -100,7 +100,7 @@ def encode(
     else; an end that it adds to every text stands at the row's end alone.
     """
     prompts = [render(templates, lesson.prompt, lesson.problem) for lesson in lessons]
-    solutions = [x.problem.solution if x.text is None else x.text for x in lessons]
+    solutions = [worked(x.problem) if x.text is None else x.text for x in lessons]
     texts = [written_as(text, separator) for text in solutions]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     front, plain = front_ids(tokenizer), {"add_special_tokens": False}
