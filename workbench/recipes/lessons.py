@@ -92,13 +92,16 @@ def _story(question: str) -> Problem:
 
 
 def labels_right(rows: Sequence[LabelledSolution]) -> pd.DataFrame:
-    """Of each label, up to the first fault: is it as the exact truth is? Columns problem, right."""
+    """Of each label, up to the first fault: is it as the exact truth is, and is the step good?
+    Columns problem, right, good."""
     found = []
     for row in rows:
         truth = check_steps(row.problem, row.steps)
         end = truth.index(False) + 1 if False in truth else len(truth)
         pairs = zip(row.labels[:end], truth)
-        found += [{"problem": row.problem.id, "right": bool(x) == ok} for x, ok in pairs]
+        found += [
+            {"problem": row.problem.id, "right": bool(x) == ok, "good": ok} for x, ok in pairs
+        ]
     return pd.DataFrame(found)
 
 
