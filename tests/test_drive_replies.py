@@ -109,7 +109,8 @@ def test_a_method_that_returns_nothing_of_use_is_an_error(value):
 
 @pytest.mark.filterwarnings("ignore:interrupted", "ignore:1 of 2 problems failed")
 @pytest.mark.parametrize(
-    "wrong", [{"best": "7"}, {"best": 0}, {"rollouts": (None,)}, {"rollouts": 3}]
+    "wrong",
+    [{"best": "7"}, {"best": 0}, {"rollouts": (None,)}, {"rollouts": 3}, {"labelled": ("x",)}],
 )
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_result_of_other_things_than_prefixes_is_the_error_of_its_problem_alone(
@@ -129,5 +130,6 @@ def test_a_result_of_other_things_than_prefixes_is_the_error_of_its_problem_alon
         return SearchResult(problem, **({"rollouts": tuple(rollouts)} | spoilt))
 
     bad, good = solve(PROBLEMS[:2], method, policy=Policy())
-    assert "rollouts and best are Prefixes, found" in bad.error and good.error is None
+    need = "labelled are LabelledSolutions" if "labelled" in wrong else "best are Prefixes"
+    assert f"{need}, found" in bad.error and good.error is None
     assert good.stopped == ("interrupt" if interrupted else None)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import deque
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,7 @@ DIFFERENT = [
     (plus(1), plus(2)), (plus(1), minus(1)), (partial(max, 1), partial(max, 2)),
     (Thing(1), Thing(2)), (Known("a"), Known("b")), (range(2), range(3)), (Path("a"), Path("b")),
     (slice(1), slice(2)), (np.dtype("f4"), np.dtype("f8")), (..., None), (torch.int8, torch.int16),
-    (Fraction(1, 2), Fraction(1, 3)),
+    (Fraction(1, 2), Fraction(1, 3)), (deque([1]), deque([2, 3])),
 ]  # fmt: skip
 
 
@@ -77,10 +78,20 @@ def test_made_twice_it_has_the_same_digest(make):
 
 
 NOTEBOOK = """
-VOTES, OTHER = 2, 0
+from dataclasses import dataclass
+VOTES, OTHER, LEVELS, calls = 2, 0, (1, 2), 0
 def vote(x): return x[:VOTES]
-def method(x): return [vote(x.name)]
-class Judge:
+def method(x):
+    global calls
+    calls += 1
+    return [vote(x.name), LEVELS]
+class Base:
+    def score(self, x): return vote(x)
+class Judge(Base):
+    pass
+@dataclass
+class Held:
+    n: int = 0
     def score(self, x): return vote(x)
 """
 
@@ -89,14 +100,22 @@ def seen(changes=""):
     """Digests of a method and of a judge of a notebook, after so many changes."""
     world = {"__name__": "__main__"}
     exec(NOTEBOOK + changes, world)
-    return digest(world["method"]), digest(world["Judge"]())
+    return digest(world["method"]), digest(world["Judge"]()), digest(world["Held"]())
 
 
 def test_a_function_of_a_notebook_is_what_it_uses_too():
-    method, judge = seen()
-    assert (method, judge) == seen() == seen("OTHER = 1\nname = 5")
+    known = seen()
+    assert known == seen() == seen("OTHER = 1\nname = 5\ncalls = 7")
     for change in ("VOTES = 6", "def vote(x): return x[-VOTES:]"):
-        assert method != seen(change)[0] and judge != seen(change)[1]
+        assert all(a != b for a, b in zip(known, seen(change)))
+    assert known[0] != seen("LEVELS = (1, 3)")[0]
+
+
+def test_functions_that_all_use_each_other_are_gone_through_once():
+    names = [f"f{i}" for i in range(14)]
+    world = {"__name__": "__main__"}
+    exec("\n".join(f"def {name}(): return {', '.join(names)}" for name in names), world)
+    assert digest(world["f0"]) != digest(world["f1"])
 
 
 def test_order_does_not_matter_where_there_is_none():

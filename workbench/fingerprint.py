@@ -61,7 +61,8 @@ def _pieces(value: Any, above: tuple[int, ...]) -> Iterable[str | bytes]:
     if isinstance(value, (FunctionType, MethodType, partial)):
         return parts(_of_function(value))
     if is_dataclass(value):
-        return parts(getattr(value, field.name) for field in fields(value))
+        own = [] if isinstance(value, type) else _methods_of(type(value))
+        return parts([*(getattr(value, field.name) for field in fields(value)), *own])
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         objects = value.dtype == object  # whose bytes are addresses
         return parts([value.shape, value.tolist()]) if objects else _of_array(value)
@@ -81,13 +82,10 @@ def _copied_from(value: Any) -> tuple[Any, ...]:
         return ()
     if isinstance(made, str):
         return (made,)
-    maker, given, *state = made
-    bare = (
-        maker.__name__ == "__newobj__"
-        and len(given) == 1
-        and not [x for x in state if x is not None]
-    )
-    return () if bare else made
+    maker, given, state, items, pairs = (*made, None, None, None)[:5]
+    held = [state, list(items or ()), list(pairs or ())]  # no iterator: that of a deque leads back
+    bare = getattr(maker, "__name__", "") == "__newobj__" and len(given) == 1
+    return () if bare and held == [None, [], []] else (maker, given, *held)
 
 
 def _of_function(value: Any) -> list[Any]:
@@ -96,20 +94,32 @@ def _of_function(value: Any) -> list[Any]:
         return [value.__func__, value.__self__]
     if isinstance(value, partial):
         return [value.func, value.args, value.keywords]
-    held = [cell.cell_contents for cell in value.__closure__ or ()]
     name = f"{value.__module__}:{value.__qualname__}"
     if value.__module__ != "__main__" and "<" not in value.__qualname__:
         return [name]
-    own = [_of_code(value.__code__), value.__defaults__, value.__kwdefaults__, held]
-    return [name, *own, *_used_by(value)]
+    return [name, *_own_parts(value), *_used_by(value)]
 
 
-def _used_by(function: FunctionType) -> list[tuple[str, Any]]:
-    """The plain values and a notebook's functions that a function uses by name; no lists, which
-    may grow while it runs."""
-    names, known = sorted(_globals_of(function.__code__)), function.__globals__
-    used = [(name, known[name]) for name in names if name in known]
-    return [(name, x) for name, x in used if isinstance(x, PLAIN) or _is_own(x)]
+def _own_parts(function: FunctionType) -> list[Any]:
+    held = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [_of_code(function.__code__), function.__defaults__, function.__kwdefaults__, held]
+
+
+def _used_by(function: FunctionType) -> list[Any]:
+    """What a function uses by name, itself or in functions of its notebook: these, and plain values
+    that it does not change; no lists, which may grow while it runs."""
+    todo, seen, used = [function], {function}, []
+    while todo:
+        one = todo.pop()
+        for name in sorted(_globals_of(one.__code__)):
+            value = one.__globals__.get(name)
+            if isinstance(value, PLAIN) or _is_row(value):
+                used.append((name, value))
+            elif _is_own(value) and value not in seen:
+                seen.add(value)
+                todo.append(value)
+                used.append((name, *_own_parts(value)))
+    return used
 
 
 def _is_own(value: Any) -> bool:
@@ -117,15 +127,32 @@ def _is_own(value: Any) -> bool:
     return isinstance(value, FunctionType) and value.__module__ == "__main__"
 
 
+def _is_row(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(x, PLAIN) or _is_row(x) for x in value)
+
+
 def _globals_of(code: CodeType) -> set[str]:
-    inner = (_globals_of(c) for c in code.co_consts if isinstance(c, CodeType))
-    read = (x.argval for x in get_instructions(code) if x.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
-    return set(read).union(*inner)
+    """Names that code reads from its module, but for those that it sets."""
+    found: dict[str, set[str]] = {"LOAD": set(), "STORE": set()}
+    for part in _with_inner(code):
+        for x in get_instructions(part):
+            if x.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL"):
+                found[x.opname.partition("_")[0]].add(x.argval)
+    return found["LOAD"] - found["STORE"]
+
+
+def _with_inner(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from _with_inner(const)
 
 
 def _methods_of(kind: type) -> list[FunctionType]:
-    """What a class of a notebook does: its methods, by name."""
-    return [held for _, held in sorted(vars(kind).items()) if _is_own(held)]
+    """What a class of a notebook does: its methods and those that it inherits, by name."""
+    held = [x for own in kind.__mro__ for _, x in sorted(vars(own).items())]
+    bare = [getattr(x, "fget", None) or getattr(x, "__func__", x) for x in held]
+    return [x for x in bare if _is_own(x)]
 
 
 def _of_code(code: CodeType) -> list[Any]:

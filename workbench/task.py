@@ -126,11 +126,8 @@ class Task:
         if not isinstance(value, SearchResult):
             need = "a method returns a SearchResult or a list of LabelledSolutions"
             return self.fail(TypeError(f"{need}, this one returned {value!r:.80}"))
-        held = value.rollouts if isinstance(value.rollouts, (tuple, list)) else [value.rollouts]
-        best = [] if value.best is None else [value.best]
-        wrong = [one for one in (*held, *best) if not isinstance(one, Prefix)]
-        if wrong:
-            return self.fail(TypeError(f"rollouts and best are Prefixes, found {wrong[0]!r:.80}"))
+        if (wrong := _misfits(value)) is not None:
+            return self.fail(TypeError(f"{wrong[0]}, found {wrong[1]!r:.80}"))
         self.finish(value, stopped)
 
     def finish(self, result: SearchResult, stopped: str | None = None) -> None:
@@ -211,6 +208,20 @@ class Task:
         self.drawn = [*self.drawn, *reply]
         if len(self.drawn) == len(self.rows):
             self.reply(self.drawn)
+
+
+def _misfits(result: SearchResult) -> tuple[str, Any] | None:
+    """What a result should hold, and the first thing in it that is something else."""
+    prefixes, best = "rollouts and best are Prefixes", result.best
+    for need, kind, row in (
+        (prefixes, Prefix, result.rollouts),
+        (prefixes, Prefix, () if best is None else best),
+        ("labelled are LabelledSolutions", LabelledSolution, result.labelled),
+    ):
+        for one in row if isinstance(row, (tuple, list)) else (row,):
+            if not isinstance(one, kind):
+                return need, one
+    return None
 
 
 def task_of(at: Numbered, work: Work) -> Task:

@@ -95,12 +95,15 @@ def test_a_problem_that_stands_twice_counts_once(tmp_path):
     (tmp_path / "x.csv").write_text("problem,correct\n007,True\n007,False\n8,True\n9,\n")
     (tmp_path / "y.csv").write_text("problem,value,low\na,0.25,0\nb,,0\n")
     (tmp_path / "counts.csv").write_text("problem,value\na,1\nb,3\n")  # no shares: left out whole
+    long = "problem,metric,value\na,right,1\na,tokens,1\nb,right,0\nb,tokens,90\n"
+    (tmp_path / "z.csv").write_text(long)
     (tmp_path / "curve.csv").write_text("problems,value\n200,0.5\n")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
     (tmp_path / "broken.jsonl").write_text("no json\n")
     found = read_results([tmp_path, tmp_path / "gone"])
-    assert found == {"x.csv": {"007": 0.5, "8": 1.0}, "y.csv": {"a": 0.25}}
+    right = {"z.csv: metric=right": {"a": 1.0, "b": 0.0}}
+    assert found == {"x.csv": {"007": 0.5, "8": 1.0}, "y.csv": {"a": 0.25}} | right
 
 
 def test_result_files_are_graded(tmp_path):

@@ -147,7 +147,7 @@ def test_a_preset_fits_its_machine_sampling_and_training(name):
 
 def test_presets_are_known_by_name_and_stand_in_a_table():
     assert len(preset_table().splitlines()) == 2 + len(PRESETS)
-    assert preset("server").loading == {"max_tokens": 2048, "concurrency": 256}
+    assert preset("server").loading == {"chat": True, "max_tokens": 2048, "concurrency": 256}
     with pytest.raises(ValueError, match=r"^preset 'tpu': use one of laptop, t4, 24gb, 80gb"):
         preset("tpu")
 

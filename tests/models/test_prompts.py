@@ -93,6 +93,8 @@ def test_an_example_shows_all_of_its_steps_and_its_answer(boxed):
         )
     open_one = replace(bare, answer=None)
     inside = replace(bare, solution="So x = \\boxed{9}.\nNothing else is.")
+    within = replace(bare, solution="2 + 3 = 5\nAdding 5 + 4 = 9, the answer is 9.")
+    assert "5 + 4 = 9" in prompts_for(LLAMA, boxed=boxed, shots=[within])["templates"]["solve"]
     shown = [prompts_for(LLAMA, boxed=boxed, shots=[x])["templates"] for x in (open_one, inside)]
     assert "None" not in shown[0]["solve"] and "Nothing else is." in shown[1]["solve"]
 

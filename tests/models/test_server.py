@@ -221,7 +221,10 @@ def test_a_model_behind_a_url_is_asked_in_ordinary_english():
     there = prompts_for(llama, system="Be brief.")["templates"]["solve"]
     assert within == render({"solve": there}, "solve", one) and not policy.chat
     assert question(templates={"solve": "{question}"})[0] == one.question
-    assert preset("server").loading["chat"]
+    assert preset("server").loading["chat"] and question(extra=None)[1].extra
+    for beyond in ({"system": "Be brief."}, {"chat": True}):
+        with pytest.raises(ValueError, match=r"can't be told that without tokenizer"):
+            question(asked=beyond)
     with pytest.raises(ValueError, match="system: with chat=True a server is told"):
         question(chat=True, asked={"system": "Be brief."})
     with pytest.raises(ValueError, match="asked and templates: give one of them"):

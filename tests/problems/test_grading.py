@@ -72,6 +72,8 @@ def rows(path):
         ("x = \u22125", "-5"),
         # a first number that is not the whole
         ("The answer is 3 a + b", "3 a + b"),
+        ("The answer is 2 a cos(x) + 1", "2 a cos(x) + 1"),
+        ("The answer is 3 a sin x", "3 a sin x"),
         ("The answer is 5 + 3 = 8 apples in total.", "8"),
         ("The answer is \\$1{,}200 per month in total.", "1200"),
         ("The answer is 3 1/2 hours per day.", "3 1/2 hours per day"),

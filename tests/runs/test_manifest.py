@@ -178,7 +178,7 @@ def test_changed_modules_are_those_of_other_code_or_gone():
 def test_a_module_that_changes_while_a_notebook_runs_is_not_taken_for_the_one_that_ran(monkeypatch):
     path = manifest.root() / "workbench/types.py"
     assert path in manifest.AT_FIRST
-    monkeypatch.setitem(manifest.AT_FIRST, path, 0)  # written at another time
+    monkeypatch.setitem(manifest.AT_FIRST, path, "x = 1")
     then = manifest.loaded_modules()
     assert then["workbench/types.py"] == manifest.MEANWHILE
     assert manifest.changed_modules(then) == ["workbench/types.py"]

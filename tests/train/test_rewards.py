@@ -263,7 +263,11 @@ def test_rewards_of_ones_own_must_fit_too(earned, message):
         of_all(lambda problem, rollout: earned, [RIGHT])
 
 
-@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def of_scalars(values):
+    return [torch.tensor(x) for x in values]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor, of_scalars])
 def test_rewards_of_ones_own_may_come_in_any_row(kind):
     found = of_all(lambda problem, rollout: kind([0.0, 0.5, 1.0, 1.0]), [RIGHT])
     assert found == [[0.0, 0.5, 1.0, 1.0]] and type(found[0]) is list

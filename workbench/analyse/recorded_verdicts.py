@@ -96,7 +96,8 @@ def _pool(records: Sequence[RecordedSamples]) -> PoolParts:
         raise ValueError(f"{bare} has no scores, others have: need them for all or none")
     golds_of: dict[str, str | None] = {}
     for record in records:  # of several seeds, or of files whose ids happen to be the same?
-        if (known := golds_of.setdefault(record.id, record.gold)) != record.gold:
+        known = golds_of.setdefault(record.id, record.gold)
+        if known != record.gold and not is_equal(known or "", record.gold):
             two = f"answers {known!r} and {record.gold!r}"
             raise ValueError(f"problem {record.id} has the {two}: judge each file by itself")
     grouped = [_grouped(record) for record in records]

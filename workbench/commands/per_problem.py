@@ -52,11 +52,13 @@ def _table(path: Path) -> Iterator[tuple[str, str, float]]:
     frame = pd.read_csv(path, dtype={"problem": str})
     others = [name for name in columns if name not in ("problem", column, "low", "high")]
     values = pd.to_numeric(frame[column], errors="coerce").astype(float)
-    if not values.dropna().between(0, 1).all():
-        return  # counts, tokens, seconds: no shares of what is right
-    for problem, value, row in zip(frame["problem"], values, frame[others].values):
-        if 0 <= value <= 1:
-            yield ", ".join(f"{name}={x}" for name, x in zip(others, row)), problem, value
+    rows = frame[others].values
+    names = [", ".join(f"{name}={x}" for name, x in zip(others, row)) for row in rows]
+    # counts, tokens, seconds are no shares of what is right
+    other = {name for name, x in zip(names, values) if not (0 <= x <= 1 or np.isnan(x))}
+    for name, problem, value in zip(names, frame["problem"], values):
+        if name not in other and not np.isnan(value):
+            yield name, problem, value
 
 
 def _result_file(path: Path) -> Iterator[tuple[str, str, float]]:

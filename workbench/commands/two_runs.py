@@ -13,6 +13,7 @@ from math import hypot
 from pathlib import Path
 
 from workbench.runs import manifest
+from workbench.runs.manifest import MEANWHILE
 from workbench.runs.notebook import load
 
 FACTS = {
@@ -81,8 +82,10 @@ def in_both(a: RunFolder, b: RunFolder) -> list[str]:
 def differing(a: Mapping, b: Mapping) -> list[dict[str, object]]:
     """What two records of a notebook depended on and does not agree, a row each."""
     left, right = _dependencies(a), _dependencies(b)
-    names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
-    return [{"what": name, "A": left.get(name), "B": right.get(name)} for name in names]
+    unlike = [
+        n for n in {**left, **right} if left.get(n) != right.get(n) or left.get(n) == MEANWHILE
+    ]
+    return [{"what": name, "A": left.get(name), "B": right.get(name)} for name in unlike]
 
 
 def _dependencies(record: Mapping) -> dict[str, object]:

@@ -52,7 +52,8 @@ def shipped_names(*, judging: bool = False) -> str:
 
 
 def portable(path: str) -> str:
-    """How a file should name a checkpoint to be found from elsewhere: what we know by name."""
+    """How a file should name a checkpoint: what we know by name, to be found in another clone; a
+    folder by its whole path, to be found from another one."""
     place = Path(path).resolve()
     known = place.parent == SHIPPED.resolve() or place == CONVERTED.resolve()
     if known:

@@ -135,13 +135,15 @@ def asked_of_server(
     if chat and (beyond := [name for name in asked if name not in ("boxed", "messages")]):
         need = "with chat=True a server is told `boxed` and `messages` alone; give tokenizer=..."
         raise ValueError(f"{beyond[0]}: {need}, without chat")
+    if tokenizer is None and (beyond := [name for name in ("system", "chat") if asked.get(name)]):
+        raise ValueError(f"{beyond[0]}: a server can't be told that without tokenizer=...")
     if chat:
         known = MESSAGES | dict(asked.get("messages") or {})
         texts = with_layout(known, separator, boxed=asked.get("boxed", False))
         return options | {"templates": texts}
     made = prompts_for(_NO_TOKENIZER if tokenizer is None else tokenizer, separator, **asked)
     extra = {"stop": list(made["stop"])} if "stop" in made else {}
-    return options | {"templates": made["templates"], "extra": extra | options.get("extra", {})}
+    return options | {"templates": made["templates"], "extra": extra | (options.get("extra") or {})}
 
 
 class _NoTokenizer:
@@ -163,7 +165,8 @@ def _turn(shot: Problem, text: str, separator: str, boxed: bool) -> tuple[str, s
         raise ValueError(f"{shot.id} has no solution: an example needs one")
     if boxed and shot.answer is not None and not any(r"\boxed" in step for step in steps):
         said = rf"The answer is \boxed{{{shot.answer}}}"
-        steps = [*steps[:-1], said] if states_answer(shot, steps[-1]) else [*steps, said]
+        bare = re.match(r"\W*(?:so |the )*answer\b", steps[-1], re.I)
+        steps = [*steps[:-1], said] if bare and states_answer(shot, steps[-1]) else [*steps, said]
     return render({"solve": text}, "solve", shot).strip(), laid_out(steps, separator)
 
 

@@ -108,9 +108,17 @@ def way_of_writing(folder: str | Path) -> dict[str, Any]:
 
 
 def base_of(folder: str | Path) -> str | None:
-    """What the adapter in a folder sits on; None for a whole checkpoint, or none."""
+    """What the adapter in a folder sits on; None for a whole checkpoint, or none.
+
+    A base that is gone from where it was is looked for beside the adapter's folder.
+    """
     file = Path(folder) / ADAPTER
-    return json.loads(file.read_text())["base_model_name_or_path"] if file.is_file() else None
+    if not file.is_file():
+        return None
+    name = json.loads(file.read_text())["base_model_name_or_path"]
+    beside = Path(folder).resolve().parent / Path(name).name  # both may have been moved
+    moved = Path(name).is_absolute() and not Path(name).is_dir() and beside.is_dir()
+    return str(beside) if moved else name
 
 
 def adapted(model, folder: str | Path, *, trainable: bool = False):

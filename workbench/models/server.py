@@ -22,7 +22,8 @@ How this deviates from `HFPolicy`:
 - A chat goes on where a step ended only with vLLM and SGLang, and chat templates may trim the last
   separator. For searches by steps rather write the chat template into `templates`
   (`prompts.prompts_for(tokenizer)`, by completions). With `chat=True`, `prompts.with_layout()` are
-  messages in ordinary English.
+  messages in ordinary English. `load_policy(url, ...)` does either (`prompts.asked_of_server`);
+  without a word it takes plain prompts, and this class those of the embedded models.
 
 A row that gets no answer fails for its own problem (`types.RowsFailed`). Several servers with one
 model, `http://a:8000/v1,http://b:8000/v1#model`, share the requests, and the loss of all but one is
@@ -187,6 +188,8 @@ class ServerPolicy:
         if stops:
             others = self.extra.get("stop") or []
             others = [others] if isinstance(others, str) else others
+            if group[0].prefix.steps:  # the line break before a stop text has ended the last step
+                others = [*others, *(s.lstrip("\n") for s in others if s.startswith("\n"))]
             body["stop"] = [self.separator, *others]
         return "/chat/completions" if self.chat else "/completions", body
 

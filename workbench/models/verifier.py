@@ -200,20 +200,22 @@ def save(verifier: StepVerifier | GenerativeVerifier, folder: str | Path) -> Non
     a_model = any((folder / name).is_file() for name in ("config.json", ADAPTER))
     if a_model and not note.is_file() and not is_verifier(folder):
         raise ValueError(f"{folder} holds a policy: name another folder")
-    # 1. all of it beside the folder
-    new = folder.with_name(f".{folder.name}.part")
+    # 1. all of it in a folder within, which is on the same disk
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / ".part"
     shutil.rmtree(new, ignore_errors=True)  # of a writing that was stopped
     save_weights(verifier.model, new, replaced=(folder,))
     verifier.tokenizer.save_pretrained(new)
     settings = json.dumps(verifier.settings(), indent=1) + "\n"
     (new / VERIFIER).write_text(settings, encoding="utf-8")
     # 2. in place of the verifier that was here; its adapter would be read instead of whole weights
-    folder.mkdir(parents=True, exist_ok=True)
     note.touch()
     for name in (VERIFIER, "adapter_*", "model*.safetensors*"):
         for stale in [*folder.glob(name)]:
             stale.unlink(missing_ok=True)
     for file in sorted(new.iterdir(), key=lambda file: file.name == VERIFIER):  # that one last
+        if file.is_dir():
+            shutil.rmtree(folder / file.name, ignore_errors=True)
         file.replace(folder / file.name)
     new.rmdir()
     note.unlink()

@@ -7,7 +7,7 @@ the final answer of any problem at all.
 from collections.abc import Sequence
 
 from workbench.problems import countdown, programs, quantities, stories, story_truth
-from workbench.problems.grading import extract_answer, is_equal
+from workbench.problems.grading import extract_answer, is_equal, value_of
 from workbench.problems.truth import ANSWER
 from workbench.types import Prefix, Problem
 
@@ -59,8 +59,10 @@ def worked(problem: Problem) -> str | None:
     """
     if problem.solution is None or problem.answer is None or problem.kind in KINDS:
         return problem.solution
-    if any(states_answer(problem, line) for line in problem.solution.split("\n")):
-        return problem.solution
+    if states_answer(problem, problem.solution):
+        stated = extract_answer(problem.solution) or ""
+        if stated == problem.answer or value_of(stated) == value_of(problem.answer) is not None:
+            return problem.solution
     return f"{problem.solution}\nThe answer is {problem.answer}"
 
 

@@ -203,6 +203,8 @@ def _gsm8k(row: dict, id: str) -> Problem:
 def _math(row: dict, id: str) -> Problem:
     stated = next((key for key in ("answer", "final_answer") if key in row), None)
     answer = row[stated] if stated else extract_answer(row["solution"])
+    if isinstance(answer, list):  # of OlympiadBench
+        answer = answer[0] if len(answer) == 1 else None
     answer = None if answer in (None, "") else str(answer)
     meta = {"subject": row.get("subject", row.get("type"))}
     # `Level 3` or 3; some rows have none, MATH has two `Level ?`

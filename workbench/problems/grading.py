@@ -57,7 +57,10 @@ _LAST = re.compile(
     rf"\\[dtc]?frac\{{-?\d+\}}\{{\d+\}}|(?:(?<![\w)\]}}])-\$?|(?<![\w.]))(?:{_NUM})(?:/\d+)?"
 )
 # no pattern may look at a long run of letters or spaces again from each of its places
-_PROSE = re.compile(r"[A-Za-z]{2} (?:an? )?[A-Za-z]{2}|^[^ ]*\d an? [A-Za-z]{2}")
+_PROSE = re.compile(
+    r"[A-Za-z]{2} (?:an? )?[A-Za-z]{2}"
+    r"|^[-$\d.,/]*\d an? (?!(?:sin|cos|tan|log|ln|exp|sqrt)\b)[A-Za-z]{3}"
+)
 _ABOUT = re.compile(r"(?:about|approximately|around|roughly|exactly) (?=[-$\d])", re.I)
 _BOLD = re.compile(r"\*\*(?![\w(])|(?<![\w)])\*\*")  # but no power
 _COUNTED = re.compile(

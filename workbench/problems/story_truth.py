@@ -36,7 +36,7 @@ STORY_FAULTS = (
     "wrong value carried", "arithmetic slip", "wrong answer line",
 )  # fmt: skip
 MOST_READINGS = 4096
-STATED = re.compile(r"answer|\\f?box|####|^\s*A:", re.I)
+STATED = re.compile(r"\banswer\W{0,4}(?:is\b|:|=)|\\boxed|\\fbox|####|^\s*A:", re.I)
 ANSWER_LINE = re.compile(
     r"The answer is:? ?(-?)\$?([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(\.[0-9]{1,6})?%?(?: ?\.)?"
 )

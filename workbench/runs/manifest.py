@@ -29,7 +29,7 @@ DATA_FOLDERS = ("data/models", "data/samples")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 MEANWHILE = "changed meanwhile"
-AT_FIRST = {p: p.stat().st_mtime_ns for p in (root() / "workbench").rglob("*.py")}  # written when?
+AT_FIRST = {p.resolve(): p.read_text() for p in (root() / "workbench").rglob("*.py") if p.is_file()}
 
 opened: set[str] = set()  # files opened by this process since `watch`
 
@@ -163,14 +163,14 @@ def module_hash(path: Path) -> str:
 def loaded_modules() -> dict[str, str]:
     """Hash of each module of this package that is imported now, by its path in the repository.
 
-    MEANWHILE if the file was written after this process began: which of the two was imported?
+    MEANWHILE if its code is another one than when this module was imported: which was used?
     """
     modules = [m for name, m in list(sys.modules.items()) if name.split(".")[0] == "workbench"]
     paths = {Path(m.__file__).resolve() for m in modules if getattr(m, "__file__", None)}
     inside = sorted(path for path in paths if path.is_relative_to(root()))
-    same = {path: path.stat().st_mtime_ns == AT_FIRST.get(path) for path in inside}
-    hashes = [module_hash(path) if same[path] else MEANWHILE for path in inside]
-    return dict(zip([path.relative_to(root()).as_posix() for path in inside], hashes))
+    then = {path.relative_to(root()).as_posix(): AT_FIRST.get(path, "") for path in inside}
+    hashes = {name: code_hash(code + "\npass") for name, code in then.items()}
+    return hashes | dict.fromkeys(changed_modules(hashes), MEANWHILE)
 
 
 def changed_modules(then: Mapping[str, str]) -> list[str]:

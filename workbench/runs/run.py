@@ -146,7 +146,7 @@ class Run:
     def say(self, name: str, form: str = ".0%") -> str:
         """A metric that was logged, else KeyError, by a form of `stated`; `+.1p` says points."""
         value = self.metrics[name]
-        return stated(value, f"{form} interval" if isinstance(value, list) else form)
+        return stated(value, f"{form.split()[0]} interval" if isinstance(value, list) else form)
 
     def figure(self, fig, name: str, *, data) -> None:
         """Keep a figure as PNG, with the data it was drawn from as CSV, and display it.

@@ -67,6 +67,8 @@ def _checked(rollout: Prefix, earned: Earned) -> Earned:
     name = rollout.problem.id
     earned = earned.tolist() if hasattr(earned, "tolist") else earned  # of NumPy or torch
     per_step = isinstance(earned, (list, tuple))
+    if per_step:
+        earned = [x.tolist() if hasattr(x, "tolist") else x for x in earned]
     if not all(isinstance(x, Real) for x in (earned if per_step else [earned])):
         raise ValueError(f"{name}: reward {earned!r:.60}, need a number, or a list of one per step")
     if per_step and len(earned) != len(rollout.steps):
