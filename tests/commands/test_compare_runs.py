@@ -17,6 +17,7 @@ from workbench.drive import solve
 from workbench.problems import is_right
 from workbench.problems.quantities import generate
 from workbench.runs import manifest
+from workbench.runs.manifest import MEANWHILE
 from workbench.search import METHODS
 
 RIGHT = {"A": [1, 0, 0, 0, 0, 1], "B": [1, 1, 1, 1, 1, 0]}  # of problems p0 ... p5
@@ -58,6 +59,8 @@ def test_what_differs():
     b = {**same, "parameters": {"seed": 1, "rate": 0.5}, "package_version": "0.1", "hash": "2"}
     b["modules"] = {"workbench/a.py": "z"}
     assert differing(a, a) == []
+    unsure = {"modules": {"workbench/x.py": MEANWHILE}}  # which code ran is not known of either
+    assert [row["what"] for row in differing(unsure, unsure)] == ["code of workbench/x.py"]
     assert differing(a, b) == [
         {"what": "parameter seed", "A": "0", "B": "1"},
         {"what": "git", "A": "abc", "B": None},

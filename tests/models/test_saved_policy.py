@@ -83,6 +83,10 @@ def test_an_adapter_finds_its_base_from_another_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert load_policy(tmp_path / "adapted").model.config.vocab_size
+    # moved together, side by side
+    (tmp_path / "models/base").rename(tmp_path / "elsewhere/base")
+    (tmp_path / "adapted").rename(tmp_path / "elsewhere/adapted")
+    assert load_policy(tmp_path / "elsewhere/adapted").model.config.vocab_size
 
 
 def test_asked_anew_a_saved_policy_stops_where_its_new_prompts_say(tmp_path):

@@ -231,6 +231,15 @@ def test_a_model_behind_a_url_is_asked_in_ordinary_english():
         question(templates={"solve": "{question}"}, asked={"boxed": True})
 
 
+def test_by_steps_a_stop_text_is_known_behind_the_line_break_that_ended_a_step(server):
+    policy = policy_at(server, extra={"stop": ["\nQuestion:"]})
+    begun = Prefix.of(PROBLEMS[0], ["2 + 3 = 5"])
+    for prefix in (Prefix(PROBLEMS[0]), begun):
+        policy.sample([prefix], [0], until="step")
+    stops = [body.get("stop") for body in server.bodies()]
+    assert ["\n", "\nQuestion:"] in stops and ["\n", "\nQuestion:", "Question:"] in stops
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

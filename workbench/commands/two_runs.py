@@ -82,10 +82,8 @@ def in_both(a: RunFolder, b: RunFolder) -> list[str]:
 def differing(a: Mapping, b: Mapping) -> list[dict[str, object]]:
     """What two records of a notebook depended on and does not agree, a row each."""
     left, right = _dependencies(a), _dependencies(b)
-    unlike = [
-        n for n in {**left, **right} if left.get(n) != right.get(n) or left.get(n) == MEANWHILE
-    ]
-    return [{"what": name, "A": left.get(name), "B": right.get(name)} for name in unlike]
+    both = [(name, left.get(name), right.get(name)) for name in {**left, **right}]
+    return [{"what": name, "A": x, "B": y} for name, x, y in both if x != y or x == MEANWHILE]
 
 
 def _dependencies(record: Mapping) -> dict[str, object]:

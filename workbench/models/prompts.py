@@ -141,7 +141,8 @@ def asked_of_server(
         known = MESSAGES | dict(asked.get("messages") or {})
         texts = with_layout(known, separator, boxed=asked.get("boxed", False))
         return options | {"templates": texts}
-    made = prompts_for(_NO_TOKENIZER if tokenizer is None else tokenizer, separator, **asked)
+    known = _NoTokenizer() if tokenizer is None else tokenizer
+    made = prompts_for(known, separator, **asked)
     extra = {"stop": list(made["stop"])} if "stop" in made else {}
     return options | {"templates": made["templates"], "extra": extra | (options.get("extra") or {})}
 
@@ -153,9 +154,6 @@ class _NoTokenizer:
 
     def get_vocab(self) -> dict[str, int]:
         return {}
-
-
-_NO_TOKENIZER = _NoTokenizer()
 
 
 def _turn(shot: Problem, text: str, separator: str, boxed: bool) -> tuple[str, str]:

@@ -60,8 +60,8 @@ def worked(problem: Problem) -> str | None:
     if problem.solution is None or problem.answer is None or problem.kind in KINDS:
         return problem.solution
     if states_answer(problem, problem.solution):
-        stated = extract_answer(problem.solution) or ""
-        if stated == problem.answer or value_of(stated) == value_of(problem.answer) is not None:
+        stated, value = extract_answer(problem.solution) or "", value_of(problem.answer)
+        if stated == problem.answer or (value is not None and value_of(stated) == value):
             return problem.solution
     return f"{problem.solution}\nThe answer is {problem.answer}"
 
